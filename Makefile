@@ -1,0 +1,58 @@
+# What there is to run, one recipe each; `make` alone lists them.
+#
+# Needs git, make and Python 3.11 or newer. A suitable uv on the PATH is used, else one is installed into .tools/.
+# Another Python: `UV_PYTHON=3.13 make test`, or `make PYTHON=python3.13` where no uv is installed yet.
+
+PYTHON := python3
+UV_VERSION := 0.13.9
+# uv refuses to run here where it does not fit `required-version` of pyproject.toml.
+UV := $(shell uv cache dir >/dev/null 2>&1 && echo uv || echo .tools/bin/uv)
+RUN := $(UV) run --locked
+
+.PHONY: help demo check test lint types docs bench soak format clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: uv  ## real work on real processes, no server needed
+	$(RUN) --no-default-groups --group demo python examples/demo.py
+
+check: lint types  ## linter, types and the fast tests: before every commit
+	$(RUN) pytest -n auto -m "not slow" tests
+
+test: lint types docs  ## everything: also crashes, soaks, packages, the documentation and its examples
+	$(RUN) pytest -n auto
+
+lint: uv  ## style and formatting
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+
+types: uv  ## mypy and pyright
+	$(RUN) mypy
+	$(RUN) pyright
+
+docs: uv  ## the documentation, into docs/_build
+	$(RUN) sphinx-build --fail-on-warning --keep-going --nitpicky --quiet docs docs/_build
+
+bench: uv  ## how fast it is here, and how fast its peers are
+	$(RUN) python benchmarks/run.py
+
+soak: uv  ## the tests that run for minutes, alone
+	$(RUN) pytest -m soak
+
+format: uv  ## let ruff format and repair what it can
+	$(RUN) ruff check --fix
+	$(RUN) ruff format
+
+clean:  ## remove all that make made
+	rm -rf .tools .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache dist docs/_build
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.PHONY: uv
+uv: $(filter .tools/%,$(UV))
+
+.tools/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("anybroker needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0])'
+	@$(PYTHON) -m venv .tools || { rm -rf .tools; echo "Install python3-venv (apt install python3-venv), or uv, and run make again." >&2; exit 1; }
+	.tools/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)

@@ -1,0 +1,437 @@
+"""The application: its broker, its result backend, its tasks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypedDict, TypeVar, overload
+
+from anybroker.arguments import encode_value
+from anybroker.broker import Inspect, Message
+from anybroker.clock import Clock, SystemClock
+from anybroker.codec import Codec
+from anybroker.definition import Definition, Step, step, task_name
+from anybroker.errors import ArgumentsError, ConfigurationError, MessageTooLarge, Unsupported
+from anybroker.events import Enqueued, Event, Listeners
+from anybroker.handle import Handle, Waiter
+from anybroker.loading import load_backend, load_broker, redact
+from anybroker.retry import Retry, Seconds, seconds
+from anybroker.sending import AsyncTaskFunction, Hook, Sender, SendOptions, Signature, TaskFunction, merge_options, moment
+from anybroker.settings import load_settings
+from anybroker.task import WIRE_VERSION, Task, new_id
+from anybroker.validation import check_queue_name
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from typing import Unpack
+
+    from anybroker.backend import ResultBackend
+    from anybroker.broker import Broker
+    from anybroker.settings import Settings
+    from anybroker.testing import Testing
+    from anybroker.worker import Worker
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S1 = TypeVar("S1")
+S2 = TypeVar("S2")
+S3 = TypeVar("S3")
+S4 = TypeVar("S4")
+E = TypeVar("E", bound=Event)
+
+Keep = bool | Seconds | Literal["forever"] | None
+"""Whether and how long results are kept: False, True or None (as the app is configured), seconds, or for ever."""
+Hooks = Hook | Sequence[Hook]
+
+StepOf = Step[P, R] | Callable[P, Coroutine[Any, Any, R]] | Callable[P, R]
+"""What ``app.job`` takes as a step."""
+
+BODY_RESERVE = 1024
+"""Bytes of a broker's ``max_body`` that a task leaves free for what retries and dead-lettering add to it."""
+
+
+class JobOptions(TypedDict, total=False):
+    """What ``app.job`` takes beside its steps; as for ``App.task``."""
+
+    queue: str | None
+    retry: Retry | None
+    timeout: Seconds | None
+    results: Keep
+    on_success: Hooks
+    on_failure: Hooks
+
+
+class _Decorator(Protocol):
+    """What ``@app.task(...)`` returns: keeps the function's parameters and its result's type."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTaskFunction[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> TaskFunction[P, R]: ...
+
+
+class App:
+    """Tasks on a broker.
+
+    ``App("redis://localhost/0")``; without a URL it is taken from the environment or a file (see
+    :func:`~anybroker.settings.load_settings`), else ``sqlite:///anybroker.db``. Every other setting of
+    :class:`~anybroker.settings.Settings` can be given by name. Nothing is connected before it is needed.
+
+    Raises ``ConfigurationError`` for a URL that cannot work.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        results_url: str | None = None,
+        broker: Broker | None = None,
+        backend: ResultBackend | None = None,
+        clock: Clock | None = None,
+        **settings: Any,
+    ) -> None:
+        """``broker`` and ``backend`` take objects in place of URLs; the app closes them."""
+        self.settings: Settings = load_settings(url=url, results_url=results_url, **settings)
+        self.codec = Codec(self.settings.codec, self.settings.signing_keys)
+        self.clock: Clock = clock or SystemClock()
+        self.listeners = Listeners()
+        self.tasks: dict[str, Definition] = {}
+        """Every declared task by name."""
+        self.broker: Broker = broker or load_broker(self.settings.url)
+        self.backend: ResultBackend | None = backend or self._load_backend(given=broker is not None)
+        """None: results are off."""
+        self._waiter: Waiter | None = None
+        self._lock = threading.Lock()
+
+    def _load_backend(self, *, given: bool) -> ResultBackend | None:
+        """The configured backend; beside a broker that was given as an object, only one that was asked for."""
+        if given and self.settings.results_url is None:
+            return None
+        url = self.settings.backend_url
+        return None if url is None else load_backend(url)
+
+    def __repr__(self) -> str:
+        """The broker's URL, without its password."""
+        return f"<App {redact(self.settings.url)}, {len(self.tasks)} tasks>"
+
+    # declaring
+
+    @overload
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTaskFunction[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> TaskFunction[P, R]: ...
+    @overload
+    def task(
+        self,
+        *,
+        name: str | None = ...,
+        queue: str | None = ...,
+        retry: Retry | None = ...,
+        timeout: Seconds | None = ...,
+        results: Keep = ...,
+        on_success: Hooks = ...,
+        on_failure: Hooks = ...,
+    ) -> _Decorator: ...
+    def task(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        queue: str | None = None,
+        retry: Retry | None = None,
+        timeout: Seconds | None = None,
+        results: Keep = None,
+        on_success: Hooks = (),
+        on_failure: Hooks = (),
+    ) -> Any:
+        """Declare a function as a task: ``@app.task`` or ``@app.task(retry=Retry(max=5), timeout=30)``.
+
+        - ``name``: under which workers and other programs know it; ``module.function`` by default.
+        - ``queue``: where it is sent; the app's ``default_queue`` by default.
+        - ``retry``: when to try again after it raised; by default it is not, and goes to the dead-letter queue.
+        - ``timeout``: seconds for one run. The task gets ``TaskTimeout`` raised in it.
+        - ``results``: False, or how long they are kept in seconds, or ``"forever"``; by default ``results_ttl``.
+        - ``on_success``, ``on_failure``: functions that the worker calls with the task's context and its result or
+          exception; or tasks, which are sent, before this one is acknowledged, with its result or its
+          :class:`~anybroker.task.Failure`.
+
+        Raises ``ConfigurationError`` for a name that is taken and for parameters whose types cannot travel.
+        """
+
+        def declare(function: Callable[..., Any]) -> Sender[..., Any]:
+            declared_name = name or task_name(function)
+            only_step: Step[..., Any] = Step(function, retry=retry, timeout=timeout, name=declared_name)
+            definition = self._declare(declared_name, (only_step,), queue, results, on_success, on_failure)
+            kind = AsyncTaskFunction if only_step.is_async else TaskFunction
+            return kind(self, definition)
+
+        return declare if function is None else declare(function)
+
+    @overload
+    def job(self, name: str, s1: StepOf[P, S1], s2: StepOf[[S1], R], /, **options: Unpack[JobOptions]) -> Sender[P, R]: ...
+    @overload
+    def job(
+        self, name: str, s1: StepOf[P, S1], s2: StepOf[[S1], S2], s3: StepOf[[S2], R], /, **options: Unpack[JobOptions]
+    ) -> Sender[P, R]: ...
+    @overload
+    def job(
+        self,
+        name: str,
+        s1: StepOf[P, S1],
+        s2: StepOf[[S1], S2],
+        s3: StepOf[[S2], S3],
+        s4: StepOf[[S3], R],
+        /,
+        **options: Unpack[JobOptions],
+    ) -> Sender[P, R]: ...
+    @overload
+    def job(
+        self,
+        name: str,
+        s1: StepOf[P, S1],
+        s2: StepOf[[S1], S2],
+        s3: StepOf[[S2], S3],
+        s4: StepOf[[S3], S4],
+        s5: StepOf[[S4], R],
+        /,
+        **options: Unpack[JobOptions],
+    ) -> Sender[P, R]: ...
+    @overload
+    def job(self, name: str, /, *steps: StepOf[..., Any], **options: Unpack[JobOptions]) -> Sender[..., Any]: ...
+    def job(self, name: str, /, *steps: Any, **options: Any) -> Any:
+        """Declare a job of several steps: ``app.job("thumbnail", fetch, resize, step(upload, retry=Retry(5)))``.
+
+        The first step gets the arguments that are sent, every other one what the step before it returned; the last
+        one's return is the job's result. After each step its return is stored in the broker, so that a crash or a
+        retry goes on with the step that was interrupted and repeats no finished one.
+
+        Steps are functions, coroutine functions, or :func:`~anybroker.definition.step` with a policy of their own.
+        Options are those of :meth:`task`. Raises ``ConfigurationError``.
+        """
+        if not steps:
+            message = f"job {name!r} has no steps"
+            raise ConfigurationError(message)
+        retry, timeout = options.pop("retry", None), options.pop("timeout", None)
+        made = [one if isinstance(one, Step) else step(one) for one in steps]
+        inherited = tuple(
+            Step(
+                one.function,
+                retry=one.retry or retry,
+                timeout=one.timeout or timeout,
+                name=name if index == 0 else f"{name}, step {one.name}",
+            )
+            for index, one in enumerate(made)
+        )
+        definition = self._declare(
+            name,
+            inherited,
+            options.pop("queue", None),
+            options.pop("results", None),
+            options.pop("on_success", ()),
+            options.pop("on_failure", ()),
+        )
+        if options:
+            message = f"job {name!r}: unknown option {next(iter(options))!r}"
+            raise ConfigurationError(message)
+        return Sender(self, definition)
+
+    def _declare(
+        self, name: str, steps: tuple[Step[..., Any], ...], queue: str | None, results: Keep, on_success: Hooks, on_failure: Hooks
+    ) -> Definition:
+        if name in self.tasks and not _same_place(self.tasks[name], steps):
+            message = f"two tasks are named {name!r}; give one of them name=..."
+            raise ConfigurationError(message)
+        kept = results is not False and self.backend is not None
+        ttl = self.settings.results_ttl.total_seconds() if self.settings.results_ttl else None
+        if results == "forever":
+            ttl = None
+        elif results is not None and not isinstance(results, bool | str):
+            ttl = seconds(results)
+        definition = Definition(
+            name=name,
+            queue=check_queue_name(queue or self.settings.default_queue),
+            steps=steps,
+            keep_results=kept,
+            results_ttl=ttl,
+            on_success=_hooks(on_success),
+            on_failure=_hooks(on_failure),
+        )
+        self.tasks[name] = definition
+        return definition
+
+    # sending
+
+    def send_many(self, signatures: Iterable[Signature[R]]) -> list[Handle[R]]:
+        """Send many tasks in one call of the broker: ``app.send_many([add.s(i, i) for i in range(1000)])``.
+
+        Raises as :meth:`Sender.send <anybroker.sending.Sender.send>` does, before anything is sent where the broker can.
+        """
+        now = self.clock.now()
+        calls = list(signatures)
+        messages = [self.message(call, now) for call in calls]
+        self.broker.enqueue(messages)
+        if self.listeners.wants(Enqueued):
+            for call, message in zip(calls, messages, strict=True):
+                self.listeners.emit(Enqueued(id=message.id, task=call.name, queue=message.queue))
+        return [Handle(self, message.id, message.queue, call.definition) for call, message in zip(calls, messages, strict=True)]
+
+    def send_by_name(
+        self,
+        name: str,
+        /,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+        **options: Unpack[SendOptions],
+    ) -> Handle[Any]:
+        """Send a task that lives in another program, by its registered name.
+
+        Its arguments cannot be checked here unless the name is registered here too.
+        """
+        return self.signature(name, args, kwargs or {}, merge_options(None, options)).send()
+
+    def signature(
+        self, name: str, args: Sequence[object], kwargs: Mapping[str, object], options: SendOptions | None = None
+    ) -> Signature[Any]:
+        """A call by name that is ready to be sent. Raises ``ArgumentsError``."""
+        definition = self.tasks.get(name)
+        if definition is not None:
+            raw_args, raw_kwargs = definition.parameters.encode(args, kwargs, self.codec.format)
+        else:
+            try:
+                raw_args = encode_value(list(args), self.codec.format)
+                raw_kwargs = encode_value(dict(kwargs), self.codec.format)
+            except (TypeError, ValueError) as error:
+                message = f"{name}(): an argument cannot travel: {error}"
+                raise ArgumentsError(message) from error
+        return Signature(self, name, definition, raw_args, raw_kwargs, options)
+
+    def message(self, signature: Signature[Any], now: datetime, *, id: str | None = None) -> Message:  # noqa: A002
+        """The message that a signature becomes. Raises ``MessageTooLarge``."""
+        options = signature.settings
+        id_ = id or new_id()
+        definition = signature.definition
+        queue = definition.queue if definition else self.settings.default_queue
+        if options is None:
+            task = Task(v=WIRE_VERSION, id=id_, task=signature.name, args=signature.args, kwargs=signature.kwargs, sent_at=now)
+            message = Message(id_, queue, self.codec.encode(task))
+        else:
+            message = self._message_with(signature, options, id or options.get("id") or id_, options.get("queue", queue), now)
+        room = self.broker.capabilities.max_body - BODY_RESERVE
+        if len(message.body) > room:
+            text = f"{signature.name}(): {len(message.body):,} bytes of arguments, and this broker takes at most {room:,}"
+            raise MessageTooLarge(text)
+        return message
+
+    def _message_with(self, signature: Signature[Any], options: SendOptions, id_: str, queue: str, now: datetime) -> Message:
+        eta = options.get("eta")
+        if "delay" in options:
+            eta = now + timedelta(seconds=seconds(options["delay"]))
+        headers = options.get("headers")
+        task = Task(
+            v=WIRE_VERSION,
+            id=id_,
+            task=signature.name,
+            args=signature.args,
+            kwargs=signature.kwargs,
+            sent_at=now,
+            expires=moment(options["expires"], now) if "expires" in options else None,
+            timeout=seconds(options["timeout"]) if "timeout" in options else None,
+            retry=options["retry"].spec() if "retry" in options else None,
+            headers=dict(headers) if headers else None,
+        )
+        return Message(
+            id_,
+            check_queue_name(queue),
+            self.codec.encode(task),
+            eta,
+            options.get("priority", 0),
+            options.get("ordering_key"),
+        )
+
+    # results
+
+    def handle(self, id: str, *, task: str | None = None, queue: str | None = None) -> Handle[Any]:  # noqa: A002
+        """The handle of a task that was sent before; with its ``task`` name, its result gets its type back."""
+        definition = self.tasks.get(task) if task else None
+        return Handle(self, id, queue or (definition.queue if definition else self.settings.default_queue), definition)
+
+    def results(self) -> ResultBackend:
+        """The result backend. Raises ``ConfigurationError`` when there is none."""
+        if self.backend is None:
+            message = (
+                "a result was asked for, but no result backend is configured: "
+                'give App(..., results_url="redis://localhost") or set ANYBROKER_RESULTS_URL'
+            )
+            raise ConfigurationError(message)
+        return self.backend
+
+    def waiter(self, backend: ResultBackend) -> Waiter:
+        """What ``await handle`` waits with."""
+        with self._lock:
+            if self._waiter is None:
+                self._waiter = Waiter(backend)
+            return self._waiter
+
+    # looking, listening, running
+
+    def inspect(self) -> Inspect:
+        """The broker as something that can be looked into. Raises ``Unsupported``."""
+        if not self.broker.capabilities.inspect or not isinstance(self.broker, Inspect):
+            message = "this broker cannot look into its queues"
+            raise Unsupported(message)
+        return self.broker
+
+    def dead_queue(self, queue: str) -> str:
+        """The name of the dead-letter queue of a queue."""
+        return queue + self.settings.dead_queue_suffix
+
+    @overload
+    def on(self, event: type[E], listener: Callable[[E], None]) -> None: ...
+    @overload
+    def on(self, event: type[E]) -> Callable[[Callable[[E], None]], Callable[[E], None]]: ...
+    def on(self, event: type[E], listener: Callable[[E], None] | None = None) -> Any:
+        """Listen to an event of :mod:`anybroker.events`: ``app.on(Failed, notify)`` or ``@app.on(Failed)``."""
+        if listener is not None:
+            self.listeners.add(event, listener)
+            return None
+
+        def register(function: Callable[[E], None]) -> Callable[[E], None]:
+            self.listeners.add(event, function)
+            return function
+
+        return register
+
+    def worker(self, *, queues: str | Iterable[str] | None = None, concurrency: int | None = None, **options: Any) -> Worker:
+        """A worker inside this program: ``with app.worker(concurrency=4): ...``; see :class:`~anybroker.worker.Worker`."""
+        from anybroker.worker import Worker  # noqa: PLC0415  a program that only sends need not load it
+
+        return Worker(self, queues=queues, concurrency=concurrency, **options)
+
+    def testing(self) -> AbstractContextManager[Testing]:
+        """Run the real pipeline in memory, without sleeping: ``with app.testing() as t: ...; t.run()``."""
+        from anybroker.testing import testing  # noqa: PLC0415  only tests need it
+
+        return testing(self)
+
+    def close(self) -> None:
+        """Free the connections. Idempotent."""
+        self.broker.close()
+        if self.backend is not None:
+            self.backend.close()
+
+
+def _hooks(hooks: Hooks) -> tuple[Hook, ...]:
+    return tuple(hooks) if isinstance(hooks, Sequence) else (hooks,)
+
+
+def _same_place(known: Definition, steps: tuple[Step[..., Any], ...]) -> bool:
+    """Whether a task is declared again by the same lines: a module that is imported anew, or under two names."""
+
+    def places(steps: tuple[Step[..., Any], ...]) -> list[object]:
+        codes = [getattr(one.function, "__code__", None) for one in steps]
+        return [(code.co_filename, code.co_firstlineno) if code else one for one, code in zip(steps, codes, strict=True)]
+
+    return places(known.steps) == places(steps)

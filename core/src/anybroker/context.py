@@ -1,0 +1,81 @@
+"""What a running task may know about itself."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anybroker.broker import Delivery
+    from anybroker.task import Task, TaskErrorInfo
+
+_current: ContextVar[Context] = ContextVar("anybroker_context")
+
+
+class Context:
+    """One run of one task. Inside the task: ``ctx = current_context()``."""
+
+    __slots__ = ("_task", "delivery", "lease_lost")
+
+    def __init__(self, task: Task, delivery: Delivery) -> None:
+        self._task = task
+        self.delivery = delivery
+        self.lease_lost = False
+        """True as soon as the worker learns that its lease ran out: another worker may be running the task too."""
+
+    @property
+    def id(self) -> str:
+        """The task's id."""
+        return self._task.id
+
+    @property
+    def name(self) -> str:
+        """The task's registered name."""
+        return self._task.task
+
+    @property
+    def queue(self) -> str:
+        """The queue that it came from."""
+        return self.delivery.message.queue
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first run, one more with each retry."""
+        return self._task.attempt
+
+    @property
+    def retries(self) -> int:
+        """How often this step (or this task, where it has no steps) has been retried."""
+        return self._task.retries
+
+    @property
+    def last_error(self) -> TaskErrorInfo | None:
+        """Why the last attempt failed; None in the first."""
+        return self._task.error
+
+    @property
+    def delivery_count(self) -> int | None:
+        """Above 1 when a worker died while it held this message; None where the broker does not count."""
+        count = self.delivery.delivery_count
+        return None if count is None else count + self._task.crashes
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What the sender gave as ``headers``."""
+        return self._task.headers or {}
+
+    @property
+    def step(self) -> int:
+        """Of a job: which step this is, 0 for the first."""
+        return self._task.step
+
+
+def current_context() -> Context:
+    """The context of the task that is running here. Raises ``LookupError`` outside of a task."""
+    try:
+        return _current.get()
+    except LookupError:
+        message = "current_context() is for use inside a running task"
+        raise LookupError(message) from None

@@ -1,0 +1,95 @@
+"""What a declaration says about a task, in the form that senders and workers read."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+
+import msgspec
+
+from anybroker.arguments import Parameters
+from anybroker.errors import ConfigurationError
+from anybroker.retry import Seconds, seconds
+
+if TYPE_CHECKING:
+    from anybroker.retry import Retry
+    from anybroker.sending import Hook
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Step(Generic[P, R]):
+    """One function that a task or a job runs, with its retry policy and its time limit."""
+
+    def __init__(self, function: Callable[P, Any], *, retry: Retry | None, timeout: Seconds | None, name: str) -> None:
+        """Raises ``ConfigurationError`` for parameters that cannot travel and for a time limit that is not positive."""
+        self.function = function
+        self.name = name
+        self.retry = retry
+        self.timeout = check_timeout(timeout)
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.parameters = Parameters(function, name)
+
+    def __repr__(self) -> str:
+        """Its name."""
+        return f"<step {self.name}>"
+
+
+@overload
+def step(
+    function: Callable[P, Coroutine[Any, Any, R]], *, retry: Retry | None = ..., timeout: Seconds | None = ...
+) -> Step[P, R]: ...
+@overload
+def step(function: Callable[P, R], *, retry: Retry | None = ..., timeout: Seconds | None = ...) -> Step[P, R]: ...
+def step(function: Callable[P, Any], *, retry: Retry | None = None, timeout: Seconds | None = None) -> Step[P, Any]:
+    """A step for ``app.job`` with a retry policy of its own and a time limit (seconds for one run) of its own.
+
+    Where one of them is not given, the job's holds.
+    """
+    return Step(function, retry=retry, timeout=timeout, name=task_name(function))
+
+
+class Definition(msgspec.Struct, frozen=True, kw_only=True):
+    """A declared task. One that is not a job has one step."""
+
+    name: str
+    queue: str
+    steps: tuple[Step[..., Any], ...]
+    keep_results: bool
+    results_ttl: float | None
+    """Seconds; None: for ever."""
+    on_success: tuple[Hook, ...] = ()
+    on_failure: tuple[Hook, ...] = ()
+
+    @property
+    def parameters(self) -> Parameters:
+        """Of the whole task: those of its first step."""
+        return self.steps[0].parameters
+
+    @property
+    def returns(self) -> Any:  # noqa: ANN401  any type can be annotated
+        """The type of the whole task's result: that of its last step."""
+        return self.steps[-1].parameters.returns
+
+
+def task_name(function: Callable[..., Any]) -> str:
+    """``module.function``; in a script that is run directly, the name under which a worker imports it."""
+    module = function.__module__
+    if module == "__main__":
+        main = sys.modules["__main__"]
+        spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+        module = spec.name.removesuffix(".__main__") if spec else Path(file).stem if file else module
+    return f"{module}.{function.__qualname__}"
+
+
+def check_timeout(timeout: Seconds | None) -> float | None:
+    """A time limit in seconds. Raises ``ConfigurationError`` unless it is positive."""
+    limit = None if timeout is None else seconds(timeout)
+    if limit is not None and limit <= 0:
+        message = f"timeout={timeout}: give a positive number of seconds, or None for no limit"
+        raise ConfigurationError(message)
+    return limit

@@ -1,0 +1,213 @@
+"""What ``send`` returns: a task's state and its result, now or when it is there."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import msgspec
+
+from anybroker.arguments import decode_value
+from anybroker.backend import Result, ResultBackend, State
+from anybroker.errors import (
+    ConfigurationError,
+    DecodeError,
+    ResultTimeout,
+    TaskCancelled,
+    TaskExpired,
+    TaskFailed,
+)
+from anybroker.task import WIRE_VERSION, TaskResult
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from anybroker.app import App
+    from anybroker.codec import Format
+    from anybroker.definition import Definition
+
+R = TypeVar("R")
+
+_LONG = 60.0
+"""Seconds for one call of ``wait``; a longer wait is several of them."""
+_json_decoder = msgspec.json.Decoder(TaskResult)
+_msgpack_decoder = msgspec.msgpack.Decoder(TaskResult)
+
+
+class Handle(Generic[R]):
+    """A task that was sent. ``handle.get(timeout=10)``, or ``await handle``."""
+
+    __slots__ = ("_app", "_definition", "id", "queue")
+
+    def __init__(self, app: App, id: str, queue: str, definition: Definition | None) -> None:  # noqa: A002
+        self._app = app
+        self._definition = definition
+        self.id = id
+        self.queue = queue
+
+    def __repr__(self) -> str:
+        """The task's id."""
+        return f"<handle of {self.id}>"
+
+    @property
+    def status(self) -> State:
+        """The state as the result backend has it; ``PENDING`` where it has none."""
+        stored = self._backend().fetch([self.id])[0]
+        return stored.state if stored else State.PENDING
+
+    def result(self) -> TaskResult | None:
+        """All that is stored about the task, or None. Raises ``DecodeError``."""
+        stored = self._backend().fetch([self.id])[0]
+        return decode_result(stored)[0] if stored else None
+
+    def get(self, timeout: float | None = None) -> R:
+        """The task's result, as soon as it is there.
+
+        Waits at most ``timeout`` seconds (None: for ever). Raises ``ResultTimeout``; ``TaskFailed`` with the remote
+        traceback; ``TaskExpired``; ``TaskCancelled``; ``ConfigurationError`` where no results are kept.
+        """
+        backend = self._backend()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            remaining = _LONG if deadline is None else max(0.0, deadline - time.monotonic())
+            stored = backend.wait([self.id], timeout=min(remaining, _LONG))
+            if stored:
+                return self._unwrap(stored[0])
+            if deadline is not None and time.monotonic() >= deadline:
+                raise ResultTimeout(f"task {self.id}: no result within {timeout} s")
+
+    def __await__(self) -> Generator[Any, None, R]:
+        """The task's result, as soon as it is there; raises as :meth:`get` does, without a time limit."""
+        stored = yield from self._app.waiter(self._backend()).result(self.id).__await__()
+        return self._unwrap(stored)
+
+    def cancel(self) -> bool:
+        """Take the task out of its queue: True, it will not run; False, a worker has it already, or had.
+
+        Raises ``Unsupported`` where the broker cannot look into its queues.
+        """
+        removed = self._app.inspect().remove(self.queue, [self.id])[0]
+        if removed and self._app.backend is not None:
+            name = self._definition.name if self._definition else ""
+            body = TaskResult(v=WIRE_VERSION, id=self.id, task=name, state=State.CANCELLED, attempt=1)
+            cancelled = Result(self.id, State.CANCELLED, 1, msgspec.json.encode(body))
+            self._app.backend.store([cancelled], ttl=self._definition.results_ttl if self._definition else 86_400.0)
+        return removed
+
+    def forget(self) -> None:
+        """Remove the stored result."""
+        self._backend().forget([self.id])
+
+    def _backend(self) -> ResultBackend:
+        if self._definition is not None and not self._definition.keep_results:
+            raise ConfigurationError(f"task {self._definition.name} keeps no results: it is declared with results=False")
+        return self._app.results()
+
+    def _unwrap(self, stored: Result) -> R:
+        result, format_ = decode_result(stored)
+        if result.state is State.SUCCEEDED:
+            try:
+                value: R = decode_value(result.value or _NULL[format_], self._definition.returns if self._definition else Any, format_)
+            except ValueError as error:
+                message = f"the result of task {self.id} does not fit the annotation of {result.task}: {error}"
+                raise DecodeError(message) from error
+            return value
+        what = f"task {result.task} ({self.id})"
+        if result.state is State.EXPIRED:
+            raise TaskExpired(f"{what} was not started in time")
+        if result.state is State.CANCELLED:
+            raise TaskCancelled(f"{what} was cancelled before it started")
+        error_info = result.error
+        if error_info is None:
+            raise TaskFailed(f"{what} failed")
+        message = f"{what} failed: {error_info.type}: {error_info.message}"
+        raise TaskFailed(message, type=error_info.type, remote_traceback=error_info.traceback)
+
+
+_NULL: dict[Format, msgspec.Raw] = {"json": msgspec.Raw(b"null"), "msgpack": msgspec.Raw(b"\xc0")}
+
+
+def decode_result(stored: Result) -> tuple[TaskResult, Format]:
+    """A stored result and the format it is written in. Raises ``DecodeError``."""
+    format_: Format = "json" if stored.body[:1] == b"{" else "msgpack"
+    try:
+        result = (_json_decoder if format_ == "json" else _msgpack_decoder).decode(stored.body)
+    except (ValueError, RecursionError) as error:
+        message = f"the stored result of task {stored.id} cannot be read: {error}"
+        raise DecodeError(message) from error
+    return result, format_
+
+
+class Waiter:
+    """One thread that waits for the results of any number of coroutines. It ends when it has been idle for a while."""
+
+    def __init__(self, backend: ResultBackend) -> None:
+        self._backend = backend
+        self._changed = threading.Condition()
+        self._waiting: dict[str, list[asyncio.Future[Result]]] = {}
+        self._running = False
+
+    async def result(self, id: str) -> Result:  # noqa: A002
+        """The final state of a task, as soon as it is there."""
+        future = asyncio.get_running_loop().create_future()
+        with self._changed:
+            self._waiting.setdefault(id, []).append(future)
+            self._changed.notify()
+            if not self._running:
+                self._running = True
+                threading.Thread(target=self._run, name="anybroker-results", daemon=True).start()
+        try:
+            return await future
+        finally:
+            self._forget(id, future)
+
+    def _forget(self, id: str, future: asyncio.Future[Result]) -> None:  # noqa: A002
+        with self._changed:
+            futures = self._waiting.get(id, [])
+            if future in futures:
+                futures.remove(future)
+            if not futures:
+                self._waiting.pop(id, None)
+
+    def _run(self) -> None:
+        while ids := self._wanted():
+            try:
+                results = self._backend.wait(ids, timeout=_TURN)
+            except Exception as error:  # noqa: BLE001  whoever waits gets to see it
+                for id_ in ids:
+                    self._resolve(id_, error)
+                continue
+            for result in results:
+                self._resolve(result.id, result)
+
+    def _wanted(self) -> list[str]:
+        """The ids that somebody waits for; empty when nobody has for ``_IDLE`` seconds, and the thread is to end."""
+        with self._changed:
+            if not self._waiting:
+                self._changed.wait(_IDLE)
+            self._running = bool(self._waiting)
+            return list(self._waiting)
+
+    def _resolve(self, id: str, outcome: Result | Exception) -> None:  # noqa: A002
+        with self._changed:
+            futures = self._waiting.pop(id, [])
+        for future in futures:
+            with suppress(RuntimeError):  # its event loop is closed: nobody waits any more
+                future.get_loop().call_soon_threadsafe(_resolve, future, outcome)
+
+
+_TURN = 0.01
+"""Seconds for one call of ``wait`` on behalf of coroutines: those that come in the meantime join the next one."""
+_IDLE = 5.0
+
+
+def _resolve(future: asyncio.Future[Result], outcome: Result | Exception) -> None:
+    if future.done():
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

@@ -1,0 +1,149 @@
+"""Whether and when a failed task is tried again.
+
+Attempts are counted in retries: ``Retry(max=5)`` means one first run and up to five more.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from anybroker.errors import ConfigurationError
+from anybroker.task import BackoffSpec, RetrySpec
+
+if TYPE_CHECKING:
+    from anybroker.task import Task
+
+Seconds = float | timedelta
+After = Seconds | BackoffSpec | Callable[[int], Seconds]
+Errors = type[BaseException] | tuple[type[BaseException], ...]
+
+DEFAULT_MAX = 3
+LONGEST_DELAY = 30 * 86_400.0
+"""Seconds; what every broker can delay (law 8)."""
+_log = logging.getLogger("anybroker.retry")
+
+
+def seconds(value: Seconds) -> float:
+    """A duration as seconds."""
+    return value.total_seconds() if isinstance(value, timedelta) else float(value)
+
+
+def fixed(delay: Seconds, *, jitter: float = 0.0) -> BackoffSpec:
+    """The same delay before every retry."""
+    return _backoff("fixed", delay, jitter=jitter)
+
+
+def exponential(base: Seconds = 1.0, *, factor: float = 2.0, cap: Seconds = 3600.0, jitter: float = 0.5) -> BackoffSpec:
+    """``base``, then ``factor`` times longer before each retry, at most ``cap``.
+
+    ``jitter`` is the share of each delay that is left to chance (0.5: between half of it and the whole), so that
+    tasks that failed together do not come back together.
+    """
+    return _backoff("exponential", base, factor=factor, cap=cap, jitter=jitter)
+
+
+def fibonacci(base: Seconds = 1.0, *, cap: Seconds = 3600.0, jitter: float = 0.0) -> BackoffSpec:
+    """``base`` times 1, 1, 2, 3, 5, 8, ..., at most ``cap``."""
+    return _backoff("fibonacci", base, cap=cap, jitter=jitter)
+
+
+def _backoff(kind: str, base: Seconds, *, factor: float = 2.0, cap: Seconds = 3600.0, jitter: float) -> BackoffSpec:
+    spec = BackoffSpec(kind=kind, base=seconds(base), factor=factor, cap=seconds(cap), jitter=jitter)
+    if spec.base < 0 or spec.cap < 0 or spec.factor < 1 or not 0 <= jitter <= 1:
+        message = f"{kind}(): base and cap must not be negative, factor must be at least 1, jitter between 0 and 1"
+        raise ConfigurationError(message)
+    return spec
+
+
+class Retry(Exception):  # noqa: N818  not an error: the answer to one
+    """When to try again: as ``@app.task(retry=Retry(max=5))`` for every failure, or raised from inside for this one.
+
+    Raised, it takes the place of the declared policy for this failure alone: ``raise Retry(after=60)`` waits a minute,
+    still bounded by the declared ``max`` (3 where nothing is declared); ``raise Retry(after=60, max=100)`` brings a
+    bound of its own.
+
+    - ``max``: how many retries at most. None: the default, 3.
+    - ``after``: seconds, a timedelta, :func:`fixed`, :func:`exponential`, :func:`fibonacci`, or a function from the
+      number of the retry (1 for the first) to seconds or a timedelta. None: ``exponential()``.
+    - ``on``: exceptions to retry; empty: all.
+    - ``give_up_on``: exceptions not to retry, whatever ``on`` says.
+    """
+
+    def __init__(
+        self, max: int | None = None, *, after: After | None = None, on: Errors = (), give_up_on: Errors = ()  # noqa: A002
+    ) -> None:
+        super().__init__(max)
+        if max is not None and max < 0:
+            message = f"Retry(max={max}): give the number of retries, 0 or more"
+            raise ConfigurationError(message)
+        self.max = max
+        self.after: After | None = fixed(after) if isinstance(after, int | float | timedelta) else after
+        self.on = on if isinstance(on, tuple) else (on,)
+        self.give_up_on = give_up_on if isinstance(give_up_on, tuple) else (give_up_on,)
+
+    def __repr__(self) -> str:
+        """As it was written."""
+        return f"Retry(max={self.max}, after={self.after!r}, on={self.on!r}, give_up_on={self.give_up_on!r})"
+
+    __str__ = __repr__
+
+    def spec(self) -> RetrySpec:
+        """This policy in the form that a message can carry.
+
+        Raises ``ConfigurationError`` where it holds Python functions or classes, which cannot travel.
+        """
+        after = self.after or exponential()
+        if not isinstance(after, BackoffSpec) or self.on or self.give_up_on:
+            message = "options(retry=...) travels with the message: a function, on= and give_up_on= belong to @app.task(retry=...)"
+            raise ConfigurationError(message)
+        return RetrySpec(max=DEFAULT_MAX if self.max is None else self.max, after=after)
+
+
+def retry_delay(declared: Retry | None, task: Task, error: BaseException) -> float | None:
+    """Seconds until the task is tried again after ``error``; None when it has failed for good."""
+    policy = Retry(task.retry.max, after=task.retry.after) if task.retry else declared
+    if isinstance(error, Retry):
+        limit = error.max if error.max is not None else policy.max if policy else None
+        after = error.after or (policy.after if policy else None)
+    elif policy is None or isinstance(error, policy.give_up_on) or (policy.on and not isinstance(error, policy.on)):
+        return None
+    else:
+        limit, after = policy.max, policy.after
+    if task.retries >= (DEFAULT_MAX if limit is None else limit):
+        return None
+    return _delay(after or exponential(), task.retries + 1)
+
+
+def _delay(after: After, retry: int) -> float:
+    if isinstance(after, BackoffSpec):
+        return backoff_delay(after, retry)
+    try:
+        delay = seconds(after(retry)) if callable(after) else seconds(after)
+    except Exception:
+        _log.exception("the retry delay function raised for retry %d; using exponential()", retry)
+        delay = backoff_delay(exponential(), retry)
+    return min(max(delay, 0.0), LONGEST_DELAY)
+
+
+def backoff_delay(spec: BackoffSpec, retry: int) -> float:
+    """Seconds before retry number ``retry`` (1 for the first)."""
+    delay = min(_unbounded(spec, retry), spec.cap, LONGEST_DELAY)
+    return delay * (1 - spec.jitter * random.random())  # noqa: S311  spreads load, guards nothing
+
+
+def _unbounded(spec: BackoffSpec, retry: int) -> float:
+    if spec.kind == "exponential":
+        try:
+            return spec.base * spec.factor ** (retry - 1)
+        except OverflowError:
+            return spec.cap
+    if spec.kind == "fibonacci":
+        current, following = spec.base, spec.base
+        for _ in range(min(retry - 1, 1000)):
+            current, following = following, current + following
+        return current
+    return spec.base

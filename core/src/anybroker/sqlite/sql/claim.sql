@@ -1,0 +1,9 @@
+UPDATE messages
+SET state = 1, due_at = :until, token = random(), delivery_count = delivery_count + 1
+WHERE seq IN (
+    SELECT seq FROM messages
+    WHERE queue = :queue AND state = 0
+    ORDER BY priority DESC, seq
+    LIMIT :limit
+)
+RETURNING seq, token, delivery_count, id, priority, ordering_key, eta, body

@@ -1,0 +1,1 @@
+DELETE FROM members WHERE group_id = :group_id

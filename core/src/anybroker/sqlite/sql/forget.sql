@@ -1,0 +1,1 @@
+DELETE FROM results WHERE id = ?1

@@ -1,0 +1,1 @@
+SELECT IFNULL(MAX(seq), 0) FROM messages

@@ -1,0 +1,1 @@
+DELETE FROM claims WHERE key = :key AND token = :token AND expires_at > :now

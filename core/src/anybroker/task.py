@@ -1,0 +1,137 @@
+"""What travels: a task, its result and a dead letter, in wire format version 1 (docs/wire-format.md).
+
+A broker carries the encoded form as an opaque body; a result backend stores the encoded :class:`TaskResult`.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime  # noqa: TC003  msgspec resolves the annotations at run time
+from random import getrandbits
+from typing import Any
+
+import msgspec
+
+from anybroker.backend import State  # noqa: TC001  as above
+
+WIRE_VERSION = 1
+NO_ARGS = msgspec.Raw(b"[]")
+NO_KWARGS = msgspec.Raw(b"{}")
+
+
+def new_id() -> str:
+    """A UUID of version 7: unique, and sorted by time, which keeps the indexes of databases compact."""
+    milliseconds = time.time_ns() // 1_000_000
+    bits = (milliseconds << 80 | 0x7 << 76 | 0b10 << 62) | (getrandbits(12) << 64) | getrandbits(62)
+    digits = f"{bits:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+class TaskErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An exception as it travels: nothing in it is executable."""
+
+    type: str
+    """Qualified name of the exception's class."""
+    message: str
+    traceback: str = ""
+
+
+class BackoffSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How long to wait before each retry; see :mod:`anybroker.retry`."""
+
+    kind: str
+    base: float
+    factor: float = 2.0
+    cap: float = 3600.0
+    jitter: float = 0.0
+
+
+class RetrySpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A retry policy that one message brings along, in place of the one declared with the task."""
+
+    max: int
+    after: BackoffSpec
+
+
+class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """One task to run. Fields that a later version adds survive a round trip (``Codec.rewrite``)."""
+
+    v: int
+    """Version of the wire format."""
+    id: str
+    task: str
+    """Registered name."""
+    args: msgspec.Raw = NO_ARGS
+    """Array of positional arguments, still encoded: only the task's signature knows their types."""
+    kwargs: msgspec.Raw = NO_KWARGS
+    """Map of keyword arguments, still encoded."""
+    attempt: int = 1
+    """1 for the first run, one more with each retry, never smaller."""
+    retries: int = 0
+    """Retries of the current step (of the whole task where it has no steps): what a retry policy counts."""
+    sent_at: datetime | None = None
+    expires: datetime | None = None
+    """Not to be started after this moment."""
+    timeout: float | None = None
+    """Seconds for one run, in place of what is declared with the task."""
+    retry: RetrySpec | None = None
+    headers: dict[str, str] | None = None
+    error: TaskErrorInfo | None = None
+    """Why the last attempt failed."""
+    step: int = 0
+    """Of a job: the step to run next, 0 for the first."""
+    state: msgspec.Raw | None = None
+    """Of a job: what the last step returned."""
+    crashes: int = 0
+    """Deliveries of earlier versions of this message that ended without a settle: their worker died."""
+    deferrals: int = 0
+    """How often it was put off because no worker knew its name."""
+
+
+class TaskResult(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """The body of a stored result."""
+
+    v: int
+    id: str
+    task: str
+    state: State
+    attempt: int
+    value: msgspec.Raw | None = None
+    """What the task returned; there when ``state`` is ``succeeded``."""
+    error: TaskErrorInfo | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """What a task given as ``on_failure`` gets: the task that failed for good."""
+
+    id: str
+    task: str
+    queue: str
+    attempt: int
+    error: TaskErrorInfo
+    headers: dict[str, str] = {}
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a message is in a dead-letter queue; the message's own body follows it, byte for byte."""
+
+    v: int
+    reason: str
+    """``failed``, ``crashed``, ``expired``, ``unregistered``, ``arguments``, ``undecodable``, ``signature``, ``version``,
+    ``oversized``."""
+    queue: str
+    """Where the message came from and where a retry puts it back."""
+    died_at: datetime
+    error: TaskErrorInfo | None = None
+    attempt: int | None = None
+    ordering_key: str | None = None
+    priority: int = 0
+    truncated_from: int | None = None
+    """Bytes that the body had, where the broker would not take all of it again."""
+
+    def describe(self) -> dict[str, Any]:
+        """As builtins, for tables and JSON."""
+        described: dict[str, Any] = msgspec.to_builtins(self)
+        return described

@@ -1,0 +1,51 @@
+"""What every adapter checks before it stores a message, so that a mistake costs nothing and is never half-stored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from anybroker.broker import MAX_QUEUE_NAME
+from anybroker.capabilities import Ordering
+from anybroker.errors import ConfigurationError, MessageTooLarge, Unsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from anybroker.broker import Message
+    from anybroker.capabilities import Capabilities
+
+
+def check_messages(messages: Iterable[Message], capabilities: Capabilities) -> None:
+    """Check messages against what a broker declares; call it first in ``enqueue`` and ``update``.
+
+    Raises ``MessageTooLarge`` for a body over ``max_body`` (law 2), ``Unsupported`` for a priority or an ordering key
+    that the broker does not declare (law 15), ``ConfigurationError`` for a queue name of no or too many characters
+    (law 9) and for an ``eta`` without time zone.
+    """
+    max_body = capabilities.max_body
+    lowest, highest = capabilities.priorities or (0, 0)
+    keyed = capabilities.ordering is Ordering.FIFO_PER_KEY
+    checked = None
+    for message in messages:
+        if len(message.body) > max_body:
+            msg = f"message {message.id!r}: {len(message.body):,} bytes, and this broker takes at most {max_body:,}"
+            raise MessageTooLarge(msg)
+        if message.queue != checked:
+            checked = check_queue_name(message.queue)
+        if not lowest <= message.priority <= highest:
+            msg = f"message {message.id!r}: priority {message.priority}, and this broker takes {lowest} to {highest}"
+            raise Unsupported(msg)
+        if message.ordering_key is not None and not keyed:
+            msg = f"message {message.id!r}: this broker keeps no order per key, so it takes no ordering_key"
+            raise Unsupported(msg)
+        if message.eta is not None and message.eta.utcoffset() is None:
+            msg = f"message {message.id!r}: eta {message.eta.isoformat()} has no time zone; use an aware datetime"
+            raise ConfigurationError(msg)
+
+
+def check_queue_name(name: str) -> str:
+    """Return a queue name as it is, or raise ``ConfigurationError`` if it is empty or too long (law 9)."""
+    if not 0 < len(name) <= MAX_QUEUE_NAME:
+        msg = f"a queue name has 1 to {MAX_QUEUE_NAME} characters, and {name!r} has {len(name)}"
+        raise ConfigurationError(msg)
+    return name

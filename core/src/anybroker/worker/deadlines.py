@@ -1,0 +1,79 @@
+"""Time limits of running tasks: first the task is asked to stop, then it is given up."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from anybroker.errors import TaskTimeout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anybroker.worker.execution import Execution
+
+GIVE_UP_AFTER = 1.0
+"""Seconds after its time limit for which a task may still end by itself."""
+
+
+class Deadlines:
+    """One thread that watches the time limits of all running tasks; it exists while there are any.
+
+    A task in a thread gets ``TaskTimeout`` raised in it. Who takes an entry out of ``_armed`` decides: the task's thread,
+    then it has finished and nothing is raised any more; or this one, then the exception is on its way.
+    """
+
+    def __init__(self, give_up: Callable[[Execution], None]) -> None:
+        self._give_up = give_up
+        self._armed: dict[int, tuple[float, int]] = {}
+        self._overdue: dict[int, tuple[float, Execution]] = {}
+        self._changed = threading.Condition()
+        self._running = False
+
+    def arm(self, execution: Execution, timeout: float, *, thread: int | None) -> None:
+        """Watch an execution from now on; ``thread`` is where the exception is raised, None: nowhere."""
+        now = time.monotonic()
+        with self._changed:
+            if thread is not None:
+                self._armed[execution.key] = (now + timeout, thread)
+            self._overdue[execution.key] = (now + timeout + GIVE_UP_AFTER, execution)
+            if not self._running:
+                self._running = True
+                threading.Thread(target=self._run, name="anybroker-deadlines", daemon=True).start()
+            self._changed.notify()
+
+    def disarm(self, execution: Execution) -> None:
+        """The task has ended in the calling thread. Returns when no exception is on its way to it any more."""
+        self._overdue.pop(execution.key, None)
+        if self._armed.pop(execution.key, None) is None:
+            deadline = time.monotonic() + GIVE_UP_AFTER
+            while time.monotonic() < deadline:  # the exception arrives between two steps of this loop
+                time.sleep(0.001)
+
+    def forget(self, execution: Execution) -> None:
+        """The task has ended; nothing was to be raised in it."""
+        self._overdue.pop(execution.key, None)
+
+    def _run(self) -> None:
+        while True:
+            now = time.monotonic()
+            for key, (deadline, thread) in list(self._armed.items()):
+                if deadline <= now and self._armed.pop(key, None) is not None:
+                    _raise_in(thread)
+            for key, (deadline, execution) in list(self._overdue.items()):
+                if deadline <= now and self._overdue.pop(key, None) is not None:
+                    self._armed.pop(key, None)
+                    self._give_up(execution)
+            with self._changed:
+                moments = [deadline for deadline, _ in [*self._armed.values(), *self._overdue.values()]]
+                if not moments:
+                    self._running = False
+                    return
+                self._changed.wait(max(0.0, min(moments) - time.monotonic()))
+
+
+def _raise_in(thread: int) -> None:
+    """Raise ``TaskTimeout`` in a thread, at its next bytecode instruction."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(TaskTimeout))

@@ -1,0 +1,105 @@
+"""Heartbeats: holds the leases of what a worker has, and does not hold what it cannot get to."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from anybroker.errors import AnybrokerError
+from anybroker.events import LeaseWasLost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anybroker.app import App
+    from anybroker.backend import Result
+    from anybroker.worker.execution import Execution
+
+_log = logging.getLogger("anybroker.worker")
+
+TICK = 0.1
+SHOW_RUNNING_AFTER = 0.1
+"""Seconds after which a task's state is stored as running; shorter ones are not worth the call."""
+
+
+class LeaseKeeper:
+    """A thread that extends every lease of which a third is used."""
+
+    def __init__(self, app: App, held: dict[int, Execution], lease: float, *, running: Callable[[Execution], Result]) -> None:
+        self._app = app
+        self._held = held
+        self._lease = lease
+        self._running = running
+        self._wake = threading.Event()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="anybroker-leases", daemon=True)
+        self.chores: list[Callable[[], None]] = []
+        """Called with every tick while something is held."""
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Something is held."""
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def close(self) -> None:
+        """End."""
+        self._closing = True
+        self._wake.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        tick = min(TICK, self._lease / 6)
+        pause = threading.Event()
+        while not self._closing:
+            self._wake.wait()
+            if not self._held:
+                self._wake.clear()
+                if self._held or self._closing:
+                    self._wake.set()
+                continue
+            pause.wait(tick)
+            try:
+                self._extend()
+                self._show_running()
+                for chore in self.chores:
+                    chore()
+            except AnybrokerError as error:
+                _log.debug("heartbeat: %s", error)  # whoever settles says it aloud
+            except Exception:
+                _log.exception("a heartbeat failed")
+
+    def _extend(self) -> None:
+        now = time.monotonic()
+        due = [execution for execution in list(self._held.values()) if now - execution.extended_at >= self._lease / 3]
+        if not due:
+            return
+        for execution, ours in zip(due, self._app.broker.extend([one.delivery for one in due], lease=self._lease), strict=True):
+            if ours:
+                execution.extended_at = now
+            elif self._held.pop(execution.key, None) is not None:
+                self._lost(execution)
+
+    def _lost(self, execution: Execution) -> None:
+        execution.lease_lost = True
+        _log.warning("task %s (%s) lost its lease; another worker may be running it too", execution.name, execution.id)
+        if self._app.listeners.wants(LeaseWasLost):
+            self._app.listeners.emit(
+                LeaseWasLost(id=execution.id, task=execution.name, queue=execution.queue, attempt=execution.attempt)
+            )
+
+    def _show_running(self) -> None:
+        since = time.monotonic() - SHOW_RUNNING_AFTER
+        shown = [
+            execution
+            for execution in list(self._held.values())
+            if execution.definition.keep_results and not execution.running_stored and 0 < execution.started_at <= since
+        ]
+        for execution in shown:
+            execution.running_stored = True
+            self._app.results().store([self._running(execution)], ttl=execution.definition.results_ttl)

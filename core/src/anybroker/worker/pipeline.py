@@ -1,0 +1,367 @@
+"""From a delivery to an outcome: the rules of what happens to a task. No threads, no waiting, no broker calls."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import time
+import traceback
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from anybroker.app import BODY_RESERVE
+from anybroker.arguments import encode_value
+from anybroker.backend import Result, State
+from anybroker.codec import FutureVersion, encode_dead
+from anybroker.context import Context
+from anybroker.errors import ArgumentsError, DecodeError, SignatureError, TaskError, TaskExpired, UnknownTask, WorkerLost
+from anybroker.events import Acquired, Dead, Deferred, Event, Expired, Failed, Retried, StepFinished, Succeeded, TaskEvent
+from anybroker.retry import Retry, retry_delay
+from anybroker.sending import Sender
+from anybroker.task import WIRE_VERSION, DeadLetter, Failure, Task, TaskErrorInfo, TaskResult
+from anybroker.worker.execution import Execution, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from anybroker.app import App
+    from anybroker.broker import Delivery, Message
+
+_log = logging.getLogger("anybroker.worker")
+
+MAX_DEFERRALS = 8
+"""How often a task whose name nobody knows is put off: 1, 2, 4, ... seconds, about four minutes together."""
+MAX_MESSAGE = 4_096
+MAX_TRACEBACK = 16_384
+"""Characters of an error that travel; of a traceback its end."""
+
+
+class Pipeline:
+    """What an app's declarations and settings make of deliveries."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._listeners = app.listeners
+        self._decode = app.codec.decode
+        self._tasks = app.tasks
+        self._max_deliveries = app.settings.max_deliveries
+        self._max_body = app.broker.capabilities.max_body
+
+    # before it runs
+
+    def admit(self, delivery: Delivery) -> Execution | Outcome:
+        """The execution that a delivery asks for, or the outcome when there is nothing to run."""
+        body = delivery.message.body
+        if len(body) > self._max_body - BODY_RESERVE:
+            return self._dead(delivery, "oversized", DecodeError(f"{len(body):,} bytes"))
+        try:
+            task = self._decode(body)
+        except DecodeError as error:
+            reason = "signature" if isinstance(error, SignatureError) else "version" if isinstance(error, FutureVersion) else "undecodable"
+            return self._dead(delivery, reason, error)
+        definition = self._tasks.get(task.task)
+        if definition is None:
+            return self._unregistered(delivery, task)
+        format_ = "json" if body[0] == _JSON_MAP else self._app.codec.payload_format(body)
+        execution = Execution(task, delivery, definition, format_, time.monotonic())
+        deliveries = execution.delivery_count
+        if deliveries is not None and deliveries > self._max_deliveries:
+            error = WorkerLost(f"its worker died {deliveries - 1} times while it held this task")
+            return self._failed(execution, error, reason="crashed")
+        if task.expires is not None and task.expires <= self._app.clock.now():
+            return self._expired(execution)
+        if not 0 <= task.step < len(definition.steps):
+            return self._failed(execution, TaskError(f"{task.task} has no step {task.step}"), reason="arguments")
+        if self._listeners.wants(Acquired):
+            self._listeners.emit(Acquired(**_identity(execution), delivery_count=deliveries))
+        return execution
+
+    def runs_alone(self, execution: Execution) -> bool:
+        """Whether this is the last chance of a task that may be killing its workers.
+
+        It is then run with nothing beside it, so that no innocent task is ever dead-lettered for what another one did.
+        """
+        deliveries = execution.delivery_count
+        return deliveries is not None and deliveries > 1 and deliveries == self._max_deliveries
+
+    def arguments(self, execution: Execution) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """What the function is to be called with. Raises ``ArgumentsError``."""
+        task = execution.task
+        if task.step and task.state is not None:
+            open_, close = (b"[", b"]") if execution.format == "json" else (b"\x91", b"")
+            task = msgspec.structs.replace(task, args=msgspec.Raw(open_ + bytes(task.state) + close), kwargs=_NO_KWARGS[execution.format])
+        return execution.current_step.parameters.decode(task, execution.format)
+
+    # after it ran
+
+    def succeeded(self, execution: Execution, value: object) -> Outcome:
+        """The function returned."""
+        definition, task = execution.definition, execution.task
+        try:
+            if task.step + 1 < len(definition.steps):
+                return self._checkpoint(execution, value)
+            result = None
+            if definition.keep_results:
+                result = self._result(execution, State.SUCCEEDED, value=encode_value(value, execution.format))
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            problem = TaskError(f"{task.task} returned a {type(value).__name__} that cannot travel: {error}")
+            return self._failed(execution, problem, reason="failed")
+        limit = self._app.backend.capabilities.max_body if self._app.backend else 0
+        if result is not None and len(result.body) > limit:
+            problem = TaskError(f"{task.task} returned {len(result.body):,} bytes; the result backend takes at most {limit:,}")
+            return self._failed(execution, problem, reason="failed")
+        return Outcome(
+            execution.delivery,
+            execution.key,
+            result=result,
+            ttl=definition.results_ttl,
+            successors=self._call_hooks(execution, definition.on_success, value, value) if definition.on_success else (),
+            events=self._events(execution, Succeeded, result=value, seconds=time.monotonic() - execution.started_at),
+        )
+
+    def raised(self, execution: Execution, error: BaseException) -> Outcome:
+        """The function raised: try again, or give up."""
+        delay = retry_delay(execution.current_step.retry, execution.task, error)
+        if delay is None:
+            return self._failed(execution, error, reason="failed")
+        task = execution.task
+        info = self._error_info(error)
+        again = msgspec.structs.replace(
+            task, attempt=task.attempt + 1, retries=task.retries + 1, error=info, crashes=0, deferrals=0
+        )
+        version = self._version(execution.delivery, again, delay)
+        return Outcome(
+            execution.delivery,
+            execution.key,
+            version=version,
+            result=self._result(execution, State.RETRYING, error=info) if execution.definition.keep_results else None,
+            ttl=execution.definition.results_ttl,
+            events=self._events(execution, Retried, error=error, delay=delay),
+            log=(logging.WARNING, f"{task.task} ({task.id}) raised {_brief(error)}; retry {again.retries} in {delay:.1f} s"),
+        )
+
+    def bad_arguments(self, execution: Execution, error: ArgumentsError) -> Outcome:
+        """The arguments do not fit the function: no retry would help."""
+        return self._failed(execution, error, reason="arguments")
+
+    def given_back(self, execution: Execution) -> Outcome:
+        """The task was not finished here and is not to blame: others get it at once."""
+        delivery, task = execution.delivery, execution.task
+        carried = (execution.delivery_count or 1) - 1
+        version = delivery.message if delivery.message.eta is None else msgspec.structs.replace(delivery.message, eta=None)
+        if carried != task.crashes:
+            version = self._version(delivery, msgspec.structs.replace(task, crashes=carried), None)
+        return Outcome(delivery, execution.key, version=version)
+
+    def running(self, execution: Execution) -> Result:
+        """The state to store while it runs."""
+        return self._result(execution, State.RUNNING)
+
+    # outcomes
+
+    def _checkpoint(self, execution: Execution, value: object) -> Outcome:
+        task = execution.task
+        state = encode_value(value, execution.format)
+        following = msgspec.structs.replace(task, step=task.step + 1, state=state, retries=0, error=None, crashes=0, deferrals=0)
+        version = self._version(execution.delivery, following, None)
+        if len(version.body) > self._max_body - BODY_RESERVE:
+            message = f"step {task.step} returned {len(state):,} bytes, too many for the broker"
+            raise ValueError(message)
+        return Outcome(
+            execution.delivery,
+            execution.key,
+            version=version,
+            events=self._events(execution, StepFinished, step=task.step, seconds=time.monotonic() - execution.started_at),
+        )
+
+    def _failed(self, execution: Execution, error: BaseException, *, reason: str) -> Outcome:
+        definition, task = execution.definition, execution.task
+        info = self._error_info(error)
+        failure = Failure(
+            id=task.id, task=task.task, queue=execution.queue, attempt=task.attempt, error=info, headers=task.headers or {}
+        )
+        dead = self._dead(execution.delivery, reason, error, info=info, task=task)
+        return msgspec.structs.replace(
+            dead,
+            key=execution.key,
+            result=self._result(execution, State.FAILED, error=info) if definition.keep_results else None,
+            ttl=definition.results_ttl,
+            successors=self._call_hooks(execution, definition.on_failure, error, failure) if definition.on_failure else (),
+            events=(*self._events(execution, Failed, error=error), *dead.events),
+        )
+
+    def _expired(self, execution: Execution) -> Outcome:
+        """A task that nobody wants any more is no dead letter: it is gone, and its result says so."""
+        definition = execution.definition
+        return Outcome(
+            execution.delivery,
+            result=self._result(execution, State.EXPIRED) if definition.keep_results else None,
+            ttl=definition.results_ttl,
+            successors=self._expired_successors(execution),
+            events=self._events(execution, Expired),
+            log=(logging.INFO, f"{execution.name} ({execution.id}) was not started in time"),
+        )
+
+    def _expired_successors(self, execution: Execution) -> tuple[Message, ...]:
+        if not execution.definition.on_failure:
+            return ()
+        error = TaskExpired(f"{execution.name} was not started in time")
+        failure = Failure(
+            id=execution.id,
+            task=execution.name,
+            queue=execution.queue,
+            attempt=execution.attempt,
+            error=self._error_info(error),
+            headers=execution.task.headers or {},
+        )
+        return self._call_hooks(execution, execution.definition.on_failure, error, failure)
+
+    def _unregistered(self, delivery: Delivery, task: Task) -> Outcome:
+        near = difflib.get_close_matches(task.task, list(self._tasks), n=3, cutoff=0.4)
+        known = f"nearest: {', '.join(near)}" if near else f"registered: {', '.join(sorted(self._tasks)[:5]) or 'none'}"
+        problem = f"no task is registered as {task.task!r} ({known})"
+        if task.deferrals >= MAX_DEFERRALS:
+            return self._dead(delivery, "unregistered", UnknownTask(problem), task=task)
+        delay = float(2**task.deferrals)
+        later = msgspec.structs.replace(task, deferrals=task.deferrals + 1)
+        event = lambda: Deferred(id=task.id, task=task.task, queue=delivery.message.queue, attempt=task.attempt, delay=delay)  # noqa: E731
+        return Outcome(
+            delivery,
+            version=self._version(delivery, later, delay),
+            events=(event,) if self._listeners.wants(Deferred) else (),
+            log=(logging.WARNING, f"task {task.id}: {problem}; put off for {delay:.0f} s, {later.deferrals} of {MAX_DEFERRALS}"),
+        )
+
+    def _dead(
+        self,
+        delivery: Delivery,
+        reason: str,
+        error: BaseException,
+        *,
+        info: TaskErrorInfo | None = None,
+        task: Task | None = None,
+    ) -> Outcome:
+        message = delivery.message
+        letter = DeadLetter(
+            v=WIRE_VERSION,
+            reason=reason,
+            queue=message.queue,
+            died_at=self._app.clock.now(),
+            error=info or self._error_info(error),
+            attempt=task.attempt if task else None,
+            ordering_key=message.ordering_key,
+            priority=message.priority,
+        )
+        dead_queue = self._app.dead_queue(message.queue)
+        body = self._fitting(letter, message.body)
+        version = msgspec.structs.replace(message, queue=dead_queue, body=body, eta=None, ordering_key=None, priority=0)
+        name = task.task if task else ""
+        event = lambda: Dead(  # noqa: E731
+            id=message.id, task=name, queue=message.queue, attempt=task.attempt if task else 1, reason=reason, dead_queue=dead_queue
+        )
+        return Outcome(
+            delivery,
+            version=version,
+            events=(event,) if self._listeners.wants(Dead) else (),
+            log=(logging.ERROR, f"{name or 'a message'} ({message.id}) is dead ({reason}): {_brief(error)}; see {dead_queue}"),
+        )
+
+    def _fitting(self, letter: DeadLetter, body: bytes) -> bytes:
+        """A dead letter within the broker's limit: the traceback gives way first, then the end of the body."""
+        dead = encode_dead(letter, body)
+        if len(dead) > self._max_body and letter.error is not None:
+            brief = TaskErrorInfo(type=letter.error.type[:100], message=letter.error.message[:100])
+            letter = msgspec.structs.replace(letter, error=brief)
+            dead = encode_dead(letter, body)
+        if len(dead) > self._max_body:
+            letter = msgspec.structs.replace(letter, truncated_from=len(body))
+            room = self._max_body - len(encode_dead(letter, b""))
+            dead = encode_dead(letter, body[:room])
+        return dead
+
+    # parts
+
+    def _version(self, delivery: Delivery, task: Task, delay: float | None) -> Message:
+        message = delivery.message
+        body = self._app.codec.rewrite(message.body, task)
+        if len(body) > self._max_body and task.error is not None:
+            brief = TaskErrorInfo(type=task.error.type[:100], message=task.error.message[:100])
+            body = self._app.codec.rewrite(message.body, msgspec.structs.replace(task, error=brief))
+        eta = None if delay is None else self._app.clock.now() + timedelta(seconds=delay)
+        return msgspec.structs.replace(message, body=body, eta=eta)
+
+    def _result(
+        self, execution: Execution, state: State, *, value: msgspec.Raw | None = None, error: TaskErrorInfo | None = None
+    ) -> Result:
+        now = self._app.clock.now()
+        running_for = time.monotonic() - execution.started_at if execution.started_at else 0.0
+        stored = TaskResult(
+            v=WIRE_VERSION,
+            id=execution.id,
+            task=execution.name,
+            state=state,
+            attempt=execution.attempt,
+            value=value,
+            error=error,
+            started_at=now - timedelta(seconds=running_for) if execution.started_at else None,
+            finished_at=now if state.final else None,
+        )
+        encoder = _json_encoder if execution.format == "json" else _msgpack_encoder
+        return Result(execution.id, state, execution.attempt, encoder.encode(stored))
+
+    def _call_hooks(self, context: Context, hooks: Sequence[Any], argument: object, travelling: object) -> tuple[Message, ...]:
+        """Call the functions among the hooks, and make messages of the tasks. What fails is logged."""
+        successors = []
+        for index, hook in enumerate(hooks):
+            try:
+                if isinstance(hook, Sender):
+                    call = hook.s(travelling)
+                    successors.append(self._app.message(call, self._app.clock.now(), id=f"{context.id}:{hook.name}:{index}"))
+                else:
+                    hook(context, argument)
+            except Exception:
+                _log.exception("a hook of %s (%s) raised", context.name, context.id)
+        return tuple(successors)
+
+    def _events(self, execution: Execution, kind: type[TaskEvent], **fields: object) -> tuple[Callable[[], Event], ...]:
+        if not self._listeners.wants(kind):
+            return ()
+        return (lambda: kind(**_identity(execution), **fields),)
+
+    @staticmethod
+    def _error_info(error: BaseException) -> TaskErrorInfo:
+        kind = type(error)
+        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        try:
+            lines = "".join(traceback.format_exception(error)) if error.__traceback__ else ""
+        except Exception:  # noqa: BLE001  an exception whose own __str__ raises
+            lines = ""
+        return TaskErrorInfo(type=name, message=_text(error)[:MAX_MESSAGE], traceback=_clean(lines[-MAX_TRACEBACK:]))
+
+
+_JSON_MAP = ord("{")
+_NO_KWARGS = {"json": msgspec.Raw(b"{}"), "msgpack": msgspec.Raw(b"\x80")}
+_json_encoder = msgspec.json.Encoder()
+_msgpack_encoder = msgspec.msgpack.Encoder()
+
+
+def _identity(execution: Execution) -> dict[str, Any]:
+    return {"id": execution.id, "task": execution.name, "queue": execution.queue, "attempt": execution.attempt}
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return _clean(repr(error) if isinstance(error, Retry) else str(error))
+    except Exception:  # noqa: BLE001  an exception whose own __str__ raises
+        return "(its message cannot be shown)"
+
+
+def _clean(text: str) -> str:
+    """Without lone surrogates, which UTF-8 cannot carry."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _brief(error: BaseException) -> str:
+    return f"{type(error).__name__}: {_text(error).splitlines()[0][:200] if _text(error) else ''}".rstrip(": ")

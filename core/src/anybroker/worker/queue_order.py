@@ -1,0 +1,46 @@
+"""In which order a worker asks its queues: strictly, or by weight."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from anybroker.errors import ConfigurationError
+from anybroker.validation import check_queue_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class QueueOrder:
+    """``mail,default``: mail first, always. ``mail:3,default:1``: mail first three times out of four."""
+
+    def __init__(self, queues: str | Iterable[str]) -> None:
+        """Raises ``ConfigurationError`` for a weight that is not a positive number and for a queue named twice."""
+        parts = queues.split(",") if isinstance(queues, str) else list(queues)
+        weights: dict[str, int] = {}
+        for part in filter(None, (part.strip() for part in parts)):
+            name, colon, weight = part.rpartition(":")
+            if not (colon and weight.isdecimal()):
+                name, weight = part, "0"
+            elif weight == "0":
+                message = f"queue {name!r} has weight 0 and would never be asked; leave it out"
+                raise ConfigurationError(message)
+            if check_queue_name(name) in weights:
+                message = f"queue {name!r} is named twice"
+                raise ConfigurationError(message)
+            weights[name] = int(weight)
+        if not weights:
+            message = "a worker needs at least one queue"
+            raise ConfigurationError(message)
+        self.names = tuple(weights)
+        self.weighted = any(weights.values())
+        self._weights = {name: weight or 1 for name, weight in weights.items()}
+        self._strict = list(weights)
+
+    def next(self) -> list[str]:
+        """The order for the next ``acquire``."""
+        if not self.weighted:
+            return self._strict
+        # each name's key is drawn so that it comes first in proportion to its weight (Efraimidis and Spirakis, 2006)
+        return sorted(self._weights, key=lambda name: random.random() ** (1 / self._weights[name]), reverse=True)  # noqa: S311

@@ -1,0 +1,307 @@
+"""The worker: acquires, runs, settles; stops without losing anything."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+
+from anybroker.errors import BrokerUnavailable, ConfigurationError
+from anybroker.events import WorkerStarted, WorkerStopped
+from anybroker.retry import Seconds, seconds
+from anybroker.task import new_id
+from anybroker.worker.execution import Execution, Outcome
+from anybroker.worker.executors import Executors
+from anybroker.worker.leases import LeaseKeeper
+from anybroker.worker.outage import Outage
+from anybroker.worker.pipeline import Pipeline
+from anybroker.worker.queue_order import QueueOrder
+from anybroker.worker.settler import Settler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from types import TracebackType
+
+    from anybroker.app import App
+    from anybroker.broker import Delivery
+
+_log = logging.getLogger("anybroker.worker")
+
+WAIT = 1.0
+"""Seconds for one ``acquire`` of an idle worker, and so the longest time that a stop has to wait for it."""
+MAX_PREFETCH = 1000
+PREFETCH_SECONDS = 0.05
+"""A worker takes as many messages in advance as it has finished in this time."""
+PREFETCH_BYTES = 64 * 1024 * 1024
+GIVE_BACK_AFTER = 1.0
+"""Seconds after which a message that was taken in advance and not started is given back."""
+
+
+class WorkerStats(msgspec.Struct, frozen=True):
+    """What a worker is doing at a moment."""
+
+    concurrency: int
+    running: int
+    """Tasks that are running now; never more than ``concurrency`` functions and as many coroutines."""
+    waiting: int
+    """Taken in advance."""
+    settling: int
+    """Done, and not yet settled with the broker."""
+    finished: int
+    """Since the worker started, whatever came of them."""
+    abandoned: int
+    """Tasks that ignored their time limit and were given up; each keeps a thread of this process."""
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is held."""
+        return self.running + self.waiting + self.settling == 0
+
+
+class Worker:
+    """Runs the tasks of some queues in this process.
+
+    ``with app.worker(concurrency=4): ...`` runs one beside the rest of a program; ``anybroker worker module:app`` is one
+    with a process of its own.
+
+    - ``queues``: names in order of preference, or with weights (``"mail:3,default:1"``); the default queue by default.
+    - ``concurrency``: how many tasks run at once; may be changed while it runs.
+    - ``lease``: seconds for which a message is held without a heartbeat: how long a killed worker's tasks rest.
+    - ``grace``: seconds for which ``stop`` lets running tasks go on.
+
+    What is not given is as the app's settings say.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        queues: str | Iterable[str] | None = None,
+        concurrency: int | None = None,
+        lease: Seconds | None = None,
+        grace: Seconds | None = None,
+    ) -> None:
+        settings = app.settings
+        self.app = app
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
+        self.queues = QueueOrder(queues or settings.queues or settings.default_queue)
+        dead = [name for name in self.queues.names if name.endswith(settings.dead_queue_suffix)]
+        if dead:
+            message = f"{dead[0]!r} is a dead-letter queue; put its tasks back with: anybroker dead retry"
+            raise ConfigurationError(message)
+        self.concurrency = settings.concurrency if concurrency is None else concurrency
+        self.lease = seconds(settings.lease if lease is None else lease)
+        self.grace = seconds(settings.grace if grace is None else grace)
+        self._pipeline = Pipeline(app)
+        self._outage = Outage(self.name, app.listeners)
+        self._held: dict[int, Execution] = {}
+        self._settler = Settler(app, self._outage, self._settled)
+        self._executors = Executors(self._pipeline, self._finish, app.listeners)
+        self._keeper = LeaseKeeper(app, self._held, self.lease, running=self._pipeline.running)
+        self._keeper.chores.append(self._give_back_overdue)
+        self._alone: Execution | None = None
+        self._room = threading.Event()
+        self._finished = 0
+        self._pace = _Pace()
+        self._stopping = threading.Event()
+        self._hurry = threading.Event()
+        self._stopped = threading.Event()
+        self._consumer = threading.Thread(target=self._consume, name="anybroker-acquire", daemon=True)
+
+    @property
+    def concurrency(self) -> int:
+        """How many tasks run at once. May be set while the worker runs."""
+        return self._concurrency
+
+    @concurrency.setter
+    def concurrency(self, value: int) -> None:
+        if value < 1:
+            message = f"concurrency={value}: at least 1"
+            raise ConfigurationError(message)
+        self._concurrency = value
+        if hasattr(self, "_executors"):
+            self._executors.resize(value)
+            self._room.set()
+
+    def stats(self) -> WorkerStats:
+        """What the worker is doing now."""
+        running, waiting = len(self._executors.running), len(self._executors.waiting)
+        return WorkerStats(
+            concurrency=self.concurrency,
+            running=running,
+            waiting=waiting,
+            settling=max(0, len(self._held) - running - waiting),
+            finished=self._finished,
+            abandoned=self._executors.abandoned,
+        )
+
+    # starting and stopping
+
+    def start(self) -> None:
+        """Begin to acquire. Returns at once; a broker that is down is waited for."""
+        self._settler.start()
+        self._keeper.start()
+        self._consumer.start()
+        self.app.listeners.emit(WorkerStarted(worker=self.name))
+
+    def stop(self, grace: Seconds | None = None) -> None:
+        """Stop acquiring, let running tasks finish within the grace time, give everything else back.
+
+        Calling it again, from another thread, ends the grace time at once. Returns when all is settled.
+        """
+        if self._stopping.is_set():
+            self._hurry.set()
+            self._stopped.wait()
+            return
+        self._stopping.set()
+        self._room.set()
+        deadline = time.monotonic() + (self.grace if grace is None else seconds(grace))
+        self._give_back(self._executors.take_waiting())
+        while self._executors.running and time.monotonic() < deadline and not self._hurry.wait(0.01):
+            pass
+        self._consumer.join(WAIT + 1.0)
+        self._give_back(self._executors.take_waiting())
+        self._give_back(self._executors.take_running())
+        if self._alone is not None:
+            self._give_back([self._alone])
+        if not self._settler.close(self.lease):
+            self._outage.give_up()
+        self._keeper.close()
+        self._executors.close()
+        self._stopped.set()
+        self.app.listeners.emit(WorkerStopped(worker=self.name))
+
+    def hurry(self) -> None:
+        """End the grace time of a ``stop`` that is under way. Safe in a signal handler."""
+        self._hurry.set()
+
+    def __enter__(self) -> Self:
+        """Start."""
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Stop."""
+        self.stop()
+
+    # acquiring
+
+    def _consume(self) -> None:
+        while not self._stopping.is_set():
+            limit = self._free()
+            if limit < 1:
+                self._room.clear()
+                if self._free() < 1 and not self._stopping.is_set():
+                    self._room.wait()
+                continue
+            try:
+                deliveries = self.app.broker.acquire(self.queues.next(), limit=limit, wait=WAIT, lease=self.lease)
+            except BrokerUnavailable as error:
+                self._outage.pause(error)
+            except Exception as error:
+                _log.exception("acquire failed")
+                self._outage.pause(error)
+            else:
+                self._outage.over()
+                if deliveries:
+                    self._dispatch(deliveries)
+
+    def _free(self) -> int:
+        """How many messages to ask for: none while a suspect is to run with nothing beside it."""
+        if self._alone is not None:
+            return 0
+        return self.concurrency + self._pace.prefetch() - len(self._held)
+
+    def _dispatch(self, deliveries: Sequence[Delivery]) -> None:
+        self._pace.took(deliveries)
+        executions: list[Execution] = []
+        for delivery in deliveries:
+            admitted = self._pipeline.admit(delivery)
+            if isinstance(admitted, Outcome):
+                self._settler.add(admitted)
+                continue
+            self._held[admitted.key] = admitted
+            if self._stopping.is_set():
+                self._settler.add(self._pipeline.given_back(admitted))
+            elif self._pipeline.runs_alone(admitted):
+                self._isolate(admitted)
+            else:
+                executions.append(admitted)
+        self._keeper.wake()
+        if executions:
+            self._executors.submit(executions, limit=self.concurrency)
+        self._run_alone_if_possible()
+
+    def _isolate(self, execution: Execution) -> None:
+        """Run it as soon as nothing else is held; a second one is left to others."""
+        if self._alone is None:
+            self._alone = execution
+        else:
+            self._settler.add(self._pipeline.given_back(execution))
+
+    def _run_alone_if_possible(self) -> None:
+        alone = self._alone
+        if alone is not None and alone.key not in self._executors.running and len(self._held) == 1 and not alone.started_at:
+            self._executors.submit([alone], limit=self.concurrency)
+
+    # finishing
+
+    def _finish(self, outcome: Outcome) -> None:
+        self._settler.add(outcome)
+
+    def _settled(self, batch: Sequence[Outcome]) -> None:
+        for outcome in batch:
+            if outcome.key is not None:
+                self._held.pop(outcome.key, None)
+                if self._alone is not None and self._alone.key == outcome.key:
+                    self._alone = None
+        self._finished += len(batch)
+        self._pace.finished(len(batch))
+        self._run_alone_if_possible()
+        if not self._room.is_set():
+            self._room.set()
+
+    def _give_back(self, executions: Iterable[Execution]) -> None:
+        for execution in executions:
+            self._settler.add(self._pipeline.given_back(execution))
+
+    def _give_back_overdue(self) -> None:
+        """What was taken in advance and cannot be started soon is for others."""
+        if len(self._executors.running) >= self.concurrency:
+            self._give_back(self._executors.take_waiting(older_than=GIVE_BACK_AFTER))
+
+
+class _Pace:
+    """How many messages to take in advance: what is finished in a few milliseconds, within bounds."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+        self._count = 0
+        self._prefetch = 0
+        self._body = 1024.0
+
+    def took(self, deliveries: Sequence[Delivery]) -> None:
+        """Keep in mind how large bodies are."""
+        mean = sum(len(delivery.message.body) for delivery in deliveries) / len(deliveries)
+        self._body = max(mean, (self._body + mean) / 2)
+
+    def finished(self, count: int) -> None:
+        """So many tasks have been settled."""
+        self._count += count
+        elapsed = time.monotonic() - self._since
+        if elapsed >= PREFETCH_SECONDS / 2:
+            rate = self._count / elapsed
+            wanted = min(rate * PREFETCH_SECONDS, MAX_PREFETCH, PREFETCH_BYTES / self._body)
+            self._prefetch = int(wanted if wanted < self._prefetch else (self._prefetch + 3 * wanted) / 4)
+            self._since, self._count = time.monotonic(), 0
+
+    def prefetch(self) -> int:
+        """How many messages to hold beyond those that run."""
+        if time.monotonic() - self._since > 20 * PREFETCH_SECONDS:
+            self._prefetch = 0
+        return self._prefetch
