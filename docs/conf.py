@@ -10,5 +10,8 @@ myst_heading_anchors = 3
 autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
 
-# Names of our own must resolve. Those of Python and of others are left as text: their index would need the network.
-nitpick_ignore_regex = [("py:.*", r"(?!anybroker\.).*")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!anybroker\.).*"),  # names of Python and of others stay text: their index would need the network
+    ("py:.*", r"anybroker\.[\w.]+\.[A-Z]\d?"),  # type variables
+]
+suppress_warnings = ["ref.python"]  # a bare Clock is either of two: what it links to, autodoc cannot know

@@ -244,7 +244,6 @@ class App:
         if name in self.tasks and not _same_place(self.tasks[name], steps):
             message = f"two tasks are named {name!r}; give one of them name=..."
             raise ConfigurationError(message)
-        kept = results is not False and self.backend is not None
         ttl = self.settings.results_ttl.total_seconds() if self.settings.results_ttl else None
         if results == "forever":
             ttl = None
@@ -254,7 +253,7 @@ class App:
             name=name,
             queue=check_queue_name(queue or self.settings.default_queue),
             steps=steps,
-            keep_results=kept,
+            keep_results=results is not False,
             results_ttl=ttl,
             on_success=_hooks(on_success),
             on_failure=_hooks(on_failure),
@@ -371,7 +370,7 @@ class App:
     def waiter(self, backend: ResultBackend) -> Waiter:
         """What ``await handle`` waits with."""
         with self._lock:
-            if self._waiter is None:
+            if self._waiter is None or self._waiter.backend is not backend:
                 self._waiter = Waiter(backend)
             return self._waiter
 

@@ -120,7 +120,7 @@ class BrokerBack(WorkerEvent, frozen=True, kw_only=True):
     """It can be reached again."""
 
 
-E_ = TypeVar("E_", bound=Event)
+EventT = TypeVar("EventT", bound=Event)
 
 
 class Listeners:
@@ -129,9 +129,13 @@ class Listeners:
     def __init__(self) -> None:
         self._listeners: list[tuple[type[Event], Callable[[Any], None]]] = []
 
-    def add(self, kind: type[E_], listener: Callable[[E_], None]) -> None:
+    def add(self, kind: type[EventT], listener: Callable[[EventT], None]) -> None:
         """Call ``listener`` with every event of ``kind`` and of its subclasses."""
         self._listeners = [*self._listeners, (kind, listener)]
+
+    def remove(self, listener: Callable[[Any], None]) -> None:
+        """Do not call ``listener`` any more."""
+        self._listeners = [(kind, heard) for kind, heard in self._listeners if heard != listener]
 
     def wants(self, kind: type[Event]) -> bool:
         """Whether anybody would hear an event of this class: spares making it where nobody does."""

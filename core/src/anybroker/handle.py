@@ -110,7 +110,7 @@ class Handle(Generic[R]):
         result, format_ = decode_result(stored)
         if result.state is State.SUCCEEDED:
             try:
-                value: R = decode_value(result.value or _NULL[format_], self._definition.returns if self._definition else Any, format_)
+                value: R = decode_value(result.value, self._definition.returns if self._definition else Any, format_)
             except ValueError as error:
                 message = f"the result of task {self.id} does not fit the annotation of {result.task}: {error}"
                 raise DecodeError(message) from error
@@ -125,9 +125,6 @@ class Handle(Generic[R]):
             raise TaskFailed(f"{what} failed")
         message = f"{what} failed: {error_info.type}: {error_info.message}"
         raise TaskFailed(message, type=error_info.type, remote_traceback=error_info.traceback)
-
-
-_NULL: dict[Format, msgspec.Raw] = {"json": msgspec.Raw(b"null"), "msgpack": msgspec.Raw(b"\xc0")}
 
 
 def decode_result(stored: Result) -> tuple[TaskResult, Format]:
@@ -145,7 +142,7 @@ class Waiter:
     """One thread that waits for the results of any number of coroutines. It ends when it has been idle for a while."""
 
     def __init__(self, backend: ResultBackend) -> None:
-        self._backend = backend
+        self.backend = backend
         self._changed = threading.Condition()
         self._waiting: dict[str, list[asyncio.Future[Result]]] = {}
         self._running = False
@@ -175,7 +172,7 @@ class Waiter:
     def _run(self) -> None:
         while ids := self._wanted():
             try:
-                results = self._backend.wait(ids, timeout=_TURN)
+                results = self.backend.wait(ids, timeout=_TURN)
             except Exception as error:  # noqa: BLE001  whoever waits gets to see it
                 for id_ in ids:
                     self._resolve(id_, error)

@@ -93,15 +93,14 @@ class Address(msgspec.Struct, frozen=True):
     """The options; a ``+`` stays a plus."""
 
     def __str__(self) -> str:
-        """Write the URL as it may be shown."""
+        """Write the URL as it may be shown: no password, and no options, whose names may be misspelt."""
         userinfo = ""
         if self.user is not None or self.password is not None:
             userinfo = quote(self.user or "", safe="") + (":***@" if self.password is not None else "@")
         hosts = ",".join(
             (f"[{host}]" if ":" in host else host) + ("" if port is None else f":{port}") for host, port in self.hosts
         )
-        options = "&".join(f"{name}={value}" for name, value in self._shown_query().items())
-        return _one_line(f"{self.scheme}://{userinfo}{hosts}{self.path}{'?' if options else ''}{options}", limit=300)
+        return _one_line(f"{self.scheme}://{userinfo}{hosts}{self.path}{'?…' if self.query else ''}", limit=300)
 
     def __repr__(self) -> str:
         """Show the fields, secrets masked."""
@@ -109,11 +108,9 @@ class Address(msgspec.Struct, frozen=True):
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         """List the fields, secrets masked, for tools that print structures."""
-        masked = {"password": None if self.password is None else "***", "query": self._shown_query()}
+        query = {name: "***" if is_secret(name) else value for name, value in self.query.items()}
+        masked = {"password": None if self.password is None else "***", "query": query}
         return [(name, masked.get(name, getattr(self, name))) for name in self.__struct_fields__]
-
-    def _shown_query(self) -> dict[str, str]:
-        return {name: "***" if is_secret(name) else value for name, value in self.query.items()}
 
     def secrets(self) -> list[str]:
         """List the values that must never be shown, the longest first."""
@@ -159,10 +156,10 @@ def parse_url(url: str) -> Address:
         raise _malformed(url, "it contains a line break or control character, or a blank at its start or end")
     before_query, _, query = rest.partition("?")
     authority, slash, path = before_query.partition("/")
-    userinfo, at, hosts = authority.rpartition("@")
+    userinfo, _, hosts = authority.rpartition("@")
     if "#" in rest or " " in authority:
         raise _malformed(url, "write # as %23 and blanks as %20")
-    if ":" in authority and not at and "@" in rest:
+    if ":" in authority and "@" in rest[len(authority) :]:
         raise _malformed(url, "in passwords write / as %2F and ? as %3F; elsewhere write @ as %40")
     user, colon, password = userinfo.partition(":")
     addresses = tuple(_host(host, url) for host in hosts.split(",")) if hosts else ()
@@ -231,7 +228,8 @@ def _malformed(url: str, why: str) -> ConfigurationError:
 
 def _shown(url: str) -> str:
     """Write a whole URL, however malformed, as it may be shown."""
-    return _one_line(redact(re.sub(r"\s", "%20", url)), limit=300)
+    before_query, mark, _ = redact(re.sub(r"\s", "%20", url)).partition("?")
+    return _one_line(before_query + ("?…" if mark else ""), limit=300)
 
 
 def _one_line(text: str, *, limit: int | None = None) -> str:

@@ -17,6 +17,8 @@ from anybroker.backend import State  # noqa: TC001  as above
 WIRE_VERSION = 1
 NO_ARGS = msgspec.Raw(b"[]")
 NO_KWARGS = msgspec.Raw(b"{}")
+ABSENT = msgspec.Raw(b"")
+"""Stands for a field that is not there (``Raw | None`` would not be raw)."""
 
 
 def new_id() -> str:
@@ -80,7 +82,7 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tr
     """Why the last attempt failed."""
     step: int = 0
     """Of a job: the step to run next, 0 for the first."""
-    state: msgspec.Raw | None = None
+    state: msgspec.Raw = ABSENT
     """Of a job: what the last step returned."""
     crashes: int = 0
     """Deliveries of earlier versions of this message that ended without a settle: their worker died."""
@@ -96,7 +98,7 @@ class TaskResult(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defau
     task: str
     state: State
     attempt: int
-    value: msgspec.Raw | None = None
+    value: msgspec.Raw = ABSENT
     """What the task returned; there when ``state`` is ``succeeded``."""
     error: TaskErrorInfo | None = None
     started_at: datetime | None = None

@@ -81,6 +81,7 @@ def test_an_address_without_a_scheme_is_told_what_to_write(text: str, meant: str
         ("amqp://a,,b", "one of its hosts is empty"),
         ("redis://u:hun/ter2@h", "/ as %2F"),
         ("redis://u:hun?ter2@h", "? as %3F"),
+        ("redis://u:x@hun/ter2@h", "@ as %40"),
         ("redis://u:hun#ter2@h", "# as %23"),
         ("redis://u:hun ter2@h", "blanks as %20"),
         ("redis://h\n", "control character"),
@@ -104,8 +105,8 @@ def test_a_malformed_url_is_told_what_is_wrong(url: object, part: str) -> None:
 
 def test_secrets_are_masked_wherever_an_address_is_shown() -> None:
     address = parse_url("redis://u%3A:hun%2Fter2@[::1]:6379,b/0?auth_token=hunter3&db=1")
-    assert str(address) == "redis://u%3A:***@[::1]:6379,b/0?auth_token=***&db=1"
-    assert "***" in repr(address)
+    assert str(address) == "redis://u%3A:***@[::1]:6379,b/0?…"
+    assert repr(address).endswith("path='/0', query={'auth_token': '***', 'db': '1'})")
     for shown in (repr(address), f"{address}", str(address.__rich_repr__())):
         assert not any(secret in shown for secret in ("hun/ter2", "hun%2Fter2", "hunter3"))
     assert address.password == "hun/ter2"

@@ -167,7 +167,7 @@ def _store_one(results: Expiring[Result], result: Result, end: float, now: float
 
 
 def _final(results: Expiring[Result], ids: Sequence[str], now: float) -> list[Result]:
-    found = (results.get(id_, now) for id_ in dict.fromkeys(ids))
+    found = (results.get(id_, now) for id_ in ids)
     return [result for result in found if result is not None and result.state.final]
 
 

@@ -47,7 +47,7 @@ class Deadlines:
     def disarm(self, execution: Execution) -> None:
         """The task has ended in the calling thread. Returns when no exception is on its way to it any more."""
         self._overdue.pop(execution.key, None)
-        if self._armed.pop(execution.key, None) is None:
+        if self._armed.pop(execution.key, None) is None and not execution.timed_out:
             deadline = time.monotonic() + GIVE_UP_AFTER
             while time.monotonic() < deadline:  # the exception arrives between two steps of this loop
                 time.sleep(0.001)

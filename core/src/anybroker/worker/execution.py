@@ -25,7 +25,7 @@ _keys = count()
 class Execution(Context):
     """A task that this worker holds: its context, and what the worker keeps in mind about it."""
 
-    __slots__ = ("acquired_at", "definition", "extended_at", "format", "key", "running_stored", "started_at")
+    __slots__ = ("acquired_at", "definition", "extended_at", "format", "key", "running_stored", "started_at", "timed_out")
 
     def __init__(self, task: Task, delivery: Delivery, definition: Definition, format: Format, now: float) -> None:  # noqa: A002
         super().__init__(task, delivery)
@@ -39,6 +39,8 @@ class Execution(Context):
         self.started_at = 0.0
         """When its function was called; seconds of ``time.monotonic``, 0 before."""
         self.running_stored = False
+        self.timed_out = False
+        """The exception that ends it at its time limit has arrived."""
 
     @property
     def task(self) -> Task:

@@ -104,6 +104,7 @@ class Executors:
             value = execution.current_step.function(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001  SystemExit and KeyboardInterrupt end the task, not the worker
             if isinstance(error, TaskTimeout) and not error.args:  # raised in this thread by Deadlines
+                execution.timed_out = True
                 error = _timed_out(execution.timeout).with_traceback(error.__traceback__)
             return self._pipeline.raised(execution, error)
         else:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from anybroker.app import App
-    from anybroker.backend import Result
     from anybroker.worker.execution import Execution
+    from anybroker.worker.pipeline import Pipeline
 
 _log = logging.getLogger("anybroker.worker")
 
@@ -27,11 +27,11 @@ SHOW_RUNNING_AFTER = 0.1
 class LeaseKeeper:
     """A thread that extends every lease of which a third is used."""
 
-    def __init__(self, app: App, held: dict[int, Execution], lease: float, *, running: Callable[[Execution], Result]) -> None:
+    def __init__(self, app: App, pipeline: Pipeline, held: dict[int, Execution], lease: float) -> None:
         self._app = app
+        self._pipeline = pipeline
         self._held = held
         self._lease = lease
-        self._running = running
         self._wake = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="anybroker-leases", daemon=True)
@@ -98,8 +98,8 @@ class LeaseKeeper:
         shown = [
             execution
             for execution in list(self._held.values())
-            if execution.definition.keep_results and not execution.running_stored and 0 < execution.started_at <= since
+            if self._pipeline.keeps_result(execution) and not execution.running_stored and 0 < execution.started_at <= since
         ]
         for execution in shown:
             execution.running_stored = True
-            self._app.results().store([self._running(execution)], ttl=execution.definition.results_ttl)
+            self._app.results().store([self._pipeline.running(execution)], ttl=execution.definition.results_ttl)

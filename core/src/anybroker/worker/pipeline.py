@@ -20,11 +20,12 @@ from anybroker.errors import ArgumentsError, DecodeError, SignatureError, TaskEr
 from anybroker.events import Acquired, Dead, Deferred, Event, Expired, Failed, Retried, StepFinished, Succeeded, TaskEvent
 from anybroker.retry import Retry, retry_delay
 from anybroker.sending import Sender
-from anybroker.task import WIRE_VERSION, DeadLetter, Failure, Task, TaskErrorInfo, TaskResult
+from anybroker.task import ABSENT, WIRE_VERSION, DeadLetter, Failure, Task, TaskErrorInfo, TaskResult
 from anybroker.worker.execution import Execution, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from types import TracebackType
 
     from anybroker.app import App
     from anybroker.broker import Delivery, Message
@@ -78,6 +79,10 @@ class Pipeline:
             self._listeners.emit(Acquired(**_identity(execution), delivery_count=deliveries))
         return execution
 
+    def keeps_result(self, execution: Execution) -> bool:
+        """Whether the task's states are stored."""
+        return execution.definition.keep_results and self._app.backend is not None
+
     def runs_alone(self, execution: Execution) -> bool:
         """Whether this is the last chance of a task that may be killing its workers.
 
@@ -89,7 +94,7 @@ class Pipeline:
     def arguments(self, execution: Execution) -> tuple[Sequence[Any], Mapping[str, Any]]:
         """What the function is to be called with. Raises ``ArgumentsError``."""
         task = execution.task
-        if task.step and task.state is not None:
+        if task.step:
             open_, close = (b"[", b"]") if execution.format == "json" else (b"\x91", b"")
             task = msgspec.structs.replace(task, args=msgspec.Raw(open_ + bytes(task.state) + close), kwargs=_NO_KWARGS[execution.format])
         return execution.current_step.parameters.decode(task, execution.format)
@@ -103,7 +108,7 @@ class Pipeline:
             if task.step + 1 < len(definition.steps):
                 return self._checkpoint(execution, value)
             result = None
-            if definition.keep_results:
+            if self.keeps_result(execution):
                 result = self._result(execution, State.SUCCEEDED, value=encode_value(value, execution.format))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             problem = TaskError(f"{task.task} returned a {type(value).__name__} that cannot travel: {error}")
@@ -136,7 +141,7 @@ class Pipeline:
             execution.delivery,
             execution.key,
             version=version,
-            result=self._result(execution, State.RETRYING, error=info) if execution.definition.keep_results else None,
+            result=self._result(execution, State.RETRYING, error=info) if self.keeps_result(execution) else None,
             ttl=execution.definition.results_ttl,
             events=self._events(execution, Retried, error=error, delay=delay),
             log=(logging.WARNING, f"{task.task} ({task.id}) raised {_brief(error)}; retry {again.retries} in {delay:.1f} s"),
@@ -186,7 +191,7 @@ class Pipeline:
         return msgspec.structs.replace(
             dead,
             key=execution.key,
-            result=self._result(execution, State.FAILED, error=info) if definition.keep_results else None,
+            result=self._result(execution, State.FAILED, error=info) if self.keeps_result(execution) else None,
             ttl=definition.results_ttl,
             successors=self._call_hooks(execution, definition.on_failure, error, failure) if definition.on_failure else (),
             events=(*self._events(execution, Failed, error=error), *dead.events),
@@ -197,7 +202,7 @@ class Pipeline:
         definition = execution.definition
         return Outcome(
             execution.delivery,
-            result=self._result(execution, State.EXPIRED) if definition.keep_results else None,
+            result=self._result(execution, State.EXPIRED) if self.keeps_result(execution) else None,
             ttl=definition.results_ttl,
             successors=self._expired_successors(execution),
             events=self._events(execution, Expired),
@@ -293,7 +298,7 @@ class Pipeline:
         return msgspec.structs.replace(message, body=body, eta=eta)
 
     def _result(
-        self, execution: Execution, state: State, *, value: msgspec.Raw | None = None, error: TaskErrorInfo | None = None
+        self, execution: Execution, state: State, *, value: msgspec.Raw = ABSENT, error: TaskErrorInfo | None = None
     ) -> Result:
         now = self._app.clock.now()
         running_for = time.monotonic() - execution.started_at if execution.started_at else 0.0
@@ -335,7 +340,7 @@ class Pipeline:
         kind = type(error)
         name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
         try:
-            lines = "".join(traceback.format_exception(error)) if error.__traceback__ else ""
+            lines = "".join(traceback.format_exception(kind, error, _own(error.__traceback__))) if error.__traceback__ else ""
         except Exception:  # noqa: BLE001  an exception whose own __str__ raises
             lines = ""
         return TaskErrorInfo(type=name, message=_text(error)[:MAX_MESSAGE], traceback=_clean(lines[-MAX_TRACEBACK:]))
@@ -349,6 +354,13 @@ _msgpack_encoder = msgspec.msgpack.Encoder()
 
 def _identity(execution: Execution) -> dict[str, Any]:
     return {"id": execution.id, "task": execution.name, "queue": execution.queue, "attempt": execution.attempt}
+
+
+def _own(trace: TracebackType | None) -> TracebackType | None:
+    """A traceback without the worker's frame, which comes first."""
+    if trace is not None and trace.tb_next is not None and trace.tb_frame.f_globals.get("__name__") == "anybroker.worker.executors":
+        return trace.tb_next
+    return trace
 
 
 def _text(error: BaseException) -> str:

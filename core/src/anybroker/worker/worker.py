@@ -102,7 +102,7 @@ class Worker:
         self._held: dict[int, Execution] = {}
         self._settler = Settler(app, self._outage, self._settled)
         self._executors = Executors(self._pipeline, self._finish, app.listeners)
-        self._keeper = LeaseKeeper(app, self._held, self.lease, running=self._pipeline.running)
+        self._keeper = LeaseKeeper(app, self._pipeline, self._held, self.lease)
         self._keeper.chores.append(self._give_back_overdue)
         self._alone: Execution | None = None
         self._room = threading.Event()

@@ -16,7 +16,7 @@ CREATE TABLE messages (
     body BLOB NOT NULL
 );
 
-CREATE INDEX messages_ready ON messages (queue, priority DESC, seq, due_at) WHERE state = 0;
+CREATE INDEX messages_ready ON messages (queue, priority DESC, seq, due_at, state) WHERE state = 0;
 
 CREATE INDEX messages_waiting ON messages (queue, due_at, state, priority) WHERE state IN (1, 2);
 

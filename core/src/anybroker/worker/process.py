@@ -1,0 +1,111 @@
+"""A worker that has a process to itself: signals in, exit code out.
+
+Run as ``python -m anybroker.worker.process '{"target": "tasks:app", ...}'`` it is a child of the
+:mod:`~anybroker.worker.supervisor`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from anybroker.errors import AnybrokerError
+from anybroker.target import find_app
+from anybroker.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+EXIT_STOPPED = 0
+EXIT_MISCONFIGURED = 2
+EXIT_RECYCLE = 75
+"""Some tasks ignored their time limit; a fresh process is to take this one's place."""
+LOG_FORMAT = "%(asctime)s %(levelname)-7s %(process)d %(name)s: %(message)s"
+
+_log = logging.getLogger("anybroker.worker")
+
+
+class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a worker process is told; None: as the app's settings say."""
+
+    target: str
+    queues: str | None = None
+    concurrency: int | None = None
+    lease: float | None = None
+    grace: float | None = None
+    log_level: str = "INFO"
+    lifeline: int | None = None
+    """A file descriptor that is closed when the supervisor dies, however it dies."""
+
+
+def run(worker: Worker, *, lifeline: int | None = None) -> int:
+    """Run a worker in this process until a signal stops it; returns the exit code.
+
+    The first SIGTERM or SIGINT lets running tasks finish within the grace time, the second gives them back at once.
+    """
+    stop = threading.Event()
+    recycle = threading.Event()
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        if stop.is_set():
+            worker.hurry()
+        else:
+            _log.info("%s: finishing %d running tasks", signal.Signals(number).name, worker.stats().running)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    if lifeline is not None:
+        threading.Thread(target=_follow, args=(lifeline, stop), name="anybroker-lifeline", daemon=True).start()
+    with worker:
+        _log.info("worker %s: queues %s, concurrency %d", worker.name, ", ".join(worker.queues.names), worker.concurrency)
+        while not stop.wait(1.0):
+            if lifeline is not None and worker.stats().abandoned:
+                recycle.set()
+                stop.set()
+    stats = worker.stats()
+    _log.info("worker %s stopped; %d tasks", worker.name, stats.finished)
+    return EXIT_RECYCLE if recycle.is_set() else EXIT_STOPPED
+
+
+def run_target(options: WorkerOptions) -> int:
+    """Find the app, run a worker for it, close the app."""
+    app = find_app(options.target)
+    worker = Worker(app, queues=options.queues, concurrency=options.concurrency, lease=options.lease, grace=options.grace)
+    try:
+        return run(worker, lifeline=options.lifeline)
+    finally:
+        app.close()
+
+
+def configure_logging(level: str) -> None:
+    """Log to standard error, unless the program has configured logging itself."""
+    logging.basicConfig(level=level.upper(), format=LOG_FORMAT)
+
+
+def _follow(lifeline: int, stop: threading.Event) -> None:
+    while os.read(lifeline, 1):
+        pass
+    _log.warning("the supervisor is gone; stopping")
+    stop.set()
+
+
+def main() -> int:
+    """The entry point of a child process."""
+    options = msgspec.json.decode(sys.argv[1], type=WorkerOptions)
+    configure_logging(options.log_level)
+    try:
+        return run_target(options)
+    except AnybrokerError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201  what a command says to its user
+        return EXIT_MISCONFIGURED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
