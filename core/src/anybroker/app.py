@@ -18,7 +18,16 @@ from anybroker.events import Enqueued, Event, Listeners
 from anybroker.handle import Handle, Waiter
 from anybroker.loading import load_backend, load_broker, redact
 from anybroker.retry import Retry, Seconds, seconds
-from anybroker.sending import AsyncTaskFunction, Hook, Sender, SendOptions, Signature, TaskFunction, merge_options, moment
+from anybroker.sending import (
+    AsyncTaskFunction,
+    Hook,
+    Sender,
+    SendOptions,
+    Signature,
+    TaskFunction,
+    merge_options,
+    moment,
+)
 from anybroker.settings import load_settings
 from anybroker.task import WIRE_VERSION, Task, new_id
 from anybroker.validation import check_queue_name
@@ -171,7 +180,9 @@ class App:
         return declare if function is None else declare(function)
 
     @overload
-    def job(self, name: str, s1: StepOf[P, S1], s2: StepOf[[S1], R], /, **options: Unpack[JobOptions]) -> Sender[P, R]: ...
+    def job(
+        self, name: str, s1: StepOf[P, S1], s2: StepOf[[S1], R], /, **options: Unpack[JobOptions]
+    ) -> Sender[P, R]: ...
     @overload
     def job(
         self, name: str, s1: StepOf[P, S1], s2: StepOf[[S1], S2], s3: StepOf[[S2], R], /, **options: Unpack[JobOptions]
@@ -239,7 +250,13 @@ class App:
         return Sender(self, definition)
 
     def _declare(
-        self, name: str, steps: tuple[Step[..., Any], ...], queue: str | None, results: Keep, on_success: Hooks, on_failure: Hooks
+        self,
+        name: str,
+        steps: tuple[Step[..., Any], ...],
+        queue: str | None,
+        results: Keep,
+        on_success: Hooks,
+        on_failure: Hooks,
     ) -> Definition:
         if name in self.tasks and not _same_place(self.tasks[name], steps):
             message = f"two tasks are named {name!r}; give one of them name=..."
@@ -275,7 +292,10 @@ class App:
         if self.listeners.wants(Enqueued):
             for call, message in zip(calls, messages, strict=True):
                 self.listeners.emit(Enqueued(id=message.id, task=call.name, queue=message.queue))
-        return [Handle(self, message.id, message.queue, call.definition) for call, message in zip(calls, messages, strict=True)]
+        return [
+            Handle(self, message.id, message.queue, call.definition)
+            for call, message in zip(calls, messages, strict=True)
+        ]
 
     def send_by_name(
         self,
@@ -314,17 +334,25 @@ class App:
         definition = signature.definition
         queue = definition.queue if definition else self.settings.default_queue
         if options is None:
-            task = Task(v=WIRE_VERSION, id=id_, task=signature.name, args=signature.args, kwargs=signature.kwargs, sent_at=now)
+            task = Task(
+                v=WIRE_VERSION, id=id_, task=signature.name, args=signature.args, kwargs=signature.kwargs, sent_at=now
+            )
             message = Message(id_, queue, self.codec.encode(task))
         else:
-            message = self._message_with(signature, options, id or options.get("id") or id_, options.get("queue", queue), now)
+            message = self._message_with(
+                signature, options, id or options.get("id") or id_, options.get("queue", queue), now
+            )
         room = self.broker.capabilities.max_body - BODY_RESERVE
         if len(message.body) > room:
-            text = f"{signature.name}(): {len(message.body):,} bytes of arguments, and this broker takes at most {room:,}"
+            text = (
+                f"{signature.name}(): {len(message.body):,} bytes of arguments, and this broker takes at most {room:,}"
+            )
             raise MessageTooLarge(text)
         return message
 
-    def _message_with(self, signature: Signature[Any], options: SendOptions, id_: str, queue: str, now: datetime) -> Message:
+    def _message_with(
+        self, signature: Signature[Any], options: SendOptions, id_: str, queue: str, now: datetime
+    ) -> Message:
         eta = options.get("eta")
         if "delay" in options:
             eta = now + timedelta(seconds=seconds(options["delay"]))
@@ -403,15 +431,17 @@ class App:
 
         return register
 
-    def worker(self, *, queues: str | Iterable[str] | None = None, concurrency: int | None = None, **options: Any) -> Worker:
+    def worker(
+        self, *, queues: str | Iterable[str] | None = None, concurrency: int | None = None, **options: Any
+    ) -> Worker:
         """A worker inside this program: ``with app.worker(concurrency=4): ...``; see :class:`~anybroker.worker.Worker`."""
-        from anybroker.worker import Worker  # noqa: PLC0415  a program that only sends need not load it
+        from anybroker.worker import Worker
 
         return Worker(self, queues=queues, concurrency=concurrency, **options)
 
     def testing(self) -> AbstractContextManager[Testing]:
         """Run the real pipeline in memory, without sleeping: ``with app.testing() as t: ...; t.run()``."""
-        from anybroker.testing import testing  # noqa: PLC0415  only tests need it
+        from anybroker.testing import testing
 
         return testing(self)
 
@@ -431,6 +461,8 @@ def _same_place(known: Definition, steps: tuple[Step[..., Any], ...]) -> bool:
 
     def places(steps: tuple[Step[..., Any], ...]) -> list[object]:
         codes = [getattr(one.function, "__code__", None) for one in steps]
-        return [(code.co_filename, code.co_firstlineno) if code else one for one, code in zip(steps, codes, strict=True)]
+        return [
+            (code.co_filename, code.co_firstlineno) if code else one for one, code in zip(steps, codes, strict=True)
+        ]
 
     return places(known.steps) == places(steps)

@@ -10,21 +10,21 @@ from __future__ import annotations
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from anybroker.errors import ArgumentsError, ConfigurationError
-from anybroker.task import NO_ARGS, NO_KWARGS
+from anybroker.task import NO_KWARGS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from anybroker.codec import Format
     from anybroker.task import Task
 
+_Arguments = tuple[Sequence[Any], Mapping[str, Any]]
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _NO_KWARGS = {"json": NO_KWARGS, "msgpack": msgspec.Raw(b"\x80")}
 _EMPTY = (b"{}", b"\x80")
@@ -35,7 +35,7 @@ def encode_value(value: object, format: Format) -> msgspec.Raw:  # noqa: A002
     return msgspec.Raw(_ENCODERS[format].encode(value))
 
 
-def decode_value(raw: msgspec.Raw, type: Any, format: Format) -> Any:  # noqa: A002, ANN401
+def decode_value(raw: msgspec.Raw, type: Any, format: Format) -> Any:  # noqa: A002
     """The inverse of :func:`encode_value`, as a value of ``type``. Raises ``ValueError`` where it does not fit."""
     return _decoder(type, format).decode(raw)
 
@@ -52,10 +52,8 @@ class Parameters:
         self._positional = [p for p in parameters if p.kind in _POSITIONAL]
         self._required = sum(p.default is p.empty for p in self._positional)
         self._simple = len(self._positional) == len(parameters)
-        try:
+        with suppress(NameError):  # a forward reference is resolved when it is first used
             _ = self._types
-        except NameError:
-            pass  # a forward reference; resolved when first used
 
     @cached_property
     def _types(self) -> dict[str, Any]:
@@ -67,7 +65,7 @@ class Parameters:
         return types
 
     @cached_property
-    def returns(self) -> Any:  # noqa: ANN401
+    def returns(self) -> Any:
         """The type of the task's result, ``Any`` where it is not annotated."""
         hint = typing.get_type_hints(self._function, include_extras=True).get("return", Any)
         _check_type(hint, f"the result of task {self._name}")
@@ -88,7 +86,9 @@ class Parameters:
             message = f"the parameters of task {self._name} cannot travel: {error}"
             raise ConfigurationError(message) from error
 
-    def encode(self, args: Sequence[object], kwargs: Mapping[str, object], format: Format) -> tuple[msgspec.Raw, msgspec.Raw]:  # noqa: A002
+    def encode(
+        self, args: Sequence[object], kwargs: Mapping[str, object], format: Format
+    ) -> tuple[msgspec.Raw, msgspec.Raw]:  # noqa: A002
         """Bind a call to the signature, convert and encode it.
 
         Raises ``ArgumentsError`` when the call does not fit the signature or its types.
@@ -113,7 +113,7 @@ class Parameters:
             self._check_untyped(kwargs, decoded_kwargs)
         return raw_args, raw_kwargs
 
-    def decode(self, task: Task, format: Format) -> tuple[Sequence[Any], Mapping[str, Any]]:  # noqa: A002
+    def decode(self, task: Task, format: Format) -> _Arguments:  # noqa: A002
         """The arguments of a task, converted. Raises ``ArgumentsError`` when they do not fit the signature."""
         args, kwargs = self._decode(task.args, task.kwargs, format)
         if kwargs or not self._simple or len(args) < self._required:
@@ -124,15 +124,18 @@ class Parameters:
                 raise ArgumentsError(message) from None
         return args, kwargs
 
-    def _decode(self, args: msgspec.Raw, kwargs: msgspec.Raw, format: Format) -> tuple[Sequence[Any], Mapping[str, Any]]:  # noqa: A002
+    def _decode(self, args: msgspec.Raw, kwargs: msgspec.Raw, format: Format) -> _Arguments:  # noqa: A002
         try:
+            positional: Sequence[Any]
             if self._simple:
                 positional = msgspec.structs.astuple(self._decoders[format].decode(args))
                 while positional and positional[-1] is msgspec.UNSET:
                     positional = positional[:-1]
             else:
                 positional = self._convert_positional(decode_value(args, list[Any], format))
-            return positional, {} if bytes(kwargs) in _EMPTY else self._convert_named(decode_value(kwargs, dict[str, Any], format))
+            if bytes(kwargs) in _EMPTY:
+                return positional, {}
+            return positional, self._convert_named(decode_value(kwargs, dict[str, Any], format))
         except (ValueError, RecursionError, OverflowError) as error:
             raise ArgumentsError(f"{self._name}(): {self._named(str(error))}") from error
 
@@ -144,9 +147,14 @@ class Parameters:
 
     def _convert_named(self, values: dict[str, Any]) -> dict[str, Any]:
         rest = next((p.name for p in self._signature.parameters.values() if p.kind is p.VAR_KEYWORD), "")
-        return {name: _convert(value, self._types.get(name, self._types.get(rest, Any)), name) for name, value in values.items()}
+        return {
+            name: _convert(value, self._types.get(name, self._types.get(rest, Any)), name)
+            for name, value in values.items()
+        }
 
-    def _check_untyped(self, sent: Sequence[object] | Mapping[str, object], received: Sequence[object] | Mapping[str, object]) -> None:
+    def _check_untyped(
+        self, sent: Sequence[object] | Mapping[str, object], received: Sequence[object] | Mapping[str, object]
+    ) -> None:
         if sent == received or (isinstance(sent, tuple) and list(sent) == list(received)):
             return
         if isinstance(sent, Mapping):
@@ -163,7 +171,7 @@ class Parameters:
                 raise ArgumentsError(message)
 
     def _named(self, message: str) -> str:
-        """msgspec's message with ``$[0]`` replaced by the parameter's name."""
+        """The message with ``$[0]`` replaced by the parameter's name."""
         for index, parameter in enumerate(self._positional):
             message = message.replace(f"`$[{index}]", f"`{parameter.name}")
         return message
@@ -197,12 +205,12 @@ _ENCODERS: dict[Format, Any] = {
 }
 
 
-def _decoder(annotation: Any, format: Format) -> Any:  # noqa: A002, ANN401
+def _decoder(annotation: Any, format: Format) -> Any:  # noqa: A002
     module = msgspec.json if format == "json" else msgspec.msgpack
     return module.Decoder(annotation, dec_hook=_decode_foreign)
 
 
-def _convert(value: object, annotation: Any, name: str) -> Any:  # noqa: ANN401
+def _convert(value: object, annotation: Any, name: str) -> Any:
     try:
         return msgspec.convert(value, annotation, dec_hook=_decode_foreign, str_keys=True)
     except ValueError as error:
@@ -213,17 +221,22 @@ def _convert(value: object, annotation: Any, name: str) -> Any:  # noqa: ANN401
 def _check_type(annotation: object, where: str) -> None:
     """Raises ``ConfigurationError`` for an annotation whose values cannot travel."""
     try:
-        for part in _parts(msgspec.inspect.type_info(annotation)):
-            if isinstance(part, msgspec.inspect.CustomType) and not _is_model(part.cls):
-                message = f"{part.cls.__name__} is not a type that can travel"
-                raise TypeError(message)
+        parts = _parts(msgspec.inspect.type_info(annotation))
         msgspec.json.Decoder(annotation)
+        foreign = [
+            part.cls.__name__
+            for part in parts
+            if isinstance(part, msgspec.inspect.CustomType) and not _is_model(part.cls)
+        ]
+        problem = f"{foreign[0]} is not a type that can travel" if foreign else ""
     except TypeError as error:
-        message = f"{where}: {error}; use builtins, dataclasses, msgspec.Struct, TypedDict, Enum or pydantic models"
-        raise ConfigurationError(message) from error
+        problem = str(error)
+    if problem:
+        message = f"{where}: {problem}; use builtins, dataclasses, msgspec.Struct, TypedDict, Enum or pydantic models"
+        raise ConfigurationError(message)
 
 
-def _parts(info: Any) -> list[Any]:  # noqa: ANN401
+def _parts(info: Any) -> list[Any]:
     """A type and the types that it is made of, down to but not into structs."""
     inner: list[Any] = [info]
     for attribute in ("item_type", "key_type", "value_type"):

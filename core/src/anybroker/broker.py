@@ -41,14 +41,13 @@ in an adapter.
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
-    from datetime import datetime
-
     from anybroker.capabilities import Capabilities
 
 MAX_QUEUE_NAME = 80

@@ -1,10 +1,10 @@
-"""Tasks to bodies and back: JSON or MessagePack, signed or not.
+r"""Tasks to bodies and back: JSON or MessagePack, signed or not.
 
 A body starts with one of three things, so that every reader knows what it has without being told:
 
 - ``{``: a task in JSON; a MessagePack map: a task in MessagePack;
-- ``ab1.hs256.<key id>.<hex>\\n``: the HMAC-SHA256 of what follows the line break, a task in either format;
-- ``ab1.dead <JSON>\\n``: a :class:`~anybroker.task.DeadLetter`; what follows the line break is the dead body.
+- ``ab1.hs256.<key id>.<hex>\n``: the HMAC-SHA256 of what follows the line break, a task in either format;
+- ``ab1.dead <JSON>\n``: a :class:`~anybroker.task.DeadLetter`; what follows the line break is the dead body.
 """
 
 from __future__ import annotations
@@ -102,9 +102,11 @@ class Codec:
         """
         payload = self._verified(body) if self._signer else body
         is_json = payload[0] == _JSON_MAP
-        encode, decode = (msgspec.json.encode, msgspec.json.decode) if is_json else (msgspec.msgpack.encode, msgspec.msgpack.decode)
+        module = msgspec.json if is_json else msgspec.msgpack
+        encode, decode = module.encode, module.decode
         known = decode(encode(task), type=dict[str, msgspec.Raw])  # raw: whatever is not ours stays byte for byte
-        unknown = {name: raw for name, raw in decode(payload, type=dict[str, msgspec.Raw]).items() if name not in _FIELDS}
+        before = decode(payload, type=dict[str, msgspec.Raw])
+        unknown = {name: raw for name, raw in before.items() if name not in _FIELDS}
         payload = encode({**known, **unknown})
         return self._sign(payload) if self._signer else payload
 

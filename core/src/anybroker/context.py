@@ -17,10 +17,11 @@ _current: ContextVar[Context] = ContextVar("anybroker_context")
 class Context:
     """One run of one task. Inside the task: ``ctx = current_context()``."""
 
-    __slots__ = ("_task", "delivery", "lease_lost")
+    __slots__ = ("delivery", "lease_lost", "task")
 
     def __init__(self, task: Task, delivery: Delivery) -> None:
-        self._task = task
+        self.task = task
+        """The decoded message."""
         self.delivery = delivery
         self.lease_lost = False
         """True as soon as the worker learns that its lease ran out: another worker may be running the task too."""
@@ -28,12 +29,12 @@ class Context:
     @property
     def id(self) -> str:
         """The task's id."""
-        return self._task.id
+        return self.task.id
 
     @property
     def name(self) -> str:
         """The task's registered name."""
-        return self._task.task
+        return self.task.task
 
     @property
     def queue(self) -> str:
@@ -43,33 +44,33 @@ class Context:
     @property
     def attempt(self) -> int:
         """1 for the first run, one more with each retry."""
-        return self._task.attempt
+        return self.task.attempt
 
     @property
     def retries(self) -> int:
         """How often this step (or this task, where it has no steps) has been retried."""
-        return self._task.retries
+        return self.task.retries
 
     @property
     def last_error(self) -> TaskErrorInfo | None:
         """Why the last attempt failed; None in the first."""
-        return self._task.error
+        return self.task.error
 
     @property
     def delivery_count(self) -> int | None:
         """Above 1 when a worker died while it held this message; None where the broker does not count."""
         count = self.delivery.delivery_count
-        return None if count is None else count + self._task.crashes
+        return None if count is None else count + self.task.crashes
 
     @property
     def headers(self) -> Mapping[str, str]:
         """What the sender gave as ``headers``."""
-        return self._task.headers or {}
+        return self.task.headers or {}
 
     @property
     def step(self) -> int:
         """Of a job: which step this is, 0 for the first."""
-        return self._task.step
+        return self.task.step
 
 
 def current_context() -> Context:

@@ -1,5 +1,7 @@
 """What a declaration says about a task, in the form that senders and workers read."""
 
+# ruff: noqa: TC004  its structs are never decoded, so their annotations may stay names
+
 from __future__ import annotations
 
 import inspect
@@ -71,7 +73,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
         return self.steps[0].parameters
 
     @property
-    def returns(self) -> Any:  # noqa: ANN401  any type can be annotated
+    def returns(self) -> Any:
         """The type of the whole task's result: that of its last step."""
         return self.steps[-1].parameters.returns
 

@@ -137,6 +137,11 @@ class Listeners:
         """Do not call ``listener`` any more."""
         self._listeners = [(kind, heard) for kind, heard in self._listeners if heard != listener]
 
+    @property
+    def any(self) -> bool:
+        """Whether anybody listens to anything."""
+        return bool(self._listeners)
+
     def wants(self, kind: type[Event]) -> bool:
         """Whether anybody would hear an event of this class: spares making it where nobody does."""
         return bool(self._listeners) and any(issubclass(kind, heard) for heard, _ in self._listeners)

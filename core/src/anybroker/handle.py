@@ -1,5 +1,7 @@
 """What ``send`` returns: a task's state and its result, now or when it is there."""
 
+# ruff: noqa: TC004  a handle is never decoded, so its annotations may stay names
+
 from __future__ import annotations
 
 import asyncio
@@ -37,16 +39,13 @@ _json_decoder = msgspec.json.Decoder(TaskResult)
 _msgpack_decoder = msgspec.msgpack.Decoder(TaskResult)
 
 
-class Handle(Generic[R]):
+class Handle(msgspec.Struct, Generic[R], frozen=True, eq=False, gc=False):
     """A task that was sent. ``handle.get(timeout=10)``, or ``await handle``."""
 
-    __slots__ = ("_app", "_definition", "id", "queue")
-
-    def __init__(self, app: App, id: str, queue: str, definition: Definition | None) -> None:  # noqa: A002
-        self._app = app
-        self._definition = definition
-        self.id = id
-        self.queue = queue
+    _app: App
+    id: str
+    queue: str
+    _definition: Definition | None
 
     def __repr__(self) -> str:
         """The task's id."""
@@ -103,7 +102,9 @@ class Handle(Generic[R]):
 
     def _backend(self) -> ResultBackend:
         if self._definition is not None and not self._definition.keep_results:
-            raise ConfigurationError(f"task {self._definition.name} keeps no results: it is declared with results=False")
+            raise ConfigurationError(
+                f"task {self._definition.name} keeps no results: it is declared with results=False"
+            )
         return self._app.results()
 
     def _unwrap(self, stored: Result) -> R:
@@ -157,7 +158,8 @@ class Waiter:
                 self._running = True
                 threading.Thread(target=self._run, name="anybroker-results", daemon=True).start()
         try:
-            return await future
+            result: Result = await future
+            return result
         finally:
             self._forget(id, future)
 
@@ -173,7 +175,7 @@ class Waiter:
         while ids := self._wanted():
             try:
                 results = self.backend.wait(ids, timeout=_TURN)
-            except Exception as error:  # noqa: BLE001  whoever waits gets to see it
+            except Exception as error:  # whoever waits gets to see it
                 for id_ in ids:
                     self._resolve(id_, error)
                 continue

@@ -59,7 +59,7 @@ def _backoff(kind: str, base: Seconds, *, factor: float = 2.0, cap: Seconds = 36
     return spec
 
 
-class Retry(Exception):  # noqa: N818  not an error: the answer to one
+class Retry(Exception):
     """When to try again: as ``@app.task(retry=Retry(max=5))`` for every failure, or raised from inside for this one.
 
     Raised, it takes the place of the declared policy for this failure alone: ``raise Retry(after=60)`` waits a minute,
@@ -74,7 +74,12 @@ class Retry(Exception):  # noqa: N818  not an error: the answer to one
     """
 
     def __init__(
-        self, max: int | None = None, *, after: After | None = None, on: Errors = (), give_up_on: Errors = ()  # noqa: A002
+        self,
+        max: int | None = None,
+        *,
+        after: After | None = None,
+        on: Errors = (),
+        give_up_on: Errors = (),  # noqa: A002
     ) -> None:
         super().__init__(max)
         if max is not None and max < 0:

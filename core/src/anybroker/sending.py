@@ -1,5 +1,7 @@
 """Sending tasks: now or later, one or many."""
 
+# ruff: noqa: TC004  its structs are never decoded, so their annotations may stay names
+
 from __future__ import annotations
 
 import asyncio
@@ -46,8 +48,11 @@ class SendOptions(TypedDict, total=False):
     """In place of a generated one. While a task with this id is in the broker, sending it again adds nothing."""
 
 
-class Signature(msgspec.Struct, Generic[R], frozen=True):
-    """A call that is ready to be sent: its arguments are checked and encoded."""
+class Signature(msgspec.Struct, Generic[R], frozen=True, eq=False, gc=False):
+    """A call that is ready to be sent: its arguments are checked and encoded.
+
+    Like handles there may be a million of them, so the garbage collector does not visit them.
+    """
 
     app: App
     name: str
@@ -156,7 +161,7 @@ def merge_options(before: SendOptions | None, added: SendOptions) -> SendOptions
     if unknown:
         message = f"unknown option {sorted(unknown)[0]!r}; known: {', '.join(SendOptions.__annotations__)}"
         raise ConfigurationError(message)
-    options: SendOptions = {**(before or {}), **added}  # type: ignore[typeddict-item]
+    options: SendOptions = {**(before or {}), **added}
     if "eta" in added:
         if added["eta"].tzinfo is None:
             message = f"eta={added['eta'].isoformat()} has no time zone; use an aware datetime, e.g. datetime.now(UTC)"

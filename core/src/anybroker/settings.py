@@ -227,7 +227,7 @@ def _read_yaml(path: Path) -> dict[Any, object]:
     text = _read_text(path)
     try:
         content = yaml.safe_load(text)
-    except Exception as exc:  # noqa: BLE001 (a dozen types, KeyError and AttributeError among them)
+    except Exception as exc:
         mark = getattr(exc, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark is not None else ""
         # Its text may quote the file, and with it a secret.

@@ -22,7 +22,7 @@ def find_app(target: str) -> App:
     Raises ``ConfigurationError`` that says which part is wrong; an exception raised by the module itself keeps its
     traceback.
     """
-    from anybroker.app import App  # noqa: PLC0415  the app is about to be needed, this module alone is not
+    from anybroker.app import App
 
     module_name, _, name = target.partition(":")
     if not module_name or module_name.endswith(".py") or os.sep in module_name:

@@ -68,7 +68,9 @@ class Testing:
         runs = 0
         pipeline = Pipeline(self.app)
         executors = Executors(pipeline, _unused, self.app.listeners)
-        while queues := [name for name in self.broker.queues() if not name.endswith(self.app.settings.dead_queue_suffix)]:
+        while queues := [
+            name for name in self.broker.queues() if not name.endswith(self.app.settings.dead_queue_suffix)
+        ]:
             deliveries = self.broker.acquire(queues, limit=_BATCH, wait=0, lease=_LEASE)
             if not deliveries:
                 break
@@ -93,7 +95,7 @@ class Testing:
 
     def dead(self, queue: str | None = None) -> list[DeadLetter]:
         """The dead letters of a queue (the default one), the oldest first."""
-        from anybroker.codec import decode_dead  # noqa: PLC0415
+        from anybroker.codec import decode_dead
 
         name = self.app.dead_queue(queue or self.app.settings.default_queue)
         return [decode_dead(message.body)[0] for message in self.broker.peek(name, limit=_MANY)]
@@ -103,15 +105,23 @@ class Testing:
         wanted = task.s(*args, **kwargs)
         sent = [self.app.codec.decode(message.body) for message in self.broker.sent]
         same_name = [one for one in sent if one.task == task.name]
-        if any(bytes(one.args) == bytes(wanted.args) and bytes(one.kwargs) == bytes(wanted.kwargs) for one in same_name):
+        if any(
+            bytes(one.args) == bytes(wanted.args) and bytes(one.kwargs) == bytes(wanted.kwargs) for one in same_name
+        ):
             return
         found = [f"{one.task}: {bytes(one.args)!r} {bytes(one.kwargs)!r}" for one in same_name or sent]
-        message = f"{task.name} was not sent with {bytes(wanted.args)!r} {bytes(wanted.kwargs)!r}; sent: {found or 'nothing'}"
+        message = (
+            f"{task.name} was not sent with {bytes(wanted.args)!r} {bytes(wanted.kwargs)!r}; sent: {found or 'nothing'}"
+        )
         raise AssertionError(message)
 
     def assert_not_enqueued(self, task: Sender[Any, Any]) -> None:
         """Fail if the task has been sent."""
-        sent = [one for one in (self.app.codec.decode(message.body) for message in self.broker.sent) if one.task == task.name]
+        sent = [
+            one
+            for one in (self.app.codec.decode(message.body) for message in self.broker.sent)
+            if one.task == task.name
+        ]
         if sent:
             message = f"{task.name} was sent: {[bytes(one.args) for one in sent]}"
             raise AssertionError(message)
@@ -157,13 +167,15 @@ class _Backend(MemoryBackend):
     def wait(self, ids: Sequence[str], *, timeout: float) -> list[Result]:  # noqa: ARG002
         found = super().wait(ids, timeout=0)
         if not found:
-            message = "no result yet: in testing mode tasks run when t.run() is called, and delays pass with t.advance()"
+            message = (
+                "no result yet: in testing mode tasks run when t.run() is called, and delays pass with t.advance()"
+            )
             raise ResultTimeout(message)
         return found
 
 
 def _run(executors: Executors, execution: Execution) -> Outcome:
-    if not execution.current_step.is_async:
+    if not execution.step_to_run.is_async:
         return executors.run_here(execution)
     outcomes: list[Outcome] = []
     # a thread of its own, because the test may itself run in an event loop

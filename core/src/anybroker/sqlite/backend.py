@@ -131,10 +131,11 @@ class SqliteBackend:
     def wait(self, ids: Sequence[str], *, timeout: float) -> list[Result]:
         """Those that are final, as soon as there is one; nothing after ``timeout`` seconds."""
         database = self._opened()
+        wanted = dict.fromkeys(ids)
         deadline = time.monotonic() + timeout
-        while ids and not self._closed:
+        while wanted and not self._closed:
             seen = database.watch.version
-            rows = database.read_each(_FETCH_FINAL, ids)
+            rows = database.read_each(_FETCH_FINAL, wanted)
             final = [_result(*row) for row in rows if row is not None]
             left = deadline - time.monotonic()
             if final or left <= 0:

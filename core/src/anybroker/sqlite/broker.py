@@ -38,7 +38,7 @@ _REPLACE = statement("replace")
 _MOVE = statement("move")
 
 PROMOTE_LIMIT = 10_000
-"""Messages of one queue that one ``acquire`` makes ready. When more have fallen due, those due first are chosen from."""
+"""Messages of one queue that one ``acquire`` makes ready. Of more, those due first."""
 _LONGEST_WAIT = 1.0
 """Seconds after which ``acquire`` looks again in any case: the clock may have been set."""
 _PRUNE_ABOVE = 4096
@@ -135,15 +135,16 @@ class SqliteBroker(Inspection):
         if limit <= 0 or not queues:
             return []
         deadline = time.monotonic() + wait
-        while True:
+        while not self._closed:
             seen = database.watch.version
             until_next, found = self._look(queues)
             taken = self._claim(found, limit, milliseconds) if found else []
             left = deadline - time.monotonic()
-            if taken or left <= 0 or self._closed:
+            if taken or left <= 0:
                 return taken
             if not found:
                 database.watch.wait(seen, min(left, until_next, _LONGEST_WAIT))
+        return []
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[bool]:
         """Remove messages for good; False where the lease had been lost."""
@@ -167,9 +168,7 @@ class SqliteBroker(Inspection):
         check_messages([message for _, message in changes], self.capabilities)
         for delivery, message in changes:
             if message.id != delivery.message.id:
-                raise ConfigurationError(
-                    f"update keeps the id: {delivery.message.id!r} cannot become {message.id!r}"
-                )
+                raise ConfigurationError(f"update keeps the id: {delivery.message.id!r} cannot become {message.id!r}")
         if self._closed or not changes:
             return [False] * len(changes)
         with self._database.transaction(durable=self._durable) as connection:
@@ -199,12 +198,8 @@ class SqliteBroker(Inspection):
         if self._closed:
             return
         self._closed = True
-        held = [token for token, (process, _) in self._held.items() if process == os.getpid()]
-        self._held.clear()
         try:
-            if held:
-                with self._database.transaction() as connection:
-                    connection.execute(_GIVE_UP, {**_leases(held), "now": now(connection)})
+            self._give_up()
         finally:
             self._database.watch.notify()
             registry.give_back(self._database)
@@ -235,6 +230,9 @@ class SqliteBroker(Inspection):
                 if len(taken) >= limit:
                     break
         self._hold(taken, moment, until)
+        if self._closed:  # close() came too early to know of these
+            self._give_up()
+            return []
         return taken
 
     def _hold(self, taken: list[Delivery], moment: int, until: int) -> None:
@@ -244,6 +242,13 @@ class SqliteBroker(Inspection):
                     self._held.pop(token, None)
         hold = (os.getpid(), until)
         self._held.update((_token(delivery), hold) for delivery in taken)
+
+    def _give_up(self) -> None:
+        mine = [token for token, (process, _) in list(self._held.items()) if process == os.getpid()]
+        self._held.clear()
+        if mine:
+            with self._database.transaction() as connection:
+                connection.execute(_GIVE_UP, {**_leases(mine), "now": now(connection)})
 
     def _ended(self, delivery: Delivery, gone: set[int]) -> bool:
         """Whether a delivery's token is among those ``gone``; true once, however often it is in a batch."""
@@ -269,8 +274,9 @@ def _leases(tokens: Iterable[Token]) -> dict[str, str]:
     return {"seqs": json.dumps([seq for seq, _ in pairs]), "tokens": json.dumps([token for _, token in pairs])}
 
 
-def _deliveries(queue: str, rows: list[tuple[int, int, int, str, int, str | None, str | None, bytes]],
-                until: int) -> list[Delivery]:
+def _deliveries(
+    queue: str, rows: list[tuple[int, int, int, str, int, str | None, str | None, bytes]], until: int
+) -> list[Delivery]:
     """The rows of ``claim.sql``, which come in no particular order, as deliveries in theirs."""
     rows.sort(key=lambda row: (-row[4], row[0]))
     lease_until = to_datetime(until)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import sqlite3
 import threading
@@ -10,22 +9,25 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from anybroker.errors import AnybrokerError
 from anybroker.sqlite import schema
 from anybroker.sqlite.maintenance import take_bite
 from anybroker.sqlite.statements import statement
-from anybroker.sqlite.translation import is_busy, translating
+from anybroker.sqlite.translation import UNTRANSLATED, is_busy, translated
 from anybroker.sqlite.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 T = TypeVar("T")
 
 _NOW = statement("now")
-_QUIET_BEFORE_MAINTENANCE = 1.0
+_QUIET = 1.0
+"""Seconds without a change after which there is time for maintenance."""
 _MAINTENANCE_INTERVAL = 10.0
-_MAINTENANCE_BITE_INTERVAL = 0.05
+_BITE_INTERVAL = 0.05
+"""Seconds from one bite of maintenance to the next, when there is nothing to do and when there is."""
 
 
 class Database:
@@ -40,10 +42,11 @@ class Database:
         self.busy_timeout = busy_timeout
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
-        self._data_version = 0
+        self._seen_version = 0
         self._synchronous = ""
         self._next_maintenance = 0.0
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
+        self._access = _Access(self)
         self.watch = Watch(self._changed_by_others)
 
     @contextmanager
@@ -52,31 +55,34 @@ class Database:
 
         When a ``durable`` one has ended, it and all before it survive a power cut.
         """
-        with self._lock, translating(self.path), self._forgetting_on_error():
+        with self._access:
             connection = self._patiently(lambda: self._begin(durable=durable))
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            finally:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+            yield connection
+            connection.execute("COMMIT")
 
     def read(self, sql: str, parameters: Mapping[str, Any] | tuple[Any, ...] = ()) -> list[Any]:
         """The rows of one query, read at one moment."""
-        with self._lock, translating(self.path), self._forgetting_on_error():
+        with self._access:
             return self._patiently(lambda: self._connected().execute(sql, parameters).fetchall())
 
-    def read_each(self, sql: str, values: Sequence[str]) -> list[Any]:
+    def read_each(self, sql: str, values: Iterable[str]) -> list[Any]:
         """The first row, or None, of one query for each value."""
-        with self._lock, translating(self.path), self._forgetting_on_error():
-            return self._patiently(lambda: self._read_each(sql, values))
+        with self._access:
+            return [self._read_one(sql, value) for value in values]
 
     def close(self) -> None:
         """Close the connection. The next use opens it again."""
-        with self._lock:
+        with self.lock:
             connection, self._connection = self._connection, None
             if connection is not None:
                 connection.close()
+
+    def recover(self, error: BaseException) -> None:
+        """Undo what an error has interrupted. After one of SQLite's the next call starts afresh."""
+        if isinstance(error, sqlite3.Error) and not is_busy(error):
+            self.close()
+        elif self._connection is not None and self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
 
     def before_fork(self) -> None:
         """Let no thread be inside, and leave nothing open for the child to inherit.
@@ -84,16 +90,16 @@ class Database:
         SQLite keeps track per process of the locks it holds on a file, so that a child which has inherited an open
         connection believes that it holds them too: not even a connection of its own would be safe.
         """
-        self._lock.acquire()
+        self.lock.acquire()
         self.close()
 
     def after_fork_in_parent(self) -> None:
         """Let the other threads in again."""
-        self._lock.release()
+        self.lock.release()
 
     def after_fork_in_child(self) -> None:
         """Start with fresh locks: the threads that held the old ones do not exist here."""
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self.watch.reset()
 
     def _begin(self, *, durable: bool) -> sqlite3.Connection:
@@ -105,9 +111,8 @@ class Database:
         connection.execute("BEGIN IMMEDIATE")
         return connection
 
-    def _read_each(self, sql: str, values: Sequence[str]) -> list[Any]:
-        execute = self._connected().execute
-        return [execute(sql, (value,)).fetchone() for value in values]
+    def _read_one(self, sql: str, value: str) -> Any:
+        return self._patiently(lambda: self._connected().execute(sql, (value,)).fetchone())
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is not None and self._file != schema.identity(self.path):
@@ -115,7 +120,7 @@ class Database:
         if self._connection is None:
             self._connection = schema.open_connection(self.path)
             self._file = schema.identity(self.path)
-            self._data_version = self._read_data_version(self._connection)
+            self._seen_version = _data_version(self._connection)
             self._synchronous = ""
         return self._connection
 
@@ -133,37 +138,54 @@ class Database:
                     raise
             time.sleep(random.uniform(0.0005, 0.002))  # noqa: S311 (spreads the attempts of several processes)
 
-    @contextmanager
-    def _forgetting_on_error(self) -> Iterator[None]:
-        """Start afresh with a new connection after an error."""
-        try:
-            yield
-        except sqlite3.Error as error:
-            if not is_busy(error):
-                self.close()
-            raise
-
     def _changed_by_others(self) -> bool:
-        with self._lock, translating(self.path), self._forgetting_on_error():
+        """Whether another process has committed, or the file is another one, since the last time."""
+        with self._access:
             before = self._connection
-            connection = self._patiently(self._connected)
-            version = self._patiently(lambda: self._read_data_version(connection))
-            changed = connection is not before or version != self._data_version
-            self._data_version = version
-        if not changed:
-            self._maintain_when_quiet()
+            try:
+                connection = self._connected()
+                version = _data_version(connection)
+                changed = connection is not before or version != self._seen_version
+                self._seen_version = version
+                if not changed and time.monotonic() >= self._next_maintenance:
+                    self._maintain_when_quiet()
+            except sqlite3.OperationalError as error:
+                if not is_busy(error):
+                    raise
+                return False  # somebody is at work; what they do will be seen next time
         return changed
 
-    def _read_data_version(self, connection: sqlite3.Connection) -> int:
-        return int(connection.execute("PRAGMA data_version").fetchone()[0])
-
     def _maintain_when_quiet(self) -> None:
-        now = time.monotonic()
-        if now < self._next_maintenance or self.watch.quiet() < _QUIET_BEFORE_MAINTENANCE:
+        quiet = self.watch.quiet()
+        if quiet < _QUIET:
+            self._next_maintenance = time.monotonic() + _QUIET - quiet
             return
-        with self._lock, translating(self.path), self._forgetting_on_error():
-            more = self._patiently(lambda: take_bite(self._connected()))
-        self._next_maintenance = now + (_MAINTENANCE_BITE_INTERVAL if more else _MAINTENANCE_INTERVAL)
+        more = take_bite(self._connected())
+        self._next_maintenance = time.monotonic() + (_BITE_INTERVAL if more else _MAINTENANCE_INTERVAL)
+
+
+class _Access:
+    """Around every use of a database: one thread at a time, nothing left half-done, and errors translated."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def __enter__(self) -> None:
+        self._database.lock.acquire()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            if error is not None:
+                self._database.recover(error)
+        finally:
+            self._database.lock.release()
+        if isinstance(error, UNTRANSLATED) and not isinstance(error, AnybrokerError):
+            raise translated(error, self._database.path) from error
+
+
+def _data_version(connection: sqlite3.Connection) -> int:
+    """A number that differs after every commit of another connection."""
+    return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
 
 def now(connection: sqlite3.Connection) -> int:

@@ -44,7 +44,8 @@ def identity(path: Path) -> tuple[int, int] | None:
 def open_connection(path: Path) -> sqlite3.Connection:
     """Open the file, and create it with its tables where it does not exist.
 
-    Raises ``ConfigurationError`` for a file that is not ours or of a later version, and what SQLite raises.
+    Raises ``ConfigurationError`` for a file that is not ours or of a later version, and what SQLite and the operating
+    system raise.
     """
     if identity(path) is None:
         with _alone_in(path):
@@ -94,10 +95,7 @@ def _create_tables(connection: sqlite3.Connection) -> None:
 @contextmanager
 def _alone_in(path: Path) -> Iterator[None]:
     """Hold a lock on the directory, so that of several processes one creates the file."""
-    try:
-        directory = os.open(path.parent, os.O_RDONLY)
-    except OSError as error:
-        raise sqlite3.OperationalError(f"unable to open the directory {path.parent}") from error
+    directory = os.open(path.parent, os.O_RDONLY)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
         yield

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from anybroker.errors import AnybrokerError, BrokerUnavailable, ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
+
+UNTRANSLATED = (sqlite3.Error, OSError, UnicodeEncodeError)
+"""What :func:`translated` takes."""
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
@@ -36,18 +37,14 @@ def primary_code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-@contextmanager
-def translating(path: Path) -> Iterator[None]:
-    """Raise ``BrokerUnavailable`` or ``ConfigurationError`` for what SQLite raises, with the cause kept."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _translated(error, path) from error
-    except UnicodeEncodeError as error:
-        raise ConfigurationError(f"ids, queues and keys are valid Unicode, and {error.object!r} is not") from error
-
-
-def _translated(error: sqlite3.Error, path: Path) -> AnybrokerError:
+def translated(error: sqlite3.Error | OSError | UnicodeEncodeError, path: Path) -> AnybrokerError:
+    """The contract's error for what SQLite raised, or Python on the way to it."""
+    if isinstance(error, UnicodeEncodeError):
+        return ConfigurationError(f"ids, queues and keys are valid Unicode, and {error.object!r} is not")
+    if isinstance(error, OSError):
+        return BrokerUnavailable(f"{path}: {error.strerror}")
+    if isinstance(error, sqlite3.InterfaceError | sqlite3.ProgrammingError):
+        return ConfigurationError(f"a field is of a type that cannot be stored: {error}")
     code = primary_code(error)
     if code == sqlite3.SQLITE_NOTADB:
         return ConfigurationError(f"{path} is not an SQLite database; choose another file, or move it away")

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SHORTEST_PAUSE = 0.0005
-LONGEST_PAUSE = 0.02
+LONGEST_PAUSE = 0.03
 """Seconds between two polls: right after a change, and when nothing has happened for long. Bounds law 11."""
-_BACK_OFF = 16
+_BACK_OFF = 32
 """A pause is this fraction of the time since the last change."""
 
 

@@ -1,5 +1,7 @@
 """One run of one task inside a worker, and what comes of it."""
 
+# ruff: noqa: TC004  its structs are never decoded, so their annotations may stay names
+
 from __future__ import annotations
 
 from itertools import count
@@ -25,37 +27,38 @@ _keys = count()
 class Execution(Context):
     """A task that this worker holds: its context, and what the worker keeps in mind about it."""
 
-    __slots__ = ("acquired_at", "definition", "extended_at", "format", "key", "running_stored", "started_at", "timed_out")
+    __slots__ = (
+        "acquired_at",
+        "definition",
+        "extended_at",
+        "format",
+        "key",
+        "running_stored",
+        "started_at",
+        "step_to_run",
+        "timed_out",
+        "timeout",
+    )
 
-    def __init__(self, task: Task, delivery: Delivery, definition: Definition, format: Format, now: float) -> None:  # noqa: A002
-        super().__init__(task, delivery)
+    def __init__(
+        self, task: Task, delivery: Delivery, definition: Definition, step: Step[..., object], format: Format, now: float
+    ) -> None:
+        self.task = task
+        self.delivery = delivery
+        self.lease_lost = False
         self.definition = definition
+        self.step_to_run = step
+        self.timeout = task.timeout or step.timeout
+        """Seconds that this run may take; None: no limit."""
         self.format: Format = format
         self.key = next(_keys)
-        self.acquired_at = now
-        """When the delivery came; seconds of ``time.monotonic``."""
-        self.extended_at = now
-        """When the lease was last asked for; seconds of ``time.monotonic``."""
+        self.acquired_at = self.extended_at = now
+        """When the delivery came, and when its lease was last asked for; seconds of ``time.monotonic``."""
         self.started_at = 0.0
         """When its function was called; seconds of ``time.monotonic``, 0 before."""
         self.running_stored = False
         self.timed_out = False
         """The exception that ends it at its time limit has arrived."""
-
-    @property
-    def task(self) -> Task:
-        """The decoded task."""
-        return self._task
-
-    @property
-    def current_step(self) -> Step[..., object]:
-        """The function to run now."""
-        return self.definition.steps[self._task.step]
-
-    @property
-    def timeout(self) -> float | None:
-        """Seconds that this run may take."""
-        return self._task.timeout or self.current_step.timeout
 
 
 class Outcome(msgspec.Struct, frozen=True):

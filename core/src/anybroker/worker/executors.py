@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -47,11 +48,11 @@ class Executors:
     def submit(self, executions: Sequence[Execution], *, limit: int) -> None:
         """Run these, up to ``limit`` plain functions and as many coroutine functions at once."""
         self.waiting.update({execution.key: execution for execution in executions})
-        plain = [execution for execution in executions if not execution.current_step.is_async]
+        plain = [execution for execution in executions if not execution.step_to_run.is_async]
         if plain:
             self._threads.submit(plain, limit)
         if len(plain) < len(executions):
-            coroutines = [execution for execution in executions if execution.current_step.is_async]
+            coroutines = [execution for execution in executions if execution.step_to_run.is_async]
             self._loop.submit(self._run_in_loop, coroutines, limit)
 
     def run_here(self, execution: Execution) -> Outcome:
@@ -61,11 +62,11 @@ class Executors:
     def take_waiting(self, older_than: float = 0.0) -> list[Execution]:
         """Take out what has been waiting for at least so many seconds, so that it is not run here."""
         limit = time.monotonic() - older_than
-        return [execution for key, execution in list(self.waiting.items()) if execution.acquired_at <= limit and self.waiting.pop(key, None)]
+        return [one for one in list(self.waiting.values()) if one.acquired_at <= limit and _take(self.waiting, one)]
 
     def take_running(self) -> list[Execution]:
         """Take out what is running; coroutines are cancelled, threads run on and what they return is dropped."""
-        taken = [execution for key, execution in list(self.running.items()) if self.running.pop(key, None)]
+        taken = [one for one in list(self.running.values()) if _take(self.running, one)]
         self._loop.cancel({execution.key for execution in taken})
         return taken
 
@@ -82,12 +83,12 @@ class Executors:
 
     def _run_in_thread(self, execution: Execution) -> bool:
         """Whether the thread is to take another one."""
-        if self.waiting.pop(execution.key, None) is None:
+        if not _take(self.waiting, execution):
             return True
         self.running[execution.key] = execution
         timeout = execution.timeout
         outcome = self._call(execution) if timeout is None else self._call_limited(execution, timeout)
-        if self.running.pop(execution.key, None) is None:
+        if not _take(self.running, execution):
             return False
         self._finish(outcome)
         return True
@@ -101,8 +102,8 @@ class Executors:
             return self._pipeline.bad_arguments(execution, error)
         self._started(execution)
         try:
-            value = execution.current_step.function(*args, **kwargs)
-        except BaseException as error:  # noqa: BLE001  SystemExit and KeyboardInterrupt end the task, not the worker
+            value = execution.step_to_run.function(*args, **kwargs)
+        except BaseException as error:  # SystemExit and KeyboardInterrupt end the task, not the worker
             if isinstance(error, TaskTimeout) and not error.args:  # raised in this thread by Deadlines
                 execution.timed_out = True
                 error = _timed_out(execution.timeout).with_traceback(error.__traceback__)
@@ -114,25 +115,24 @@ class Executors:
 
     def _call_limited(self, execution: Execution, timeout: float) -> Outcome:
         outcome: Outcome | None = None
-        try:
+        with suppress(
+            TaskTimeout
+        ):  # where it arrives outside of the function, which has returned or was not called yet
             self._deadlines.arm(execution, timeout, thread=threading.get_ident())
             try:
                 outcome = self._call(execution)
             finally:
                 self._deadlines.disarm(execution)
-        except TaskTimeout:
-            if outcome is None:  # it was raised outside of the function, whose run was over or had not begun
-                return self._pipeline.raised(execution, _timed_out(timeout))
-        return outcome or self._pipeline.raised(execution, _timed_out(timeout))
+        return self._pipeline.raised(execution, _timed_out(timeout)) if outcome is None else outcome
 
     # coroutine functions
 
     async def _run_in_loop(self, execution: Execution) -> None:
-        if self.waiting.pop(execution.key, None) is None:
+        if not _take(self.waiting, execution):
             return
         self.running[execution.key] = execution
         outcome = await self.run_coroutine(execution)
-        if self.running.pop(execution.key, None) is not None:
+        if _take(self.running, execution):
             self._finish(outcome)
 
     async def run_coroutine(self, execution: Execution) -> Outcome:
@@ -149,8 +149,8 @@ class Executors:
             self._deadlines.arm(execution, timeout, thread=None)
         try:
             async with limit:
-                value: Any = await execution.current_step.function(*args, **kwargs)  # type: ignore[misc]
-        except BaseException as error:  # noqa: BLE001  as for plain functions; a cancelled task is dropped by its canceller
+                value: Any = await execution.step_to_run.function(*args, **kwargs)
+        except BaseException as error:  # as for plain functions; a cancelled task is dropped by its canceller
             return self._pipeline.raised(execution, _timed_out(timeout) if limit.expired() else error)
         else:
             return self._pipeline.succeeded(execution, value)
@@ -166,20 +166,25 @@ class Executors:
 
     def _give_up(self, execution: Execution) -> None:
         """A task did not stop when it was told to: leave its thread or its event loop to it and go on without."""
-        if self.running.pop(execution.key, None) is None:
+        if not _take(self.running, execution):
             return
         self.abandoned += 1
-        where = "event loop" if execution.current_step.is_async else "thread"
+        where = "event loop" if execution.step_to_run.is_async else "thread"
         _log.error("task %s (%s) ignores its time limit and keeps its %s", execution.name, execution.id, where)
         self._finish(self._pipeline.raised(execution, _timed_out(execution.timeout)))
-        if not execution.current_step.is_async:
+        if not execution.step_to_run.is_async:
             self._threads.lost_one()
             return
         self._loop.cancel({execution.key})
         if self._loop.replace_if_stuck():
-            for key, other in list(self.running.items()):
-                if other.current_step.is_async and self.running.pop(key, None):
+            for other in list(self.running.values()):
+                if other.step_to_run.is_async and _take(self.running, other):
                     self._finish(self._pipeline.given_back(other))
+
+
+def _take(executions: dict[int, Execution], execution: Execution) -> bool:
+    """Whether the caller is the one to go on with it."""
+    return executions.pop(execution.key, None) is not None
 
 
 def _timed_out(timeout: float | None) -> TaskTimeout:
@@ -268,16 +273,19 @@ class _Loop:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._loop = None
 
-    def _start(self, tasks: dict[int, asyncio.Task[None]], queued: deque[Execution], run: Callable[[Execution], Any]) -> None:
-        def ended(key: int) -> None:
-            del tasks[key]
-            self._start(tasks, queued, run)
+    def _start(
+        self, tasks: dict[int, asyncio.Task[None]], queued: deque[Execution], run: Callable[[Execution], Any]
+    ) -> None:
+        async def run_and_go_on(execution: Execution) -> None:
+            try:
+                await run(execution)
+            finally:
+                del tasks[execution.key]
+                self._start(tasks, queued, run)
 
         while queued and len(tasks) < self._limit:
             execution = queued.popleft()
-            task = asyncio.get_running_loop().create_task(run(execution))
-            tasks[execution.key] = task
-            task.add_done_callback(lambda _, key=execution.key: ended(key))
+            tasks[execution.key] = asyncio.get_running_loop().create_task(run_and_go_on(execution))
 
     @staticmethod
     def _serve(loop: asyncio.AbstractEventLoop) -> None:

@@ -79,7 +79,9 @@ class LeaseKeeper:
         due = [execution for execution in list(self._held.values()) if now - execution.extended_at >= self._lease / 3]
         if not due:
             return
-        for execution, ours in zip(due, self._app.broker.extend([one.delivery for one in due], lease=self._lease), strict=True):
+        for execution, ours in zip(
+            due, self._app.broker.extend([one.delivery for one in due], lease=self._lease), strict=True
+        ):
             if ours:
                 execution.extended_at = now
             elif self._held.pop(execution.key, None) is not None:
@@ -98,7 +100,9 @@ class LeaseKeeper:
         shown = [
             execution
             for execution in list(self._held.values())
-            if self._pipeline.keeps_result(execution) and not execution.running_stored and 0 < execution.started_at <= since
+            if self._pipeline.keeps_result(execution)
+            and not execution.running_stored
+            and 0 < execution.started_at <= since
         ]
         for execution in shown:
             execution.running_stored = True

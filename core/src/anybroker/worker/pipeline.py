@@ -16,8 +16,27 @@ from anybroker.arguments import encode_value
 from anybroker.backend import Result, State
 from anybroker.codec import FutureVersion, encode_dead
 from anybroker.context import Context
-from anybroker.errors import ArgumentsError, DecodeError, SignatureError, TaskError, TaskExpired, UnknownTask, WorkerLost
-from anybroker.events import Acquired, Dead, Deferred, Event, Expired, Failed, Retried, StepFinished, Succeeded, TaskEvent
+from anybroker.errors import (
+    ArgumentsError,
+    DecodeError,
+    SignatureError,
+    TaskError,
+    TaskExpired,
+    UnknownTask,
+    WorkerLost,
+)
+from anybroker.events import (
+    Acquired,
+    Dead,
+    Deferred,
+    Event,
+    Expired,
+    Failed,
+    Retried,
+    StepFinished,
+    Succeeded,
+    TaskEvent,
+)
 from anybroker.retry import Retry, retry_delay
 from anybroker.sending import Sender
 from anybroker.task import ABSENT, WIRE_VERSION, DeadLetter, Failure, Task, TaskErrorInfo, TaskResult
@@ -49,39 +68,44 @@ class Pipeline:
         self._tasks = app.tasks
         self._max_deliveries = app.settings.max_deliveries
         self._max_body = app.broker.capabilities.max_body
+        self._max_task = self._max_body - BODY_RESERVE
+        self._max_result = app.backend.capabilities.max_body if app.backend is not None else 0
+        self._has_backend = app.backend is not None
 
     # before it runs
 
     def admit(self, delivery: Delivery) -> Execution | Outcome:
         """The execution that a delivery asks for, or the outcome when there is nothing to run."""
         body = delivery.message.body
-        if len(body) > self._max_body - BODY_RESERVE:
+        if len(body) > self._max_task:
             return self._dead(delivery, "oversized", DecodeError(f"{len(body):,} bytes"))
         try:
             task = self._decode(body)
         except DecodeError as error:
-            reason = "signature" if isinstance(error, SignatureError) else "version" if isinstance(error, FutureVersion) else "undecodable"
-            return self._dead(delivery, reason, error)
+            return self._dead(delivery, _reason(error), error)
         definition = self._tasks.get(task.task)
         if definition is None:
             return self._unregistered(delivery, task)
+        steps = definition.steps
+        known_step = 0 <= task.step < len(steps)
+        step = steps[task.step] if known_step else steps[-1]
         format_ = "json" if body[0] == _JSON_MAP else self._app.codec.payload_format(body)
-        execution = Execution(task, delivery, definition, format_, time.monotonic())
+        execution = Execution(task, delivery, definition, step, format_, time.monotonic())
+        if not known_step:
+            return self._failed(execution, TaskError(f"{task.task} has no step {task.step}"), reason="arguments")
         deliveries = execution.delivery_count
         if deliveries is not None and deliveries > self._max_deliveries:
-            error = WorkerLost(f"its worker died {deliveries - 1} times while it held this task")
-            return self._failed(execution, error, reason="crashed")
+            crashed = WorkerLost(f"its worker died {deliveries - 1} times while it held this task")
+            return self._failed(execution, crashed, reason="crashed")
         if task.expires is not None and task.expires <= self._app.clock.now():
             return self._expired(execution)
-        if not 0 <= task.step < len(definition.steps):
-            return self._failed(execution, TaskError(f"{task.task} has no step {task.step}"), reason="arguments")
         if self._listeners.wants(Acquired):
             self._listeners.emit(Acquired(**_identity(execution), delivery_count=deliveries))
         return execution
 
     def keeps_result(self, execution: Execution) -> bool:
         """Whether the task's states are stored."""
-        return execution.definition.keep_results and self._app.backend is not None
+        return self._has_backend and execution.definition.keep_results
 
     def runs_alone(self, execution: Execution) -> bool:
         """Whether this is the last chance of a task that may be killing its workers.
@@ -96,39 +120,44 @@ class Pipeline:
         task = execution.task
         if task.step:
             open_, close = (b"[", b"]") if execution.format == "json" else (b"\x91", b"")
-            task = msgspec.structs.replace(task, args=msgspec.Raw(open_ + bytes(task.state) + close), kwargs=_NO_KWARGS[execution.format])
-        return execution.current_step.parameters.decode(task, execution.format)
+            task = msgspec.structs.replace(
+                task, args=msgspec.Raw(open_ + bytes(task.state) + close), kwargs=_NO_KWARGS[execution.format]
+            )
+        return execution.step_to_run.parameters.decode(task, execution.format)
 
     # after it ran
 
     def succeeded(self, execution: Execution, value: object) -> Outcome:
         """The function returned."""
         definition, task = execution.definition, execution.task
+        result = None
         try:
             if task.step + 1 < len(definition.steps):
                 return self._checkpoint(execution, value)
-            result = None
             if self.keeps_result(execution):
                 result = self._result(execution, State.SUCCEEDED, value=encode_value(value, execution.format))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             problem = TaskError(f"{task.task} returned a {type(value).__name__} that cannot travel: {error}")
             return self._failed(execution, problem, reason="failed")
-        limit = self._app.backend.capabilities.max_body if self._app.backend else 0
-        if result is not None and len(result.body) > limit:
-            problem = TaskError(f"{task.task} returned {len(result.body):,} bytes; the result backend takes at most {limit:,}")
-            return self._failed(execution, problem, reason="failed")
+        if result is not None and len(result.body) > self._max_result:
+            size = f"{len(result.body):,} bytes; the result backend takes at most {self._max_result:,}"
+            return self._failed(execution, TaskError(f"{task.task} returned {size}"), reason="failed")
+        hooks = definition.on_success
         return Outcome(
             execution.delivery,
             execution.key,
-            result=result,
-            ttl=definition.results_ttl,
-            successors=self._call_hooks(execution, definition.on_success, value, value) if definition.on_success else (),
-            events=self._events(execution, Succeeded, result=value, seconds=time.monotonic() - execution.started_at),
+            None,
+            result,
+            definition.results_ttl,
+            self._call_hooks(execution, hooks, value, value) if hooks else (),
+            self._events(execution, Succeeded, result=value, seconds=time.monotonic() - execution.started_at)
+            if self._listeners.any
+            else (),
         )
 
     def raised(self, execution: Execution, error: BaseException) -> Outcome:
         """The function raised: try again, or give up."""
-        delay = retry_delay(execution.current_step.retry, execution.task, error)
+        delay = retry_delay(execution.step_to_run.retry, execution.task, error)
         if delay is None:
             return self._failed(execution, error, reason="failed")
         task = execution.task
@@ -144,7 +173,10 @@ class Pipeline:
             result=self._result(execution, State.RETRYING, error=info) if self.keeps_result(execution) else None,
             ttl=execution.definition.results_ttl,
             events=self._events(execution, Retried, error=error, delay=delay),
-            log=(logging.WARNING, f"{task.task} ({task.id}) raised {_brief(error)}; retry {again.retries} in {delay:.1f} s"),
+            log=(
+                logging.WARNING,
+                f"{task.task} ({task.id}) raised {_brief(error)}; retry {again.retries} in {delay:.1f} s",
+            ),
         )
 
     def bad_arguments(self, execution: Execution, error: ArgumentsError) -> Outcome:
@@ -155,7 +187,9 @@ class Pipeline:
         """The task was not finished here and is not to blame: others get it at once."""
         delivery, task = execution.delivery, execution.task
         carried = (execution.delivery_count or 1) - 1
-        version = delivery.message if delivery.message.eta is None else msgspec.structs.replace(delivery.message, eta=None)
+        version = (
+            delivery.message if delivery.message.eta is None else msgspec.structs.replace(delivery.message, eta=None)
+        )
         if carried != task.crashes:
             version = self._version(delivery, msgspec.structs.replace(task, crashes=carried), None)
         return Outcome(delivery, execution.key, version=version)
@@ -169,23 +203,32 @@ class Pipeline:
     def _checkpoint(self, execution: Execution, value: object) -> Outcome:
         task = execution.task
         state = encode_value(value, execution.format)
-        following = msgspec.structs.replace(task, step=task.step + 1, state=state, retries=0, error=None, crashes=0, deferrals=0)
+        following = msgspec.structs.replace(
+            task, step=task.step + 1, state=state, retries=0, error=None, crashes=0, deferrals=0
+        )
         version = self._version(execution.delivery, following, None)
-        if len(version.body) > self._max_body - BODY_RESERVE:
+        if len(version.body) > self._max_task:
             message = f"step {task.step} returned {len(state):,} bytes, too many for the broker"
             raise ValueError(message)
         return Outcome(
             execution.delivery,
             execution.key,
             version=version,
-            events=self._events(execution, StepFinished, step=task.step, seconds=time.monotonic() - execution.started_at),
+            events=self._events(
+                execution, StepFinished, step=task.step, seconds=time.monotonic() - execution.started_at
+            ),
         )
 
     def _failed(self, execution: Execution, error: BaseException, *, reason: str) -> Outcome:
         definition, task = execution.definition, execution.task
         info = self._error_info(error)
         failure = Failure(
-            id=task.id, task=task.task, queue=execution.queue, attempt=task.attempt, error=info, headers=task.headers or {}
+            id=task.id,
+            task=task.task,
+            queue=execution.queue,
+            attempt=task.attempt,
+            error=info,
+            headers=task.headers or {},
         )
         dead = self._dead(execution.delivery, reason, error, info=info, task=task)
         return msgspec.structs.replace(
@@ -193,7 +236,9 @@ class Pipeline:
             key=execution.key,
             result=self._result(execution, State.FAILED, error=info) if self.keeps_result(execution) else None,
             ttl=definition.results_ttl,
-            successors=self._call_hooks(execution, definition.on_failure, error, failure) if definition.on_failure else (),
+            successors=self._call_hooks(execution, definition.on_failure, error, failure)
+            if definition.on_failure
+            else (),
             events=(*self._events(execution, Failed, error=error), *dead.events),
         )
 
@@ -231,12 +276,17 @@ class Pipeline:
             return self._dead(delivery, "unregistered", UnknownTask(problem), task=task)
         delay = float(2**task.deferrals)
         later = msgspec.structs.replace(task, deferrals=task.deferrals + 1)
-        event = lambda: Deferred(id=task.id, task=task.task, queue=delivery.message.queue, attempt=task.attempt, delay=delay)  # noqa: E731
+        event = lambda: Deferred(
+            id=task.id, task=task.task, queue=delivery.message.queue, attempt=task.attempt, delay=delay
+        )  # noqa: E731
         return Outcome(
             delivery,
             version=self._version(delivery, later, delay),
             events=(event,) if self._listeners.wants(Deferred) else (),
-            log=(logging.WARNING, f"task {task.id}: {problem}; put off for {delay:.0f} s, {later.deferrals} of {MAX_DEFERRALS}"),
+            log=(
+                logging.WARNING,
+                f"task {task.id}: {problem}; put off for {delay:.0f} s, {later.deferrals} of {MAX_DEFERRALS}",
+            ),
         )
 
     def _dead(
@@ -264,13 +314,21 @@ class Pipeline:
         version = msgspec.structs.replace(message, queue=dead_queue, body=body, eta=None, ordering_key=None, priority=0)
         name = task.task if task else ""
         event = lambda: Dead(  # noqa: E731
-            id=message.id, task=name, queue=message.queue, attempt=task.attempt if task else 1, reason=reason, dead_queue=dead_queue
+            id=message.id,
+            task=name,
+            queue=message.queue,
+            attempt=task.attempt if task else 1,
+            reason=reason,
+            dead_queue=dead_queue,
         )
         return Outcome(
             delivery,
             version=version,
             events=(event,) if self._listeners.wants(Dead) else (),
-            log=(logging.ERROR, f"{name or 'a message'} ({message.id}) is dead ({reason}): {_brief(error)}; see {dead_queue}"),
+            log=(
+                logging.ERROR,
+                f"{name or 'a message'} ({message.id}) is dead ({reason}): {_brief(error)}; see {dead_queue}",
+            ),
         )
 
     def _fitting(self, letter: DeadLetter, body: bytes) -> bytes:
@@ -316,21 +374,25 @@ class Pipeline:
         encoder = _json_encoder if execution.format == "json" else _msgpack_encoder
         return Result(execution.id, state, execution.attempt, encoder.encode(stored))
 
-    def _call_hooks(self, context: Context, hooks: Sequence[Any], argument: object, travelling: object) -> tuple[Message, ...]:
+    def _call_hooks(
+        self, context: Context, hooks: Sequence[Any], argument: object, travelling: object
+    ) -> tuple[Message, ...]:
         """Call the functions among the hooks, and make messages of the tasks. What fails is logged."""
         successors = []
         for index, hook in enumerate(hooks):
             try:
                 if isinstance(hook, Sender):
                     call = hook.s(travelling)
-                    successors.append(self._app.message(call, self._app.clock.now(), id=f"{context.id}:{hook.name}:{index}"))
+                    successors.append(
+                        self._app.message(call, self._app.clock.now(), id=f"{context.id}:{hook.name}:{index}")
+                    )
                 else:
                     hook(context, argument)
             except Exception:
                 _log.exception("a hook of %s (%s) raised", context.name, context.id)
         return tuple(successors)
 
-    def _events(self, execution: Execution, kind: type[TaskEvent], **fields: object) -> tuple[Callable[[], Event], ...]:
+    def _events(self, execution: Execution, kind: type[TaskEvent], **fields: Any) -> tuple[Callable[[], Event], ...]:
         if not self._listeners.wants(kind):
             return ()
         return (lambda: kind(**_identity(execution), **fields),)
@@ -340,8 +402,12 @@ class Pipeline:
         kind = type(error)
         name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
         try:
-            lines = "".join(traceback.format_exception(kind, error, _own(error.__traceback__))) if error.__traceback__ else ""
-        except Exception:  # noqa: BLE001  an exception whose own __str__ raises
+            lines = (
+                "".join(traceback.format_exception(kind, error, _own(error.__traceback__)))
+                if error.__traceback__
+                else ""
+            )
+        except Exception:  # an exception whose own __str__ raises
             lines = ""
         return TaskErrorInfo(type=name, message=_text(error)[:MAX_MESSAGE], traceback=_clean(lines[-MAX_TRACEBACK:]))
 
@@ -356,9 +422,19 @@ def _identity(execution: Execution) -> dict[str, Any]:
     return {"id": execution.id, "task": execution.name, "queue": execution.queue, "attempt": execution.attempt}
 
 
+def _reason(error: DecodeError) -> str:
+    if isinstance(error, SignatureError):
+        return "signature"
+    return "version" if isinstance(error, FutureVersion) else "undecodable"
+
+
 def _own(trace: TracebackType | None) -> TracebackType | None:
     """A traceback without the worker's frame, which comes first."""
-    if trace is not None and trace.tb_next is not None and trace.tb_frame.f_globals.get("__name__") == "anybroker.worker.executors":
+    if (
+        trace is not None
+        and trace.tb_next is not None
+        and trace.tb_frame.f_globals.get("__name__") == "anybroker.worker.executors"
+    ):
         return trace.tb_next
     return trace
 
@@ -366,7 +442,7 @@ def _own(trace: TracebackType | None) -> TracebackType | None:
 def _text(error: BaseException) -> str:
     try:
         return _clean(repr(error) if isinstance(error, Retry) else str(error))
-    except Exception:  # noqa: BLE001  an exception whose own __str__ raises
+    except Exception:  # an exception whose own __str__ raises
         return "(its message cannot be shown)"
 
 

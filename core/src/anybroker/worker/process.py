@@ -64,7 +64,9 @@ def run(worker: Worker, *, lifeline: int | None = None) -> int:
     if lifeline is not None:
         threading.Thread(target=_follow, args=(lifeline, stop), name="anybroker-lifeline", daemon=True).start()
     with worker:
-        _log.info("worker %s: queues %s, concurrency %d", worker.name, ", ".join(worker.queues.names), worker.concurrency)
+        _log.info(
+            "worker %s: queues %s, concurrency %d", worker.name, ", ".join(worker.queues.names), worker.concurrency
+        )
         while not stop.wait(1.0):
             if lifeline is not None and worker.stats().abandoned:
                 recycle.set()
@@ -77,7 +79,9 @@ def run(worker: Worker, *, lifeline: int | None = None) -> int:
 def run_target(options: WorkerOptions) -> int:
     """Find the app, run a worker for it, close the app."""
     app = find_app(options.target)
-    worker = Worker(app, queues=options.queues, concurrency=options.concurrency, lease=options.lease, grace=options.grace)
+    worker = Worker(
+        app, queues=options.queues, concurrency=options.concurrency, lease=options.lease, grace=options.grace
+    )
     try:
         return run(worker, lifeline=options.lifeline)
     finally:

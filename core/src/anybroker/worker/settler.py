@@ -32,13 +32,10 @@ def settle(app: App, outcomes: Sequence[Outcome]) -> None:
     _store(app, outcomes)
     if successors := [message for outcome in outcomes for message in outcome.successors]:
         app.broker.enqueue(successors)
-    done = [outcome for outcome in outcomes if outcome.version is None]
-    changed = [outcome for outcome in outcomes if outcome.version is not None]
-    if done:
+    if done := [outcome for outcome in outcomes if outcome.version is None]:
         _tell(app, done, app.broker.ack([outcome.delivery for outcome in done]))
-    if changed:
-        pairs = [(outcome.delivery, outcome.version) for outcome in changed if outcome.version is not None]
-        _tell(app, changed, app.broker.update(pairs))
+    if changed := [(outcome.delivery, outcome.version) for outcome in outcomes if outcome.version is not None]:
+        _tell(app, [outcome for outcome in outcomes if outcome.version is not None], app.broker.update(changed))
 
 
 def _store(app: App, outcomes: Sequence[Outcome]) -> None:
@@ -52,8 +49,8 @@ def _store(app: App, outcomes: Sequence[Outcome]) -> None:
 
 def _tell(app: App, outcomes: Sequence[Outcome], settled: Sequence[bool]) -> None:
     for outcome, ours in zip(outcomes, settled, strict=True):
-        message = outcome.delivery.message
         if not ours:
+            message = outcome.delivery.message
             _log.warning("message %s: its lease was lost before it was settled; it is delivered again", message.id)
             if app.listeners.wants(LeaseWasLost):
                 app.listeners.emit(LeaseWasLost(id=message.id, task="", queue=message.queue))
@@ -111,7 +108,10 @@ class Settler:
                 self._outage.pause(error)
             except Exception:
                 if len(batch) == 1:
-                    _log.exception("message %s cannot be settled; it is delivered again after its lease", batch[0].delivery.message.id)
+                    _log.exception(
+                        "message %s cannot be settled; it is delivered again after its lease",
+                        batch[0].delivery.message.id,
+                    )
                     break
                 for outcome in batch:  # so that one of them does not keep the others from being settled
                     self._settle([outcome])

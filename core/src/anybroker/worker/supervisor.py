@@ -135,7 +135,9 @@ class _Files:
     def _scan(self) -> dict[Path, float]:
         found = {}
         for path in self._directory.rglob("*.py"):
-            if not any(part.startswith(".") or part == "__pycache__" for part in path.relative_to(self._directory).parts):
+            if not any(
+                part.startswith(".") or part == "__pycache__" for part in path.relative_to(self._directory).parts
+            ):
                 try:
                     found[path] = path.stat().st_mtime
                 except OSError:  # removed since it was listed

@@ -185,7 +185,9 @@ class Worker:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Stop."""
         self.stop()
 
@@ -246,7 +248,12 @@ class Worker:
 
     def _run_alone_if_possible(self) -> None:
         alone = self._alone
-        if alone is not None and alone.key not in self._executors.running and len(self._held) == 1 and not alone.started_at:
+        if (
+            alone is not None
+            and alone.key not in self._executors.running
+            and len(self._held) == 1
+            and not alone.started_at
+        ):
             self._executors.submit([alone], limit=self.concurrency)
 
     # finishing
