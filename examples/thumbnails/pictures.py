@@ -31,9 +31,9 @@ class Light(NamedTuple):
 
 LIGHTS = (
     Light("dawn", ((48, 52, 104), (146, 98, 140), (244, 152, 128), (255, 214, 165)), (255, 240, 210), (38, 30, 58)),
-    Light("morning", ((66, 126, 190), (136, 188, 224), (214, 232, 236), (250, 240, 214)), (255, 250, 225), (26, 56, 62)),
+    Light("midmorning", ((66, 126, 190), (136, 188, 224), (214, 232, 236), (250, 240, 214)), (255, 250, 225), (26, 56, 62)),
     Light("noon", ((30, 104, 184), (88, 160, 218), (168, 212, 236), (222, 240, 246)), (255, 255, 240), (22, 66, 44)),
-    Light("evening", ((56, 36, 92), (160, 58, 98), (236, 108, 74), (255, 188, 96)), (255, 226, 150), (44, 18, 44)),
+    Light("sunset", ((56, 36, 92), (160, 58, 98), (236, 108, 74), (255, 188, 96)), (255, 226, 150), (44, 18, 44)),
     Light("dusk", ((18, 24, 62), (48, 52, 112), (110, 84, 142), (218, 134, 138)), (255, 210, 190), (14, 14, 38)),
     Light("night", ((6, 10, 30), (12, 26, 60), (26, 52, 92), (58, 96, 126)), (232, 238, 250), (4, 10, 24)),
 )
@@ -45,7 +45,7 @@ def paint(directory: Path, number: int) -> Path:
     random = Random(number)
     name, scene = SCENES[number % len(SCENES)]
     light = LIGHTS[number // len(SCENES) % len(LIGHTS)]
-    path = directory / f"{number:02} {name} {light.name}.png"
+    path = directory / f"{number:02} {name.format(light=light.name)}.png"
     scene(random, light).save(path, compress_level=1)
     return path
 
@@ -146,21 +146,21 @@ def _northern_lights(random: Random, light: Light) -> Image.Image:
 
 def _nebula(random: Random, light: Light) -> Image.Image:
     first, second = (ImageOps.autocontrast(_noise(random, (3, 2), 6)).resize((WIDTH, HEIGHT)) for _ in range(2))
-    warm = ImageOps.colorize(first, (0, 0, 0), (255, 196, 150), mid=_mix((0, 0, 0), light.sky[-2], 0.45), blackpoint=70)
-    cold = ImageOps.colorize(second, (4, 4, 16), (120, 170, 255), mid=_mix((0, 0, 0), light.sky[1], 0.35), blackpoint=80)
+    warm = ImageOps.colorize(first, (0, 0, 0), (226, 150, 118), mid=_mix((0, 0, 0), light.sky[-2], 0.35), blackpoint=105)
+    cold = ImageOps.colorize(second, (4, 4, 16), (96, 136, 226), mid=_mix((0, 0, 0), light.sky[1], 0.3), blackpoint=110)
     picture = ImageChops.screen(warm, cold)
     _stars(random, picture, 900, HEIGHT)
     return picture
 
 
 SCENES: tuple[tuple[str, Callable[[Random, Light], Image.Image]], ...] = (
-    ("mountains", _mountains),
-    ("sea", _sea),
-    ("forest", _forest),
+    ("mountains at {light}", _mountains),
+    ("sea at {light}", _sea),
+    ("forest at {light}", _forest),
     ("northern lights", _northern_lights),
-    ("dunes", _dunes),
-    ("lake", _lake),
-    ("city", _city),
+    ("dunes at {light}", _dunes),
+    ("lake at {light}", _lake),
+    ("city at {light}", _city),
     ("nebula", _nebula),
 )
 
@@ -174,7 +174,7 @@ def _sky(random: Random, light: Light, sun: tuple[int, int] | None = (0, 0)) -> 
         _stars(random, sky, 420, HORIZON - 120)
     if sun is not None:
         x, y = sun if any(sun) else (random.randrange(200, WIDTH - 200), random.randrange(180, 470))
-        _glow(sky, (x, y), 520, light.sun, 0.55)
+        _glow(sky, (x, y), 640, light.sun, 0.6)
         radius = 44 if light.name in DARK else 62
         ImageDraw.Draw(sky).ellipse((x - radius, y - radius, x + radius, y + radius), fill=light.sun)
     return sky
@@ -187,7 +187,7 @@ def _gradient(colours: Sequence[Colour]) -> Image.Image:
 
 
 def _glow(picture: Image.Image, centre: tuple[int, int], radius: int, colour: Colour, strength: float) -> None:
-    falloff = Image.radial_gradient("L").point(lambda v: int(max(0, 255 - v * 1.05) ** 2 / 255 * strength))
+    falloff = Image.radial_gradient("L").point(lambda v: int(max(0, 255 - v * math.sqrt(2)) ** 2 / 255 * strength))
     mask = falloff.resize((2 * radius, 2 * radius), Image.Resampling.BICUBIC)
     picture.paste(colour, (centre[0] - radius, centre[1] - radius), mask)
 

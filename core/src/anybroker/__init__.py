@@ -15,7 +15,6 @@ What an adapter implements is in :mod:`anybroker.broker` and :mod:`anybroker.bac
 from anybroker.app import App
 from anybroker.backend import State
 from anybroker.context import Context, current_context
-from anybroker.definition import step
 from anybroker.errors import (
     AnybrokerError,
     ArgumentsError,
@@ -71,5 +70,4 @@ __all__ = [
     "exponential",
     "fibonacci",
     "fixed",
-    "step",
 ]

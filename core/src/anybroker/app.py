@@ -6,21 +6,22 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from anybroker.arguments import encode_value
 from anybroker.broker import Inspect, Message
 from anybroker.clock import Clock, SystemClock
 from anybroker.codec import Codec
-from anybroker.definition import Definition, Step, step, task_name
+from anybroker.definition import Definition, Step, check_timeout, task_name
 from anybroker.errors import ArgumentsError, ConfigurationError, MessageTooLarge, Unsupported
 from anybroker.events import Enqueued, Event, Listeners
-from anybroker.handle import Handle, Waiter
+from anybroker.handle import Handle
 from anybroker.loading import load_backend, load_broker, redact
 from anybroker.retry import Retry, Seconds, seconds
 from anybroker.sending import (
     AsyncTaskFunction,
     Hook,
+    NewJob,
     Sender,
     SendOptions,
     Signature,
@@ -40,43 +41,28 @@ if TYPE_CHECKING:
     from anybroker.broker import Broker
     from anybroker.settings import Settings
     from anybroker.testing import Testing
+    from anybroker.waiter import Waiter
     from anybroker.worker import Worker
 
 P = ParamSpec("P")
 R = TypeVar("R")
-S1 = TypeVar("S1")
-S2 = TypeVar("S2")
-S3 = TypeVar("S3")
-S4 = TypeVar("S4")
 E = TypeVar("E", bound=Event)
 
 Keep = bool | Seconds | Literal["forever"] | None
 """Whether and how long results are kept: False, True or None (as the app is configured), seconds, or for ever."""
 Hooks = Hook | Sequence[Hook]
 
-StepOf = Step[P, R] | Callable[P, Coroutine[Any, Any, R]] | Callable[P, R]
-"""What ``app.job`` takes as a step."""
-
 BODY_RESERVE = 1024
 """Bytes of a broker's ``max_body`` that a task leaves free for what retries and dead-lettering add to it."""
-
-
-class JobOptions(TypedDict, total=False):
-    """What ``app.job`` takes beside its steps; as for ``App.task``."""
-
-    queue: str | None
-    retry: Retry | None
-    timeout: Seconds | None
-    results: Keep
-    on_success: Hooks
-    on_failure: Hooks
 
 
 class _Decorator(Protocol):
     """What ``@app.task(...)`` returns: keeps the function's parameters and its result's type."""
 
     @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTaskFunction[P, R]: ...
+    def __call__(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]  as App.task
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncTaskFunction[P, R]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> TaskFunction[P, R]: ...
 
@@ -128,7 +114,9 @@ class App:
     # declaring
 
     @overload
-    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTaskFunction[P, R]: ...
+    def task(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]  the first that fits wins
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncTaskFunction[P, R]: ...
     @overload
     def task(self, function: Callable[P, R], /) -> TaskFunction[P, R]: ...
     @overload
@@ -146,7 +134,6 @@ class App:
     def task(
         self,
         function: Callable[..., Any] | None = None,
-        /,
         *,
         name: str | None = None,
         queue: str | None = None,
@@ -173,83 +160,46 @@ class App:
         def declare(function: Callable[..., Any]) -> Sender[..., Any]:
             declared_name = name or task_name(function)
             only_step: Step[..., Any] = Step(function, retry=retry, timeout=timeout, name=declared_name)
-            definition = self._declare(declared_name, (only_step,), queue, results, on_success, on_failure)
+            definition = self._define(declared_name, (only_step,), queue, results, on_success, on_failure)
+            self.register(definition)
             kind = AsyncTaskFunction if only_step.is_async else TaskFunction
             return kind(self, definition)
 
         return declare if function is None else declare(function)
 
-    @overload
-    def job(
-        self, name: str, s1: StepOf[P, S1], s2: StepOf[[S1], R], /, **options: Unpack[JobOptions]
-    ) -> Sender[P, R]: ...
-    @overload
-    def job(
-        self, name: str, s1: StepOf[P, S1], s2: StepOf[[S1], S2], s3: StepOf[[S2], R], /, **options: Unpack[JobOptions]
-    ) -> Sender[P, R]: ...
-    @overload
     def job(
         self,
         name: str,
-        s1: StepOf[P, S1],
-        s2: StepOf[[S1], S2],
-        s3: StepOf[[S2], S3],
-        s4: StepOf[[S3], R],
         /,
-        **options: Unpack[JobOptions],
-    ) -> Sender[P, R]: ...
-    @overload
-    def job(
-        self,
-        name: str,
-        s1: StepOf[P, S1],
-        s2: StepOf[[S1], S2],
-        s3: StepOf[[S2], S3],
-        s4: StepOf[[S3], S4],
-        s5: StepOf[[S4], R],
-        /,
-        **options: Unpack[JobOptions],
-    ) -> Sender[P, R]: ...
-    @overload
-    def job(self, name: str, /, *steps: StepOf[..., Any], **options: Unpack[JobOptions]) -> Sender[..., Any]: ...
-    def job(self, name: str, /, *steps: Any, **options: Any) -> Any:
-        """Declare a job of several steps: ``app.job("thumbnail", fetch, resize, step(upload, retry=Retry(5)))``.
+        *,
+        queue: str | None = None,
+        retry: Retry | None = None,
+        timeout: Seconds | None = None,
+        results: Keep = None,
+        on_success: Hooks = (),
+        on_failure: Hooks = (),
+    ) -> NewJob:
+        """Declare a job of several steps: ``app.job("thumbnail").step(fetch).step(resize).step(upload, timeout=30)``.
 
         The first step gets the arguments that are sent, every other one what the step before it returned; the last
         one's return is the job's result. After each step its return is stored in the broker, so that a crash or a
         retry goes on with the step that was interrupted and repeats no finished one.
 
-        Steps are functions, coroutine functions, or :func:`~anybroker.definition.step` with a policy of their own.
-        Options are those of :meth:`task`. Raises ``ConfigurationError``.
+        ``retry`` and ``timeout`` hold for every step that has none of its own; the other options are those of
+        :meth:`task`. Raises ``ConfigurationError`` for a name that is taken.
         """
-        if not steps:
-            message = f"job {name!r} has no steps"
-            raise ConfigurationError(message)
-        retry, timeout = options.pop("retry", None), options.pop("timeout", None)
-        made = [one if isinstance(one, Step) else step(one) for one in steps]
-        inherited = tuple(
-            Step(
-                one.function,
-                retry=one.retry or retry,
-                timeout=one.timeout or timeout,
-                name=name if index == 0 else f"{name}, step {one.name}",
-            )
-            for index, one in enumerate(made)
-        )
-        definition = self._declare(
-            name,
-            inherited,
-            options.pop("queue", None),
-            options.pop("results", None),
-            options.pop("on_success", ()),
-            options.pop("on_failure", ()),
-        )
-        if options:
-            message = f"job {name!r}: unknown option {next(iter(options))!r}"
-            raise ConfigurationError(message)
-        return Sender(self, definition)
+        definition = self._define(name, (), queue, results, on_success, on_failure)
+        return NewJob(self, definition, retry, check_timeout(timeout))
 
-    def _declare(
+    def register(self, definition: Definition) -> None:
+        """Make a task known to the workers of this app. Raises ``ConfigurationError`` for a name that is taken."""
+        known = self.tasks.get(definition.name)
+        if known is not None and not _same_place(known.steps, definition.steps):
+            message = f"two tasks are named {definition.name!r}; give one of them name=..."
+            raise ConfigurationError(message)
+        self.tasks[definition.name] = definition
+
+    def _define(
         self,
         name: str,
         steps: tuple[Step[..., Any], ...],
@@ -258,15 +208,12 @@ class App:
         on_success: Hooks,
         on_failure: Hooks,
     ) -> Definition:
-        if name in self.tasks and not _same_place(self.tasks[name], steps):
-            message = f"two tasks are named {name!r}; give one of them name=..."
-            raise ConfigurationError(message)
         ttl = self.settings.results_ttl.total_seconds() if self.settings.results_ttl else None
         if results == "forever":
             ttl = None
         elif results is not None and not isinstance(results, bool | str):
             ttl = seconds(results)
-        definition = Definition(
+        return Definition(
             name=name,
             queue=check_queue_name(queue or self.settings.default_queue),
             steps=steps,
@@ -275,15 +222,14 @@ class App:
             on_success=_hooks(on_success),
             on_failure=_hooks(on_failure),
         )
-        self.tasks[name] = definition
-        return definition
 
     # sending
 
     def send_many(self, signatures: Iterable[Signature[R]]) -> list[Handle[R]]:
         """Send many tasks in one call of the broker: ``app.send_many([add.s(i, i) for i in range(1000)])``.
 
-        Raises as :meth:`Sender.send <anybroker.sending.Sender.send>` does, before anything is sent where the broker can.
+        Raises as :meth:`Sender.send <anybroker.sending.Sender.send>` does, before anything is sent where the broker
+        can.
         """
         now = self.clock.now()
         calls = list(signatures)
@@ -327,7 +273,7 @@ class App:
                 raise ArgumentsError(message) from error
         return Signature(self, name, definition, raw_args, raw_kwargs, options)
 
-    def message(self, signature: Signature[Any], now: datetime, *, id: str | None = None) -> Message:  # noqa: A002
+    def message(self, signature: Signature[Any], now: datetime, *, id: str | None = None) -> Message:
         """The message that a signature becomes. Raises ``MessageTooLarge``."""
         options = signature.settings
         id_ = id or new_id()
@@ -380,7 +326,7 @@ class App:
 
     # results
 
-    def handle(self, id: str, *, task: str | None = None, queue: str | None = None) -> Handle[Any]:  # noqa: A002
+    def handle(self, id: str, *, task: str | None = None, queue: str | None = None) -> Handle[Any]:
         """The handle of a task that was sent before; with its ``task`` name, its result gets its type back."""
         definition = self.tasks.get(task) if task else None
         return Handle(self, id, queue or (definition.queue if definition else self.settings.default_queue), definition)
@@ -397,6 +343,8 @@ class App:
 
     def waiter(self, backend: ResultBackend) -> Waiter:
         """What ``await handle`` waits with."""
+        from anybroker.waiter import Waiter  # a program that does not use asyncio need not load it
+
         with self._lock:
             if self._waiter is None or self._waiter.backend is not backend:
                 self._waiter = Waiter(backend)
@@ -434,7 +382,10 @@ class App:
     def worker(
         self, *, queues: str | Iterable[str] | None = None, concurrency: int | None = None, **options: Any
     ) -> Worker:
-        """A worker inside this program: ``with app.worker(concurrency=4): ...``; see :class:`~anybroker.worker.Worker`."""
+        """A worker inside this program: ``with app.worker(concurrency=4): ...``.
+
+        Takes what :class:`~anybroker.worker.Worker` takes.
+        """
         from anybroker.worker import Worker
 
         return Worker(self, queues=queues, concurrency=concurrency, **options)
@@ -456,13 +407,14 @@ def _hooks(hooks: Hooks) -> tuple[Hook, ...]:
     return tuple(hooks) if isinstance(hooks, Sequence) else (hooks,)
 
 
-def _same_place(known: Definition, steps: tuple[Step[..., Any], ...]) -> bool:
-    """Whether a task is declared again by the same lines: a module that is imported anew, or under two names."""
+def _same_place(known: tuple[Step[..., Any], ...], steps: tuple[Step[..., Any], ...]) -> bool:
+    """Whether a task is declared again by the same lines: a module that is imported anew, or under two names.
 
-    def places(steps: tuple[Step[..., Any], ...]) -> list[object]:
-        codes = [getattr(one.function, "__code__", None) for one in steps]
-        return [
-            (code.co_filename, code.co_firstlineno) if code else one for one, code in zip(steps, codes, strict=True)
-        ]
+    A job is registered with each of its steps, so one may be the beginning of the other.
+    """
 
-    return places(known.steps) == places(steps)
+    def place(step: Step[..., Any]) -> object:
+        code = getattr(step.function, "__code__", None)
+        return (code.co_filename, code.co_firstlineno) if code else step.function
+
+    return all(place(one) == place(other) for one, other in zip(known, steps, strict=False))

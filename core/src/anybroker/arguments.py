@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from anybroker.errors import ArgumentsError, ConfigurationError
-from anybroker.task import NO_KWARGS
+from anybroker.task import NO_ARGS, NO_KWARGS
 
 if TYPE_CHECKING:
     from anybroker.codec import Format
@@ -30,12 +30,12 @@ _NO_KWARGS = {"json": NO_KWARGS, "msgpack": msgspec.Raw(b"\x80")}
 _EMPTY = (b"{}", b"\x80")
 
 
-def encode_value(value: object, format: Format) -> msgspec.Raw:  # noqa: A002
+def encode_value(value: object, format: Format) -> msgspec.Raw:
     """A value as it travels. Raises ``TypeError`` and ``ValueError`` for what cannot."""
     return msgspec.Raw(_ENCODERS[format].encode(value))
 
 
-def decode_value(raw: msgspec.Raw, type: Any, format: Format) -> Any:  # noqa: A002
+def decode_value(raw: msgspec.Raw, type: Any, format: Format) -> Any:
     """The inverse of :func:`encode_value`, as a value of ``type``. Raises ``ValueError`` where it does not fit."""
     return _decoder(type, format).decode(raw)
 
@@ -88,7 +88,7 @@ class Parameters:
 
     def encode(
         self, args: Sequence[object], kwargs: Mapping[str, object], format: Format
-    ) -> tuple[msgspec.Raw, msgspec.Raw]:  # noqa: A002
+    ) -> tuple[msgspec.Raw, msgspec.Raw]:
         """Bind a call to the signature, convert and encode it.
 
         Raises ``ArgumentsError`` when the call does not fit the signature or its types.
@@ -113,7 +113,7 @@ class Parameters:
             self._check_untyped(kwargs, decoded_kwargs)
         return raw_args, raw_kwargs
 
-    def decode(self, task: Task, format: Format) -> _Arguments:  # noqa: A002
+    def decode(self, task: Task, format: Format) -> _Arguments:
         """The arguments of a task, converted. Raises ``ArgumentsError`` when they do not fit the signature."""
         args, kwargs = self._decode(task.args, task.kwargs, format)
         if kwargs or not self._simple or len(args) < self._required:
@@ -124,18 +124,17 @@ class Parameters:
                 raise ArgumentsError(message) from None
         return args, kwargs
 
-    def _decode(self, args: msgspec.Raw, kwargs: msgspec.Raw, format: Format) -> _Arguments:  # noqa: A002
+    def _decode(self, args: msgspec.Raw, kwargs: msgspec.Raw, format: Format) -> _Arguments:
         try:
-            positional: Sequence[Any]
+            named = {} if bytes(kwargs) in _EMPTY else self._convert_named(decode_value(kwargs, dict[str, Any], format))
+            if args is NO_ARGS:  # the field was left out, which in MessagePack too means: none
+                return (), named
             if self._simple:
                 positional = msgspec.structs.astuple(self._decoders[format].decode(args))
                 while positional and positional[-1] is msgspec.UNSET:
                     positional = positional[:-1]
-            else:
-                positional = self._convert_positional(decode_value(args, list[Any], format))
-            if bytes(kwargs) in _EMPTY:
-                return positional, {}
-            return positional, self._convert_named(decode_value(kwargs, dict[str, Any], format))
+                return positional, named
+            return self._convert_positional(decode_value(args, list[Any], format)), named
         except (ValueError, RecursionError, OverflowError) as error:
             raise ArgumentsError(f"{self._name}(): {self._named(str(error))}") from error
 
@@ -205,7 +204,7 @@ _ENCODERS: dict[Format, Any] = {
 }
 
 
-def _decoder(annotation: Any, format: Format) -> Any:  # noqa: A002
+def _decoder(annotation: Any, format: Format) -> Any:
     module = msgspec.json if format == "json" else msgspec.msgpack
     return module.Decoder(annotation, dec_hook=_decode_foreign)
 

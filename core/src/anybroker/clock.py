@@ -27,7 +27,7 @@ class Clock(Protocol):
     def wait(self, condition: threading.Condition, timeout: float) -> None:
         """Wait until ``condition`` is notified or ``timeout`` seconds have passed by this clock.
 
-        The caller holds the condition. May also return early, like every wait on a condition: the caller looks again, in a loop.
+        The caller holds the condition. May also return early, like every wait on a condition: look again, in a loop.
         """
         ...
 
@@ -79,8 +79,7 @@ class ManualClock:
         """Move the clock forward by seconds or a ``timedelta`` and wake everybody who waits by it."""
         step = by if isinstance(by, timedelta) else timedelta(seconds=by)
         if step < timedelta(0):
-            msg = f"a clock does not go backwards: {by!r}"
-            raise ValueError(msg)
+            raise ValueError(f"a clock does not go backwards: {by!r}")
         with self._lock:
             self._now += step
             conditions = list(self._conditions)

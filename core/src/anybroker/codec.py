@@ -43,7 +43,7 @@ class FutureVersion(DecodeError):
 class Codec:
     """Encodes in one format and decodes both; signs with the first key and verifies with any."""
 
-    def __init__(self, format: Format = "json", signing_keys: Mapping[str, str] | None = None) -> None:  # noqa: A002
+    def __init__(self, format: Format = "json", signing_keys: Mapping[str, str] | None = None) -> None:
         """``signing_keys`` maps key ids to secrets; without it nothing is signed and signatures are refused.
 
         Raises ``ConfigurationError`` for a key id that cannot be written in a header and for a short secret.
@@ -103,11 +103,14 @@ class Codec:
         payload = self._verified(body) if self._signer else body
         is_json = payload[0] == _JSON_MAP
         module = msgspec.json if is_json else msgspec.msgpack
-        encode, decode = module.encode, module.decode
-        known = decode(encode(task), type=dict[str, msgspec.Raw])  # raw: whatever is not ours stays byte for byte
-        before = decode(payload, type=dict[str, msgspec.Raw])
-        unknown = {name: raw for name, raw in before.items() if name not in _FIELDS}
-        payload = encode({**known, **unknown})
+        was = format_decoder(payload).decode(payload)
+        kept = {  # all that did not change stays byte for byte, and so does what only other versions know
+            name: raw
+            for name, raw in module.decode(payload, type=dict[str, msgspec.Raw]).items()
+            if name not in _FIELDS or getattr(task, name) == getattr(was, name)
+        }
+        changed = module.decode(module.encode(task), type=dict[str, msgspec.Raw])
+        payload = module.encode({**changed, **kept})
         return self._sign(payload) if self._signer else payload
 
     def payload_format(self, body: bytes) -> Format:

@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 import msgspec
 
@@ -17,6 +16,8 @@ from anybroker.errors import ConfigurationError
 from anybroker.retry import Seconds, seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from anybroker.retry import Retry
     from anybroker.sending import Hook
 
@@ -28,7 +29,7 @@ class Step(Generic[P, R]):
     """One function that a task or a job runs, with its retry policy and its time limit."""
 
     def __init__(self, function: Callable[P, Any], *, retry: Retry | None, timeout: Seconds | None, name: str) -> None:
-        """Raises ``ConfigurationError`` for parameters that cannot travel and for a time limit that is not positive."""
+        """``timeout``: seconds for one run, None: no limit. Raises ``ConfigurationError`` for parameters that cannot travel and for a time limit that is not positive."""
         self.function = function
         self.name = name
         self.retry = retry
@@ -39,20 +40,6 @@ class Step(Generic[P, R]):
     def __repr__(self) -> str:
         """Its name."""
         return f"<step {self.name}>"
-
-
-@overload
-def step(
-    function: Callable[P, Coroutine[Any, Any, R]], *, retry: Retry | None = ..., timeout: Seconds | None = ...
-) -> Step[P, R]: ...
-@overload
-def step(function: Callable[P, R], *, retry: Retry | None = ..., timeout: Seconds | None = ...) -> Step[P, R]: ...
-def step(function: Callable[P, Any], *, retry: Retry | None = None, timeout: Seconds | None = None) -> Step[P, Any]:
-    """A step for ``app.job`` with a retry policy of its own and a time limit (seconds for one run) of its own.
-
-    Where one of them is not given, the job's holds.
-    """
-    return Step(function, retry=retry, timeout=timeout, name=task_name(function))
 
 
 class Definition(msgspec.Struct, frozen=True, kw_only=True):

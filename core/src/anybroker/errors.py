@@ -48,7 +48,7 @@ class BrokerUnavailable(AnybrokerError, ConnectionError):
 
     def __init__(self, message: str, *, stored: Collection[str] = ()) -> None:
         super().__init__(message)
-        self.stored = frozenset(stored)
+        self.stored: frozenset[str] = frozenset(stored)
 
 
 class MessageTooLarge(AnybrokerError, ValueError):
@@ -89,7 +89,7 @@ class TaskFailed(TaskError):
     ``type`` is the qualified name of the remote exception, ``remote_traceback`` its formatted traceback.
     """
 
-    def __init__(self, message: str, *, type: str = "", remote_traceback: str = "") -> None:  # noqa: A002
+    def __init__(self, message: str, *, type: str = "", remote_traceback: str = "") -> None:
         super().__init__(message)
         self.type = type
         self.remote_traceback = remote_traceback

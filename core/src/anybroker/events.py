@@ -1,6 +1,6 @@
 """The one list of events: what happens to tasks and workers, for users, logs, metrics and traces.
 
-``app.on(Failed, notify)`` or ``@app.on(Failed)``; a class higher in the tree (``TaskEvent``, ``Event``) hears all below it.
+``app.on(Failed, notify)`` or ``@app.on(Failed)``; listening to ``TaskEvent`` or ``Event`` is listening to all below it.
 A listener runs in the thread in which the event happened; an exception in it is logged and changes nothing else.
 """
 

@@ -4,10 +4,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
@@ -137,76 +134,3 @@ def decode_result(stored: Result) -> tuple[TaskResult, Format]:
         message = f"the stored result of task {stored.id} cannot be read: {error}"
         raise DecodeError(message) from error
     return result, format_
-
-
-class Waiter:
-    """One thread that waits for the results of any number of coroutines. It ends when it has been idle for a while."""
-
-    def __init__(self, backend: ResultBackend) -> None:
-        self.backend = backend
-        self._changed = threading.Condition()
-        self._waiting: dict[str, list[asyncio.Future[Result]]] = {}
-        self._running = False
-
-    async def result(self, id: str) -> Result:  # noqa: A002
-        """The final state of a task, as soon as it is there."""
-        future = asyncio.get_running_loop().create_future()
-        with self._changed:
-            self._waiting.setdefault(id, []).append(future)
-            self._changed.notify()
-            if not self._running:
-                self._running = True
-                threading.Thread(target=self._run, name="anybroker-results", daemon=True).start()
-        try:
-            result: Result = await future
-            return result
-        finally:
-            self._forget(id, future)
-
-    def _forget(self, id: str, future: asyncio.Future[Result]) -> None:  # noqa: A002
-        with self._changed:
-            futures = self._waiting.get(id, [])
-            if future in futures:
-                futures.remove(future)
-            if not futures:
-                self._waiting.pop(id, None)
-
-    def _run(self) -> None:
-        while ids := self._wanted():
-            try:
-                results = self.backend.wait(ids, timeout=_TURN)
-            except Exception as error:  # whoever waits gets to see it
-                for id_ in ids:
-                    self._resolve(id_, error)
-                continue
-            for result in results:
-                self._resolve(result.id, result)
-
-    def _wanted(self) -> list[str]:
-        """The ids that somebody waits for; empty when nobody has for ``_IDLE`` seconds, and the thread is to end."""
-        with self._changed:
-            if not self._waiting:
-                self._changed.wait(_IDLE)
-            self._running = bool(self._waiting)
-            return list(self._waiting)
-
-    def _resolve(self, id: str, outcome: Result | Exception) -> None:  # noqa: A002
-        with self._changed:
-            futures = self._waiting.pop(id, [])
-        for future in futures:
-            with suppress(RuntimeError):  # its event loop is closed: nobody waits any more
-                future.get_loop().call_soon_threadsafe(_resolve, future, outcome)
-
-
-_TURN = 0.01
-"""Seconds for one call of ``wait`` on behalf of coroutines: those that come in the meantime join the next one."""
-_IDLE = 5.0
-
-
-def _resolve(future: asyncio.Future[Result], outcome: Result | Exception) -> None:
-    if future.done():
-        return
-    if isinstance(outcome, Exception):
-        future.set_exception(outcome)
-    else:
-        future.set_result(outcome)

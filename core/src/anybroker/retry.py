@@ -9,7 +9,7 @@ import logging
 import random
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from anybroker.errors import ConfigurationError
 from anybroker.task import BackoffSpec, RetrySpec
@@ -51,7 +51,14 @@ def fibonacci(base: Seconds = 1.0, *, cap: Seconds = 3600.0, jitter: float = 0.0
     return _backoff("fibonacci", base, cap=cap, jitter=jitter)
 
 
-def _backoff(kind: str, base: Seconds, *, factor: float = 2.0, cap: Seconds = 3600.0, jitter: float) -> BackoffSpec:
+def _backoff(
+    kind: Literal["fixed", "exponential", "fibonacci"],
+    base: Seconds,
+    *,
+    factor: float = 2.0,
+    cap: Seconds = 3600.0,
+    jitter: float,
+) -> BackoffSpec:
     spec = BackoffSpec(kind=kind, base=seconds(base), factor=factor, cap=seconds(cap), jitter=jitter)
     if spec.base < 0 or spec.cap < 0 or spec.factor < 1 or not 0 <= jitter <= 1:
         message = f"{kind}(): base and cap must not be negative, factor must be at least 1, jitter between 0 and 1"
@@ -79,7 +86,7 @@ class Retry(Exception):
         *,
         after: After | None = None,
         on: Errors = (),
-        give_up_on: Errors = (),  # noqa: A002
+        give_up_on: Errors = (),
     ) -> None:
         super().__init__(max)
         if max is not None and max < 0:
@@ -103,7 +110,7 @@ class Retry(Exception):
         """
         after = self.after or exponential()
         if not isinstance(after, BackoffSpec) or self.on or self.give_up_on:
-            message = "options(retry=...) travels with the message: a function, on= and give_up_on= belong to @app.task(retry=...)"
+            message = "options(retry=...) travels with the message: functions, on= and give_up_on= are for @app.task(retry=...)"
             raise ConfigurationError(message)
         return RetrySpec(max=DEFAULT_MAX if self.max is None else self.max, after=after)
 

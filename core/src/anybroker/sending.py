@@ -4,17 +4,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
 import msgspec
 
-from anybroker.definition import Definition, check_timeout
+from anybroker.definition import Definition, Step, check_timeout, task_name
 from anybroker.errors import ConfigurationError
+from anybroker.loading import unknown_name
 from anybroker.retry import Retry, Seconds, seconds
+from anybroker.task import MAX_NAME
 
 if TYPE_CHECKING:
     from anybroker.app import App
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+R2 = TypeVar("R2")
+S = TypeVar("S")
 
 
 class SendOptions(TypedDict, total=False):
@@ -77,7 +80,9 @@ class Signature(msgspec.Struct, Generic[R], frozen=True, eq=False, gc=False):
 
     async def send_async(self) -> Handle[R]:
         """The same without blocking the event loop."""
-        return await asyncio.to_thread(self.send)
+        from asyncio import to_thread  # a program that does not use asyncio need not load it
+
+        return await to_thread(self.send)
 
 
 class Sender(Generic[P, R]):
@@ -152,44 +157,100 @@ class AsyncTaskFunction(Sender[P, R]):
         return coroutine
 
 
+class Job(Sender[P, R]):
+    """A declared job. Made by :meth:`App.job <anybroker.app.App.job>`."""
+
+    def __init__(self, app: App, definition: Definition, retry: Retry | None, timeout: float | None) -> None:
+        super().__init__(app, definition)
+        self._retry = retry
+        self._timeout = timeout
+
+    @overload
+    def step(
+        self: Job[P, S],
+        function: Callable[[S], Coroutine[Any, Any, R2]],
+        *,
+        retry: Retry | None = ...,
+        timeout: Seconds | None = ...,
+    ) -> Job[P, R2]: ...
+    @overload
+    def step(
+        self: Job[P, S], function: Callable[[S], R2], *, retry: Retry | None = ..., timeout: Seconds | None = ...
+    ) -> Job[P, R2]: ...
+    def step(self, function: Callable[..., Any], *, retry: Retry | None = None, timeout: Seconds | None = None) -> Any:
+        """Add a step: a function of what the step before it returned.
+
+        ``retry`` and ``timeout`` (seconds for one run) are its own; by default the job's hold. Raises
+        ``ConfigurationError`` for parameters that cannot travel.
+        """
+        steps = self.definition.steps
+        name = f"{self.definition.name}, step {task_name(function)}" if steps else self.definition.name
+        added: Step[..., Any] = Step(
+            function,
+            retry=retry or self._retry,
+            timeout=self._timeout if timeout is None else timeout,
+            name=name,
+        )
+        self.definition = msgspec.structs.replace(self.definition, steps=(*steps, added))
+        self._app.register(self.definition)
+        return self
+
+
+class NewJob:
+    """A job that has no step yet."""
+
+    def __init__(self, app: App, definition: Definition, retry: Retry | None, timeout: float | None) -> None:
+        self._job: Job[..., Any] = Job(app, definition, retry, timeout)
+
+    @overload
+    def step(  # pyright: ignore[reportOverlappingOverload]  the first that fits wins
+        self, function: Callable[P, Coroutine[Any, Any, R]], *, retry: Retry | None = ..., timeout: Seconds | None = ...
+    ) -> Job[P, R]: ...
+    @overload
+    def step(
+        self, function: Callable[P, R], *, retry: Retry | None = ..., timeout: Seconds | None = ...
+    ) -> Job[P, R]: ...
+    def step(self, function: Callable[..., Any], *, retry: Retry | None = None, timeout: Seconds | None = None) -> Any:
+        """Add the first step, which gets the arguments that are sent; see :meth:`Job.step`."""
+        return self._job.step(function, retry=retry, timeout=timeout)
+
+
 Hook = Callable[..., object] | Sender[..., Any]
 
 
 def merge_options(before: SendOptions | None, added: SendOptions) -> SendOptions:
     """Options checked and joined; those added win. Raises ``ConfigurationError``."""
-    unknown = set(added) - set(SendOptions.__annotations__)
-    if unknown:
-        message = f"unknown option {sorted(unknown)[0]!r}; known: {', '.join(SendOptions.__annotations__)}"
-        raise ConfigurationError(message)
+    _check_options(added)
     options: SendOptions = {**(before or {}), **added}
     if "eta" in added:
-        if added["eta"].tzinfo is None:
-            message = f"eta={added['eta'].isoformat()} has no time zone; use an aware datetime, e.g. datetime.now(UTC)"
-            raise ConfigurationError(message)
         options.pop("delay", None)
     if "delay" in added:
-        if "eta" in added:
-            message = "give delay or eta, not both"
-            raise ConfigurationError(message)
-        if seconds(added["delay"]) < 0:
-            message = f"delay={added['delay']} is in the past"
-            raise ConfigurationError(message)
         options.pop("eta", None)
-    if "retry" in added:
-        added["retry"].spec()
-    check_timeout(added.get("timeout"))
-    expires = added.get("expires")
-    if isinstance(expires, datetime) and expires.tzinfo is None:
-        message = f"expires={expires.isoformat()} has no time zone; use an aware datetime"
-        raise ConfigurationError(message)
-    if not added.get("id", "x"):
-        message = "id='' is no id"
-        raise ConfigurationError(message)
-    headers = added.get("headers")
-    if headers is not None and not all(isinstance(x, str) for pair in headers.items() for x in pair):
-        message = "headers are strings by name"
-        raise ConfigurationError(message)
     return options
+
+
+def _check_options(options: SendOptions) -> None:
+    unknown = set(options) - set(SendOptions.__annotations__)
+    if unknown:
+        raise ConfigurationError(unknown_name("option", min(unknown), "of a task", SendOptions.__annotations__))
+    if "eta" in options and "delay" in options:
+        raise ConfigurationError("give delay or eta, not both")
+    for name in ("eta", "expires"):
+        value = options.get(name)
+        if isinstance(value, datetime) and value.tzinfo is None:
+            raise ConfigurationError(f"{name}={value.isoformat()} has no time zone; use e.g. datetime.now(UTC)")
+        if name == "eta" and name in options and not isinstance(value, datetime):
+            raise ConfigurationError(f"eta={value!r} is no datetime; for a time from now use delay=")
+    if seconds(options.get("delay", 0)) < 0:
+        raise ConfigurationError(f"delay={options['delay']} is in the past")
+    if "retry" in options:
+        options["retry"].spec()
+    check_timeout(options.get("timeout"))
+    if not 0 < len(options.get("id", "x")) <= MAX_NAME:
+        raise ConfigurationError(f"an id has 1 to {MAX_NAME} characters")
+    headers = options.get("headers") or {}
+    if not all(isinstance(part, str) for pair in headers.items() for part in pair):
+        raise ConfigurationError("headers are strings by name")
 
 
 def moment(value: datetime | Seconds, now: datetime) -> datetime:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from datetime import datetime
 from random import getrandbits
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -20,13 +20,21 @@ NO_KWARGS = msgspec.Raw(b"{}")
 ABSENT = msgspec.Raw(b"")
 """Stands for a field that is not there (``Raw | None`` would not be raw)."""
 
+MAX_NAME = 255
+MAX_COUNT = 2**31 - 1
+
+Aware = Annotated[datetime, msgspec.Meta(tz=True)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+
 
 def new_id() -> str:
     """A UUID of version 7: unique, and sorted by time, which keeps the indexes of databases compact."""
     ms = time.time_ns() // 1_000_000
     bits = getrandbits(74)
-    last = bits & 0xFFFFFFFFFFFF
-    return "%08x-%04x-7%03x-%04x-%012x" % (ms >> 16, ms & 0xFFFF, bits >> 62, 0x8000 | bits >> 48 & 0x3FFF, last)
+    variant = 0x8000 | bits >> 48 & 0x3FFF
+    return f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-7{bits >> 62:03x}-{variant:04x}-{bits & 0xFFFFFFFFFFFF:012x}"
 
 
 class TaskErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -41,17 +49,20 @@ class TaskErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
 class BackoffSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """How long to wait before each retry; see :mod:`anybroker.retry`."""
 
-    kind: str
-    base: float
-    factor: float = 2.0
-    cap: float = 3600.0
-    jitter: float = 0.0
+    kind: Literal["fixed", "exponential", "fibonacci"]
+    base: NotNegative
+    """Seconds."""
+    factor: Annotated[float, msgspec.Meta(ge=1)] = 2.0
+    cap: NotNegative = 3600.0
+    """Seconds."""
+    jitter: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    """The share of each delay that is left to chance."""
 
 
 class RetrySpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """A retry policy that one message brings along, in place of the one declared with the task."""
 
-    max: int
+    max: Count
     after: BackoffSpec
 
 
@@ -60,33 +71,33 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tr
 
     v: int
     """Version of the wire format."""
-    id: str
-    task: str
+    id: Name
+    task: Name
     """Registered name."""
     args: msgspec.Raw = NO_ARGS
     """Array of positional arguments, still encoded: only the task's signature knows their types."""
     kwargs: msgspec.Raw = NO_KWARGS
     """Map of keyword arguments, still encoded."""
-    attempt: int = 1
+    attempt: Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)] = 1
     """1 for the first run, one more with each retry, never smaller."""
-    retries: int = 0
+    retries: Count = 0
     """Retries of the current step (of the whole task where it has no steps): what a retry policy counts."""
-    sent_at: datetime | None = None
-    expires: datetime | None = None
+    sent_at: Aware | None = None
+    expires: Aware | None = None
     """Not to be started after this moment."""
-    timeout: float | None = None
+    timeout: Annotated[float, msgspec.Meta(gt=0)] | None = None
     """Seconds for one run, in place of what is declared with the task."""
     retry: RetrySpec | None = None
     headers: dict[str, str] | None = None
     error: TaskErrorInfo | None = None
     """Why the last attempt failed."""
-    step: int = 0
+    step: Count = 0
     """Of a job: the step to run next, 0 for the first."""
     state: msgspec.Raw = ABSENT
     """Of a job: what the last step returned."""
-    crashes: int = 0
+    crashes: Count = 0
     """Deliveries of earlier versions of this message that ended without a settle: their worker died."""
-    deferrals: int = 0
+    deferrals: Count = 0
     """How often it was put off because no worker knew its name."""
 
 
@@ -101,8 +112,8 @@ class TaskResult(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defau
     value: msgspec.Raw = ABSENT
     """What the task returned; there when ``state`` is ``succeeded``."""
     error: TaskErrorInfo | None = None
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
+    started_at: Aware | None = None
+    finished_at: Aware | None = None
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,11 +132,11 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     v: int
     reason: str
-    """``failed``, ``crashed``, ``expired``, ``unregistered``, ``arguments``, ``undecodable``, ``signature``, ``version``,
+    """``failed``, ``crashed``, ``unregistered``, ``arguments``, ``undecodable``, ``signature``, ``version`` or
     ``oversized``."""
     queue: str
     """Where the message came from and where a retry puts it back."""
-    died_at: datetime
+    died_at: Aware
     error: TaskErrorInfo | None = None
     attempt: int | None = None
     ordering_key: str | None = None

@@ -28,24 +28,27 @@ def check_messages(messages: Iterable[Message], capabilities: Capabilities) -> N
     checked = None
     for message in messages:
         if len(message.body) > max_body:
-            msg = f"message {message.id!r}: {len(message.body):,} bytes, and this broker takes at most {max_body:,}"
-            raise MessageTooLarge(msg)
+            raise MessageTooLarge(
+                f"message {message.id!r}: {len(message.body):,} bytes, and this broker takes at most {max_body:,}"
+            )
         if message.queue != checked:
             checked = check_queue_name(message.queue)
         if not lowest <= message.priority <= highest:
-            msg = f"message {message.id!r}: priority {message.priority}, and this broker takes {lowest} to {highest}"
-            raise Unsupported(msg)
+            raise Unsupported(
+                f"message {message.id!r}: priority {message.priority}, and this broker takes {lowest} to {highest}"
+            )
         if message.ordering_key is not None and not keyed:
-            msg = f"message {message.id!r}: this broker keeps no order per key, so it takes no ordering_key"
-            raise Unsupported(msg)
+            raise Unsupported(
+                f"message {message.id!r}: this broker keeps no order per key, so it takes no ordering_key"
+            )
         if message.eta is not None and message.eta.utcoffset() is None:
-            msg = f"message {message.id!r}: eta {message.eta.isoformat()} has no time zone; use an aware datetime"
-            raise ConfigurationError(msg)
+            raise ConfigurationError(
+                f"message {message.id!r}: eta {message.eta.isoformat()} has no time zone; use an aware datetime"
+            )
 
 
 def check_queue_name(name: str) -> str:
     """Return a queue name as it is, or raise ``ConfigurationError`` if it is empty or too long (law 9)."""
     if not 0 < len(name) <= MAX_QUEUE_NAME:
-        msg = f"a queue name has 1 to {MAX_QUEUE_NAME} characters, and {name!r} has {len(name)}"
-        raise ConfigurationError(msg)
+        raise ConfigurationError(f"a queue name has 1 to {MAX_QUEUE_NAME} characters, and {name!r} has {len(name)}")
     return name

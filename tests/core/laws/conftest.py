@@ -11,20 +11,23 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from anybroker.backend import ResultBackend
 from anybroker.broker import Broker, Delivery, Inspect, Message
 from anybroker.clock import ManualClock
 from anybroker.loading import load_backend, load_broker
 from anybroker.memory import MemoryBackend, MemoryBroker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from anybroker.backend import ResultBackend
 
 PEER = Path(__file__).with_name("peer.py")
 
@@ -241,5 +244,3 @@ def peer(url: str) -> Iterator[Callable[[], Peer]]:
     yield start
     for started in peers:
         started.end()
-
-

@@ -1,4 +1,4 @@
-"""Results: read your writes, one writer wins, nothing is resurrected, the ttl is kept, bodies come back byte for byte."""
+"""Results: read your writes, one writer wins, nothing is resurrected, the ttl is kept, bodies are byte-exact."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 DONE = Result("r", State.SUCCEEDED, 1, b"done")
 
 
-def test_backend_results__read_your_writes(backend: ResultBackend, another_backend: Callable[[], ResultBackend]) -> None:
+def test_backend_results__read_your_writes(
+    backend: ResultBackend, another_backend: Callable[[], ResultBackend]
+) -> None:
     results = [Result(f"r{n}", state, n + 1, bytes([n])) for n, state in enumerate(State)]
     assert backend.store(results, ttl=60) == [True] * len(results)
     for reader in (backend, another_backend()):
@@ -33,7 +35,9 @@ def test_backend_results__empty_sequences(backend: ResultBackend) -> None:
     backend.forget([])
 
 
-@pytest.mark.parametrize("body", [b"", b"\0", bytes(range(256)) * 5000, "nested 🦊".encode()], ids=["", "0", "large", "fox"])
+@pytest.mark.parametrize(
+    "body", [b"", b"\0", bytes(range(256)) * 5000, "nested 🦊".encode()], ids=["", "0", "large", "fox"]
+)
 @pytest.mark.parametrize("id_", ["x", "🦊" * 60, "'\"\\%_*[a]", "a\0b"])
 def test_backend_results__byte_exact(backend: ResultBackend, id_: str, body: bytes) -> None:
     result = Result(id_, State.FAILED, 2**31 - 1, body)
@@ -71,14 +75,17 @@ def test_backend_results__each_of_a_batch_has_its_own_answer(backend: ResultBack
     assert backend.fetch(["r", "s"]) == [DONE, fresh[1]]
 
 
-def test_backend_results__a_ttl_ends(
-    backend: ResultBackend, advance: Callable[[float], None], short: float
-) -> None:
+def test_backend_results__a_ttl_ends(backend: ResultBackend, advance: Callable[[float], None], short: float) -> None:
     backend.store([DONE, Result("kept", State.SUCCEEDED, 1)], ttl=600)
     backend.store([Result("brief", State.SUCCEEDED, 1)], ttl=short)
     backend.store([Result("for ever", State.SUCCEEDED, 1)], ttl=None)
     advance(short * 1.2)
-    assert [one and one.id for one in backend.fetch(["r", "kept", "brief", "for ever"])] == ["r", "kept", None, "for ever"]
+    assert [one and one.id for one in backend.fetch(["r", "kept", "brief", "for ever"])] == [
+        "r",
+        "kept",
+        None,
+        "for ever",
+    ]
     assert backend.wait(["brief"], timeout=0) == []
 
 

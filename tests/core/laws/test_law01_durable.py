@@ -42,7 +42,9 @@ def test_law01_durable__empty_sequences_are_no_error(broker: Broker) -> None:
 
 
 @pytest.mark.parametrize("limit", [0, -1])
-def test_law01_durable__a_limit_of_nothing_takes_nothing(broker: Broker, make: Callable[..., Message], limit: int) -> None:
+def test_law01_durable__a_limit_of_nothing_takes_nothing(
+    broker: Broker, make: Callable[..., Message], limit: int
+) -> None:
     broker.enqueue([make()])
     assert broker.acquire(["q"], limit=limit, wait=5, lease=5) == []
     assert len(broker.acquire(["q"], limit=1, wait=5, lease=5)) == 1

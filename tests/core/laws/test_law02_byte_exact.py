@@ -19,8 +19,26 @@ if TYPE_CHECKING:
     from anybroker.broker import Broker, Delivery
     from tests.core.laws.conftest import FullBroker, Subject
 
-BODIES = [b"", b"\0", bytes(range(256)), bytes(range(255, -1, -1)) * 300, b"\xff\xfe\0\0", "pâté 🥧".encode(), b"'\"\\;--\n"]
-TEXTS = ["x", "ünïcode", "🦊" * 40, "a b\tc\nd", "'; DROP TABLE messages; --", '"quoted"', "{}:*?[a]/\\%_", "\0nul\0", "日本語"]
+BODIES = [
+    b"",
+    b"\0",
+    bytes(range(256)),
+    bytes(range(255, -1, -1)) * 300,
+    b"\xff\xfe\0\0",
+    "pâté 🥧".encode(),
+    b"'\"\\;--\n",
+]
+TEXTS = [
+    "x",
+    "ünïcode",
+    "🦊" * 40,
+    "a b\tc\nd",
+    "'; DROP TABLE messages; --",
+    '"quoted"',
+    "{}:*?[a]/\\%_",
+    "\0nul\0",
+    "日本語",
+]
 ZONE = timezone(timedelta(hours=5, minutes=45), "Kathmandu")
 
 

@@ -50,7 +50,10 @@ def test_law06_final__an_expired_lease_whose_ack_was_honoured(
 
 
 def test_law06_final__another_object_may_settle(
-    broker: FullBroker, another: Callable[[], FullBroker], make: Callable[..., Message], take: Callable[..., list[Delivery]]
+    broker: FullBroker,
+    another: Callable[[], FullBroker],
+    make: Callable[..., Message],
+    take: Callable[..., list[Delivery]],
 ) -> None:
     broker.enqueue([make()])
     assert another().ack(take()) == [True]

@@ -111,7 +111,10 @@ def test_law07_update__to_another_queue(
 
 
 def test_law07_update__the_id_stays_taken(
-    broker: FullBroker, make: Callable[..., Message], take: Callable[..., list[Delivery]], assert_idle: Callable[..., None]
+    broker: FullBroker,
+    make: Callable[..., Message],
+    take: Callable[..., list[Delivery]],
+    assert_idle: Callable[..., None],
 ) -> None:
     broker.enqueue([make(id="x")])
     [delivery] = take()

@@ -44,7 +44,7 @@ def test_law10_order__the_higher_priority_first_and_fifo_within(
 
 
 def test_law10_order__one_key_is_delivered_one_at_a_time(
-    broker: FullBroker, make: Callable[..., Message], take: Callable[..., list[Delivery]], assert_idle: Callable[..., None]
+    broker: FullBroker, make: Callable[..., Message], assert_idle: Callable[..., None]
 ) -> None:
     broker.enqueue([make(id=str(n), ordering_key="k") for n in range(3)])
     for n in range(3):
@@ -77,7 +77,10 @@ def test_law10_order__the_same_key_in_another_queue_is_another_key(
 
 
 def test_law10_order__a_key_is_stronger_than_a_priority(
-    broker: FullBroker, make: Callable[..., Message], take: Callable[..., list[Delivery]], assert_idle: Callable[..., None]
+    broker: FullBroker,
+    make: Callable[..., Message],
+    take: Callable[..., list[Delivery]],
+    assert_idle: Callable[..., None],
 ) -> None:
     broker.enqueue([make(id="first", ordering_key="k", priority=-5), make(id="second", ordering_key="k", priority=5)])
     held = take()
@@ -113,7 +116,6 @@ def test_law10_order__a_retry_keeps_the_key_blocked(
 def test_law10_order__a_first_message_with_an_eta_blocks_its_key(
     broker: FullBroker,
     make: Callable[..., Message],
-    take: Callable[..., list[Delivery]],
     now: Callable[[], datetime],
     advance: Callable[[float], None],
     short: float,
@@ -133,7 +135,6 @@ def test_law10_order__an_expired_lease_keeps_the_key_blocked(
     take: Callable[..., list[Delivery]],
     advance: Callable[[float], None],
     short: float,
-    assert_idle: Callable[..., None],
 ) -> None:
     broker.enqueue([make(id="1", ordering_key="k"), make(id="2", ordering_key="k")])
     take(lease=short)
@@ -145,7 +146,10 @@ def test_law10_order__an_expired_lease_keeps_the_key_blocked(
 
 
 def test_law10_order__leaving_the_queue_unblocks_the_next(
-    broker: FullBroker, make: Callable[..., Message], take: Callable[..., list[Delivery]], assert_idle: Callable[..., None]
+    broker: FullBroker,
+    make: Callable[..., Message],
+    take: Callable[..., list[Delivery]],
+    assert_idle: Callable[..., None],
 ) -> None:
     broker.enqueue([make(id="1", ordering_key="k"), make(id="2", ordering_key="k")])
     [first] = take()
@@ -156,7 +160,10 @@ def test_law10_order__leaving_the_queue_unblocks_the_next(
 
 
 def test_law10_order__arriving_in_another_queue_waits_for_the_key_there(
-    broker: FullBroker, make: Callable[..., Message], take: Callable[..., list[Delivery]], assert_idle: Callable[..., None]
+    broker: FullBroker,
+    make: Callable[..., Message],
+    take: Callable[..., list[Delivery]],
+    assert_idle: Callable[..., None],
 ) -> None:
     broker.enqueue([make(id="mover", ordering_key="k"), make("r", id="there", ordering_key="k")])
     [mover] = take()
@@ -192,7 +199,9 @@ def test_law10_order__removing_the_first_unblocks_the_next(
     assert_idle: Callable[..., None],
 ) -> None:
     eta = now() + timedelta(days=1)
-    broker.enqueue([make(id="1", ordering_key="k", eta=eta), make(id="2", ordering_key="k"), make(id="3", ordering_key="k")])
+    broker.enqueue(
+        [make(id="1", ordering_key="k", eta=eta), make(id="2", ordering_key="k"), make(id="3", ordering_key="k")]
+    )
     assert_idle("q")
     assert broker.remove("q", ["2"]) == [True]
     assert_idle("q")
@@ -201,7 +210,10 @@ def test_law10_order__removing_the_first_unblocks_the_next(
 
 
 def test_law10_order__a_purge_leaves_a_leased_first_and_its_key_usable(
-    broker: FullBroker, make: Callable[..., Message], take: Callable[..., list[Delivery]], assert_idle: Callable[..., None]
+    broker: FullBroker,
+    make: Callable[..., Message],
+    take: Callable[..., list[Delivery]],
+    assert_idle: Callable[..., None],
 ) -> None:
     broker.enqueue([make(id=str(n), ordering_key="k") for n in range(4)])
     held = take()

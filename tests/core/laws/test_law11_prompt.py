@@ -108,7 +108,9 @@ def test_law11_prompt__wakes_for_a_lease_that_was_shortened(
     assert taken <= 0.1 + realtime.capabilities.expiry_bound + SLOW_MACHINE
 
 
-def test_law11_prompt__wakes_in_another_process(shared: Broker, peer: Callable[[], Peer], make: Callable[..., Message]) -> None:
+def test_law11_prompt__wakes_in_another_process(
+    shared: Broker, peer: Callable[[], Peer], make: Callable[..., Message]
+) -> None:
     waiter = peer()
     waiter.ask("acquire", "q", 1, LONG, 60)
     time.sleep(0.2)  # idle for a while, so that an adaptive wait has backed off; nothing depends on it

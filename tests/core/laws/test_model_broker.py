@@ -87,9 +87,7 @@ class Model:
         )
 
     def deliverable(self, queue: str, now: float) -> list[Stored]:
-        return [
-            one for one in self.of(queue) if one.due(now) and not one.leased(now) and not self.blocked(one)
-        ]
+        return [one for one in self.of(queue) if one.due(now) and not one.leased(now) and not self.blocked(one)]
 
     def holder(self, delivery: Delivery) -> Stored | None:
         """What a delivery still holds: until it is settled or delivered again, whatever its time."""
@@ -156,7 +154,7 @@ class BrokerMachine(RuleBasedStateMachine):
         changes = []
         for delivery in held:
             fields: dict[str, Any] = {"id": delivery.message.id}
-            if stay:  # a message that changes its key within its queue is nobody's case
+            if stay:
                 fields |= {"queue": delivery.message.queue, "ordering_key": delivery.message.ordering_key}
             changes.append((delivery, msgspec.structs.replace(template, **fields)))
         answers = self.broker.update(changes)
@@ -234,7 +232,7 @@ class SqliteMachine(BrokerMachine):
         super().teardown()
         self.directory.cleanup()
 
-    def advance(self, seconds: float) -> None:  # type: ignore[override]  # no rule here
+    def advance(self, seconds: float) -> None:  # no rule here
         raise NotImplementedError
 
 

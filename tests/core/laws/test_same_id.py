@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 def test_same_id__within_one_batch(
-    broker: FullBroker, make: Callable[..., Message], take: Callable[..., list[Delivery]], assert_idle: Callable[..., None]
+    broker: FullBroker,
+    make: Callable[..., Message],
+    take: Callable[..., list[Delivery]],
+    assert_idle: Callable[..., None],
 ) -> None:
     broker.enqueue([make(id="x", body=b"first"), make(id="y"), make(id="x", body=b"second"), make("other", id="x")])
     assert [(one.message.id, one.message.body) for one in take(2)] == [("x", b"first"), ("y", b"")]
@@ -42,7 +45,10 @@ def test_same_id__while_ready_leased_and_delayed(
 
 
 def test_same_id__repeating_a_whole_enqueue_changes_nothing(
-    broker: FullBroker, make: Callable[..., Message], take: Callable[..., list[Delivery]], assert_idle: Callable[..., None]
+    broker: FullBroker,
+    make: Callable[..., Message],
+    take: Callable[..., list[Delivery]],
+    assert_idle: Callable[..., None],
 ) -> None:
     messages = [make(ordering_key="k" if n % 2 else None) for n in range(20)]
     broker.enqueue(messages)

@@ -76,8 +76,9 @@ class MemoryBackend:
         """Write states; False where a later attempt or a final state is there already."""
         for result in results:
             if len(result.body) > self.capabilities.max_body:
-                msg = f"result {result.id!r}: {len(result.body):,} bytes, at most {self.capabilities.max_body:,}"
-                raise MessageTooLarge(msg)
+                raise MessageTooLarge(
+                    f"result {result.id!r}: {len(result.body):,} bytes, at most {self.capabilities.max_body:,}"
+                )
         store = self._store
         with store.changed:
             now = store.clock.time()

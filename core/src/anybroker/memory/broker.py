@@ -123,8 +123,7 @@ class MemoryBroker:
         check_messages([message for _, message in changes], self.capabilities)
         for delivery, message in changes:
             if message.id != delivery.message.id:
-                msg = f"update keeps the id: {delivery.message.id!r} cannot become {message.id!r}"
-                raise ConfigurationError(msg)
+                raise ConfigurationError(f"update keeps the id: {delivery.message.id!r} cannot become {message.id!r}")
         store = self._store
         answers = []
         with store.changed:
@@ -237,14 +236,12 @@ class MemoryBroker:
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
-            msg = "this memory broker was closed"
-            raise BrokerUnavailable(msg)
+            raise BrokerUnavailable("this memory broker was closed")
 
 
 def _check_lease(lease: float) -> None:
     if not 0 <= lease <= MAX_LEASE:
-        msg = f"a lease of {lease} seconds; this broker takes 0 to {MAX_LEASE:.0f}"
-        raise Unsupported(msg)
+        raise Unsupported(f"a lease of {lease} seconds; this broker takes 0 to {MAX_LEASE:.0f}")
 
 
 _: type[Broker] = MemoryBroker

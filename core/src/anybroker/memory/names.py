@@ -42,6 +42,5 @@ def read_memory_url(url: str) -> tuple[str, MemoryOptions]:
     address = parse_url(url)
     name = address.hosts[0][0] if address.hosts else ""
     if address.scheme != "memory" or address.path.strip("/"):
-        msg = f"write memory:// or memory://name, not {address.scheme}://{name}{address.path}"
-        raise ConfigurationError(msg)
+        raise ConfigurationError(f"write memory:// or memory://name, not {address.scheme}://{name}{address.path}")
     return name, read_options(address, MemoryOptions)

@@ -1,11 +1,13 @@
-"""The state of a memory broker: entries, queues, leases and alarms. Knows nothing of locks or of the contract's types
-of answers; :mod:`anybroker.memory.broker` holds its lock around every call.
+"""The state of a memory broker: entries, queues, leases and alarms.
+
+Knows nothing of locks: :mod:`anybroker.memory.broker` holds one around every call.
 
 How a message moves::
 
-    enqueue ─> DELAYED ──eta──> READY <──expiry── LEASED ──ack──> GONE
-       │                         │ └───acquire──────^ │
-       └──> BLOCKED ──head──> (admitted)  <──update───┘
+    enqueue ──> DELAYED ──eta──> READY ──acquire──> LEASED ──ack──> gone
+        │          ^               ^  <──expiry─────   │
+        │          │ eta ahead     │ due               │ update
+        └──> BLOCKED, until it is the oldest of its key <── to another queue
 
 Heaps are cleaned lazily: what an entry is, its own fields say, and a heap item that no longer agrees is dropped when
 it surfaces, or when such items outnumber the live ones.
@@ -21,10 +23,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from anybroker.broker import Message
+
 if TYPE_CHECKING:
     from collections.abc import Hashable
-
-    from anybroker.broker import Message
 
 NEVER = float("inf")
 SLACK = 1024
@@ -39,10 +41,9 @@ class State(Enum):
     LEASED = "leased"
     BLOCKED = "blocked"
     """An older message with the same ordering key is still in the queue."""
-    GONE = "gone"
 
 
-READY, DELAYED, LEASED, BLOCKED, GONE = State
+READY, DELAYED, LEASED, BLOCKED = State
 
 
 class Entry(msgspec.Struct, eq=False, gc=False):
@@ -132,15 +133,12 @@ class Queues:
         queue = self.by_name[message.queue]
         del queue.entries[entry.place]
         del self.by_id[message.id]
-        entry.state = GONE
         entry.alarm = NEVER
         if not queue.entries:
             del self.by_name[message.queue]
-        elif message.ordering_key is not None:
-            return self._leave_line(queue, message.ordering_key, entry, now)
-        else:
-            queue.trim()
-        return False
+            return False
+        queue.trim()
+        return message.ordering_key is not None and self._leave_line(queue, message.ordering_key, entry, now)
 
     def replace(self, entry: Entry, message: Message, now: float) -> None:
         """Make ``message`` the new version of a settled entry. It keeps its place, unless it moves elsewhere."""

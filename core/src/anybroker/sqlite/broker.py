@@ -233,6 +233,8 @@ class SqliteBroker(Inspection):
         if self._closed:  # close() came too early to know of these
             self._give_up()
             return []
+        if taken:
+            self._database.watch.notify()  # whoever waits must know when these leases run out
         return taken
 
     def _hold(self, taken: list[Delivery], moment: int, until: int) -> None:

@@ -41,8 +41,9 @@ class Database:
         self.path = path
         self.busy_timeout = busy_timeout
         self._connection: sqlite3.Connection | None = None
-        self._file: tuple[int, int] | None = None
-        self._seen_version = 0
+        self._file: schema.Identity | None = None
+        self._log: schema.Identity | None = None
+        self._seen_version: int | None = None
         self._synchronous = ""
         self._next_maintenance = 0.0
         self.lock = threading.RLock()
@@ -116,11 +117,12 @@ class Database:
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is not None and self._file != schema.identity(self.path):
+            schema.remove_log(self.path, self._log)
             self.close()
         if self._connection is None:
             self._connection = schema.open_connection(self.path)
-            self._file = schema.identity(self.path)
-            self._seen_version = _data_version(self._connection)
+            self._file, self._log = schema.identity(self.path), schema.log_identity(self.path)
+            self._seen_version = None
             self._synchronous = ""
         return self._connection
 
@@ -141,11 +143,9 @@ class Database:
     def _changed_by_others(self) -> bool:
         """Whether another process has committed, or the file is another one, since the last time."""
         with self._access:
-            before = self._connection
             try:
-                connection = self._connected()
-                version = _data_version(connection)
-                changed = connection is not before or version != self._seen_version
+                version = _data_version(self._connected())
+                changed = version != self._seen_version
                 self._seen_version = version
                 if not changed and time.monotonic() >= self._next_maintenance:
                     self._maintain_when_quiet()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 from pathlib import Path
 
 from anybroker.errors import ConfigurationError
 from anybroker.sqlite.database import Database
+
+_OLDEST = (3, 35)
+"""The first SQLite that has ``RETURNING``."""
 
 _lock = threading.Lock()
 _shared: dict[tuple[Path, float], tuple[Database, int]] = {}
@@ -16,8 +20,10 @@ _shared: dict[tuple[Path, float], tuple[Database, int]] = {}
 def borrow(path: str | os.PathLike[str], *, busy_timeout: float) -> Database:
     """The database at ``path``, to be given back once. Not opened yet.
 
-    Raises ``ConfigurationError`` when the directory does not exist or the path is one.
+    Raises ``ConfigurationError`` when the directory does not exist, when the path is one, and when SQLite is too old.
     """
+    if sqlite3.sqlite_version_info < _OLDEST:
+        raise ConfigurationError(f"SQLite {'.'.join(map(str, _OLDEST))} is needed; Python has {sqlite3.sqlite_version}")
     key = (_resolved(path), busy_timeout)
     with _lock:
         database, users = _shared.get(key) or (Database(*key), 0)

@@ -32,13 +32,32 @@ PRAGMA checkpoint_fullfsync = ON;
 _SCHEMA = statement("schema")
 
 
-def identity(path: Path) -> tuple[int, int] | None:
+Identity = tuple[int, int]
+"""Device and inode."""
+
+
+def identity(path: Path) -> Identity | None:
     """What distinguishes the file at ``path`` from another one that may take its place; None when there is none."""
     try:
         status = os.stat(path)  # noqa: PTH116 (runs before every operation, and Path.stat costs twice as much)
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def log_identity(path: Path) -> Identity | None:
+    """The identity of the write-ahead log that belongs to the file at ``path``."""
+    return identity(_companion(path, "-wal"))
+
+
+def remove_log(path: Path, log: Identity | None) -> None:
+    """Remove the write-ahead log of a file that was replaced, lest SQLite apply it to the one that took its place.
+
+    ``log`` is its identity. The caller has it open still, so that no other file can be mistaken for it.
+    """
+    with _alone_in(path):
+        if log is not None and log_identity(path) == log:
+            _remove_companions(path)
 
 
 def open_connection(path: Path) -> sqlite3.Connection:
@@ -50,7 +69,7 @@ def open_connection(path: Path) -> sqlite3.Connection:
     if identity(path) is None:
         with _alone_in(path):
             if identity(path) is None:
-                _remove_leftovers(path)
+                _remove_companions(path)
                 return _connect(path)
     return _connect(path)
 
@@ -103,7 +122,11 @@ def _alone_in(path: Path) -> Iterator[None]:
         os.close(directory)
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Remove what a deleted file has left: other processes may use it still, and must not write into the new one's."""
+def _remove_companions(path: Path) -> None:
+    """Remove what belongs to a file that is gone. Other processes may use it still, and keep what they have open."""
     for suffix in ("-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+        _companion(path, suffix).unlink(missing_ok=True)
+
+
+def _companion(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)

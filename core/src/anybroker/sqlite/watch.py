@@ -45,7 +45,7 @@ class Watch:
 
     def wait(self, seen: int, timeout: float) -> None:
         """Return as soon as ``version`` is another than ``seen``, after ``timeout`` seconds at the latest."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + min(timeout, threading.TIMEOUT_MAX)
         with self._changed:
             try:
                 while self.version == seen and (left := deadline - time.monotonic()) > 0:

@@ -21,8 +21,8 @@ GIVE_UP_AFTER = 1.0
 class Deadlines:
     """One thread that watches the time limits of all running tasks; it exists while there are any.
 
-    A task in a thread gets ``TaskTimeout`` raised in it. Who takes an entry out of ``_armed`` decides: the task's thread,
-    then it has finished and nothing is raised any more; or this one, then the exception is on its way.
+    A task in a thread gets ``TaskTimeout`` raised in it. Who takes an entry out of ``_armed`` decides: the task's
+    thread, then it has finished and nothing is raised any more; or this one, then the exception is on its way.
     """
 
     def __init__(self, give_up: Callable[[Execution], None]) -> None:

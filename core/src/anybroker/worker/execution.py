@@ -41,7 +41,13 @@ class Execution(Context):
     )
 
     def __init__(
-        self, task: Task, delivery: Delivery, definition: Definition, step: Step[..., object], format: Format, now: float
+        self,
+        task: Task,
+        delivery: Delivery,
+        definition: Definition,
+        step: Step[..., object],
+        format: Format,
+        now: float,
     ) -> None:
         self.task = task
         self.delivery = delivery

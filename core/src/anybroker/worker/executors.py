@@ -29,8 +29,8 @@ _log = logging.getLogger("anybroker.worker")
 class Executors:
     """Runs executions and hands over their outcomes.
 
-    An execution is first in ``waiting``, then in ``running``, then it has an outcome. Who takes it out of one of the two
-    dictionaries, which is atomic, owns what comes next: so a task that is given back or given up has one outcome only.
+    An execution is first in ``waiting``, then in ``running``, then it has an outcome. Who takes it out of one of the
+    two dictionaries, which is atomic, owns what comes next: a task that is given back or given up has one outcome only.
     """
 
     def __init__(self, pipeline: Pipeline, finish: Callable[[Outcome], None], listeners: Listeners) -> None:

@@ -278,7 +278,7 @@ class Pipeline:
         later = msgspec.structs.replace(task, deferrals=task.deferrals + 1)
         event = lambda: Deferred(
             id=task.id, task=task.task, queue=delivery.message.queue, attempt=task.attempt, delay=delay
-        )  # noqa: E731
+        )
         return Outcome(
             delivery,
             version=self._version(delivery, later, delay),

@@ -30,8 +30,8 @@ RELOAD_INTERVAL = 0.5
 class Supervisor:
     """Keeps ``processes`` worker processes running until a signal stops them.
 
-    A child that dies, by a signal or by ``os._exit``, is replaced; what it held is delivered again after its lease. When
-    this process dies, however it does, the children stop by themselves.
+    A child that dies, by a signal or by ``os._exit``, is replaced; what it held is delivered again after its lease.
+    When this process dies, however it does, the children stop by themselves.
     """
 
     def __init__(self, options: WorkerOptions, processes: int, *, reload: Path | None = None) -> None:

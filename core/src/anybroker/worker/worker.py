@@ -66,8 +66,8 @@ class WorkerStats(msgspec.Struct, frozen=True):
 class Worker:
     """Runs the tasks of some queues in this process.
 
-    ``with app.worker(concurrency=4): ...`` runs one beside the rest of a program; ``anybroker worker module:app`` is one
-    with a process of its own.
+    ``with app.worker(concurrency=4): ...`` runs one beside the rest of a program; ``anybroker worker module:app`` is
+    one with a process of its own.
 
     - ``queues``: names in order of preference, or with weights (``"mail:3,default:1"``); the default queue by default.
     - ``concurrency``: how many tasks run at once; may be changed while it runs.
