@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from anybroker import App, Retry, current_context, fixed
-from anybroker.events import Started
 
 app = App("memory://")
 
@@ -16,26 +15,24 @@ class Order:
 
 
 def price(number: int, quantity: int) -> Order:
+    print("price")
     return Order(number, price=9.5 * quantity)
 
 
 def charge(order: Order) -> Order:
     """Fails at first. It is tried again, and ``price``, whose return is stored in the broker, is not run again."""
+    print("charge, attempt", current_context().attempt)
     if current_context().attempt == 1:
         raise ConnectionError("the bank does not answer")
     return Order(order.number, order.price, receipt=f"R-{order.number}")
 
 
 async def confirm(order: Order) -> str:
+    print("confirm")
     return f"order {order.number}: {order.price:.2f} paid, receipt {order.receipt}"
 
 
 buy = app.job("buy", timeout=30).step(price).step(charge, retry=Retry(max=3, after=fixed(0.1))).step(confirm)
-
-
-@app.on(Started)
-def show(event: Started) -> None:
-    print(f"running a step of {event.task}, attempt {event.attempt}")
 
 
 if __name__ == "__main__":

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
-from anybroker.arguments import encode_value
 from anybroker.broker import Inspect, Message
 from anybroker.clock import Clock, SystemClock
 from anybroker.codec import Codec
@@ -32,8 +30,10 @@ from anybroker.sending import (
 from anybroker.settings import load_settings
 from anybroker.task import WIRE_VERSION, Task, new_id
 from anybroker.validation import check_queue_name
+from anybroker.values import encode_value
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from datetime import datetime
     from typing import Unpack
 

@@ -83,6 +83,8 @@ class Codec:
         payload = self._verified(body) if self._signer or body.startswith(_SIGNED) else body
         try:
             task = format_decoder(payload).decode(payload)
+        except DecodeError:
+            raise
         except (ValueError, RecursionError, OverflowError) as error:
             if (version := _version(payload)) > WIRE_VERSION:
                 raise _future(version) from error

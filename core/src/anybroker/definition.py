@@ -29,7 +29,10 @@ class Step(Generic[P, R]):
     """One function that a task or a job runs, with its retry policy and its time limit."""
 
     def __init__(self, function: Callable[P, Any], *, retry: Retry | None, timeout: Seconds | None, name: str) -> None:
-        """``timeout``: seconds for one run, None: no limit. Raises ``ConfigurationError`` for parameters that cannot travel and for a time limit that is not positive."""
+        """``timeout``: seconds for one run, None: no limit.
+
+        Raises ``ConfigurationError`` for parameters that cannot travel and for a limit that is not positive.
+        """
         self.function = function
         self.name = name
         self.retry = retry

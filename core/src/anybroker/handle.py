@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from anybroker.arguments import decode_value
 from anybroker.backend import Result, ResultBackend, State
 from anybroker.errors import (
     ConfigurationError,
@@ -20,6 +19,7 @@ from anybroker.errors import (
     TaskFailed,
 )
 from anybroker.task import WIRE_VERSION, TaskResult
+from anybroker.values import decode_value
 
 if TYPE_CHECKING:
     from collections.abc import Generator

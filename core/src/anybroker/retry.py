@@ -110,7 +110,7 @@ class Retry(Exception):
         """
         after = self.after or exponential()
         if not isinstance(after, BackoffSpec) or self.on or self.give_up_on:
-            message = "options(retry=...) travels with the message: functions, on= and give_up_on= are for @app.task(retry=...)"
+            message = "options(retry=...) cannot carry functions, on= and give_up_on=; use @app.task(retry=...)"
             raise ConfigurationError(message)
         return RetrySpec(max=DEFAULT_MAX if self.max is None else self.max, after=after)
 

@@ -177,11 +177,18 @@ def test_law12_concurrent__fork_while_other_threads_work(realtime: FullBroker, m
             realtime.ack(realtime.acquire([name], limit=5, wait=0.01, lease=60))
             backend.fetch([name])
 
-    def child() -> None:
+    def use() -> None:
         realtime.enqueue([make("child", id="of the child")])
         taken = realtime.acquire(["child"], limit=1, wait=5, lease=60)
         assert realtime.ack(taken) == [True]
         assert backend.claim("lock", ttl=5)
+        assert backend.wait(["unknown"], timeout=0.01) == []
+
+    def child() -> None:
+        with ThreadPoolExecutor(
+            1
+        ) as pool:  # the forking thread itself could pass a reentrant lock that was left locked
+            pool.submit(use).result(15)
 
     with ThreadPoolExecutor(4) as pool:
         workers = [pool.submit(work, name) for name in "abcd"]

@@ -257,7 +257,7 @@ class _Loop:
                 task.get_loop().call_soon_threadsafe(task.cancel)
 
     def replace_if_stuck(self) -> bool:
-        """Leave a loop that does not answer any more, because a coroutine in it blocks; the next submit starts another."""
+        """Leave a loop that does not answer any more; the next submit starts another. Whether it was so."""
         answered = threading.Event()
         if self._loop is None:
             return False

@@ -7,15 +7,14 @@ import logging
 import time
 import traceback
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from anybroker.app import BODY_RESERVE
-from anybroker.arguments import encode_value
 from anybroker.backend import Result, State
 from anybroker.codec import FutureVersion, encode_dead
-from anybroker.context import Context
 from anybroker.errors import (
     ArgumentsError,
     DecodeError,
@@ -40,6 +39,7 @@ from anybroker.events import (
 from anybroker.retry import Retry, retry_delay
 from anybroker.sending import Sender
 from anybroker.task import ABSENT, WIRE_VERSION, DeadLetter, Failure, Task, TaskErrorInfo, TaskResult
+from anybroker.values import encode_value
 from anybroker.worker.execution import Execution, Outcome
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from anybroker.app import App
     from anybroker.broker import Delivery, Message
+    from anybroker.context import Context
 
 _log = logging.getLogger("anybroker.worker")
 
@@ -86,22 +87,26 @@ class Pipeline:
         definition = self._tasks.get(task.task)
         if definition is None:
             return self._unregistered(delivery, task)
-        steps = definition.steps
-        known_step = 0 <= task.step < len(steps)
-        step = steps[task.step] if known_step else steps[-1]
+        known_step = 0 <= task.step < len(definition.steps)
+        step = definition.steps[task.step if known_step else -1]
         format_ = "json" if body[0] == _JSON_MAP else self._app.codec.payload_format(body)
         execution = Execution(task, delivery, definition, step, format_, time.monotonic())
         if not known_step:
             return self._failed(execution, TaskError(f"{task.task} has no step {task.step}"), reason="arguments")
+        return self._too_late(execution) or execution
+
+    def _too_late(self, execution: Execution) -> Outcome | None:
+        """The outcome of a task that has killed too many workers, or that nobody wants any more."""
         deliveries = execution.delivery_count
         if deliveries is not None and deliveries > self._max_deliveries:
             crashed = WorkerLost(f"its worker died {deliveries - 1} times while it held this task")
             return self._failed(execution, crashed, reason="crashed")
-        if task.expires is not None and task.expires <= self._app.clock.now():
+        expires = execution.task.expires
+        if expires is not None and expires <= self._app.clock.now():
             return self._expired(execution)
         if self._listeners.wants(Acquired):
             self._listeners.emit(Acquired(**_identity(execution), delivery_count=deliveries))
-        return execution
+        return None
 
     def keeps_result(self, execution: Execution) -> bool:
         """Whether the task's states are stored."""
@@ -276,8 +281,8 @@ class Pipeline:
             return self._dead(delivery, "unregistered", UnknownTask(problem), task=task)
         delay = float(2**task.deferrals)
         later = msgspec.structs.replace(task, deferrals=task.deferrals + 1)
-        event = lambda: Deferred(
-            id=task.id, task=task.task, queue=delivery.message.queue, attempt=task.attempt, delay=delay
+        event = partial(
+            Deferred, id=task.id, task=task.task, queue=delivery.message.queue, attempt=task.attempt, delay=delay
         )
         return Outcome(
             delivery,
@@ -313,7 +318,8 @@ class Pipeline:
         body = self._fitting(letter, message.body)
         version = msgspec.structs.replace(message, queue=dead_queue, body=body, eta=None, ordering_key=None, priority=0)
         name = task.task if task else ""
-        event = lambda: Dead(  # noqa: E731
+        event = partial(
+            Dead,
             id=message.id,
             task=name,
             queue=message.queue,
@@ -395,7 +401,7 @@ class Pipeline:
     def _events(self, execution: Execution, kind: type[TaskEvent], **fields: Any) -> tuple[Callable[[], Event], ...]:
         if not self._listeners.wants(kind):
             return ()
-        return (lambda: kind(**_identity(execution), **fields),)
+        return (partial(kind, **_identity(execution), **fields),)
 
     @staticmethod
     def _error_info(error: BaseException) -> TaskErrorInfo:

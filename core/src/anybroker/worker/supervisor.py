@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,6 +16,7 @@ import msgspec
 from anybroker.worker.process import EXIT_MISCONFIGURED, EXIT_RECYCLE, EXIT_STOPPED, WorkerOptions
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import FrameType
 
 _log = logging.getLogger("anybroker.supervisor")

@@ -1,0 +1,53 @@
+"""What the commands print: tables for people, JSON for programs, progress for those who wait."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+_WIDEST = 60
+
+
+def print_json(value: object) -> None:
+    """One line of JSON; dates and the like as text."""
+    typer.echo(msgspec.json.encode(value).decode())
+
+
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Columns as wide as what is in them; numbers to the right, long texts cut, None left out."""
+    texts = [[_cell(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(headers, *texts, strict=True)]
+    numeric = [all(isinstance(value, int | float | None) for value in column) for column in zip(*rows, strict=True)]
+    for line in ([header.upper() for header in headers], *texts):
+        cells = (
+            text.rjust(width) if right else text.ljust(width)
+            for text, width, right in zip(line, widths, numeric or [False] * len(widths), strict=True)
+        )
+        typer.echo("  ".join(cells).rstrip())
+
+
+def progress(label: str, length: int) -> AbstractContextManager[Any]:
+    """A bar on standard error with ``update(steps)``; nothing is shown where that is no terminal."""
+    return typer.progressbar(length=length, label=label, file=sys.stderr)
+
+
+def print_error(message: str) -> None:
+    """What went wrong, on standard error."""
+    typer.echo(f"error: {message}", err=True)
+
+
+def shortened(text: str, width: int = _WIDEST) -> str:
+    """One line of at most ``width`` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else f"{line[: width - 1]}…"
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else shortened(f"{value:.1f}" if isinstance(value, float) else str(value))

@@ -1,0 +1,5 @@
+"""x"""
+def queues() -> None:
+    """."""
+def peek() -> None:
+    """."""

@@ -1,0 +1,5 @@
+"""x"""
+def send() -> None:
+    """."""
+def call() -> None:
+    """."""
