@@ -118,31 +118,31 @@ def run(count: int, scratch: Path, output: Path) -> int:
         del os.environ[name]  # the demo is the same wherever it runs
     os.environ |= {"ANYBROKER_URL": f"sqlite:///{scratch}/demo.db", "DEMO_JOURNAL": str(scratch / "journal")}
     print(f"anybroker demo: {count} pictures, two worker processes, and a broker that is a file\n")
-    with workers(output / "worker.log"):
+    with workers(output / "worker.log") as supervisor:
         sources = paint_all(scratch, count)
         import tasks  # reads the environment that was just set
 
         began = time.monotonic()
         handles = tasks.app.send_many([tasks.thumbnail.s(str(source), str(scratch)) for source in sources])
-        outcome = watch(handles, journal, began)
+        outcome = watch(handles, journal, began, supervisor)
         note = f"{count} pictures, {STEPS * count} steps, two worker processes, one of them killed on the way"
         sheet = tasks.contact_sheet.send(outcome.pictures, note, str(output / "contact-sheet.png")).get(timeout=60)
         left = tasks.app.inspect().stats("default").total
         tasks.app.close()
     lost = count - sum(Path(picture.file).exists() for picture in outcome.pictures)
     report(count, lost + left, outcome, journal)
-    print(f"\n  contact sheet  {sheet}")
+    print(f"\n  contact sheet    {sheet}")
     return 1 if lost or left else 0
 
 
 @contextmanager
-def workers(log: Path) -> Iterator[None]:
+def workers(log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A supervisor and its two worker processes; they stop when the block ends, however it does."""
     command = [sys.executable, "-m", "anybroker", "worker", "tasks:app"]
     command += ["--processes", "2", "--concurrency", "2", "--lease", str(LEASE), "--grace", "5"]
     with log.open("w") as file, subprocess.Popen(command, cwd=HERE, stdout=file, stderr=file) as supervisor:
         try:
-            yield
+            yield supervisor
         finally:
             supervisor.send_signal(signal.SIGTERM)
             try:
@@ -164,11 +164,15 @@ def paint_all(scratch: Path, count: int) -> list[Path]:
     return sources
 
 
-def watch(handles: list[Handle[Picture]], journal: Journal, began: float) -> Outcome:
+def watch(
+    handles: list[Handle[Picture]], journal: Journal, began: float, supervisor: subprocess.Popen[bytes]
+) -> Outcome:
     """Show the progress, kill a worker when a third is done, and collect what is there in the end."""
     bar = Bar("thumbnails", len(handles))
     killed = 0
     while (done := journal.done()) < len(handles) and time.monotonic() - began < PATIENCE:
+        if supervisor.poll() is not None:
+            sys.exit("the workers have stopped; worker.log says why")
         bar.show(done)
         if not killed and done >= len(handles) / 3:
             killed = journal.busiest()
@@ -199,7 +203,7 @@ def report(count: int, lost: int, outcome: Outcome, journal: Journal) -> None:
     }
     print()
     for name, figure in figures.items():
-        print(f"  {name:<15}{figure}")
+        print(f"  {name:<17}{figure}")
 
 
 if __name__ == "__main__":

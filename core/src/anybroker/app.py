@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
-from anybroker.broker import Inspect, Message
+from anybroker.broker import MAX_QUEUE_NAME, Inspect, Message
 from anybroker.clock import Clock, SystemClock
 from anybroker.codec import Codec
 from anybroker.definition import Definition, Step, check_timeout, task_name
@@ -360,8 +361,11 @@ class App:
         return self.broker
 
     def dead_queue(self, queue: str) -> str:
-        """The name of the dead-letter queue of a queue."""
-        return queue + self.settings.dead_queue_suffix
+        """The name of the dead-letter queue of a queue: with the suffix, and shortened where that makes it too long."""
+        suffix = self.settings.dead_queue_suffix
+        if len(queue) + len(suffix) > MAX_QUEUE_NAME:
+            suffix = f"~{sha256(queue.encode()).hexdigest()[:8]}{suffix}"
+        return queue[: MAX_QUEUE_NAME - len(suffix)] + suffix
 
     @overload
     def on(self, event: type[E], listener: Callable[[E], None]) -> None: ...

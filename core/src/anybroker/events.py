@@ -44,6 +44,9 @@ class Acquired(TaskEvent, frozen=True, kw_only=True):
 class Started(TaskEvent, frozen=True, kw_only=True):
     """The task's function is about to be called."""
 
+    step: int = 0
+    """Of a job: the step that begins, 0 for the first."""
+
 
 class Succeeded(TaskEvent, frozen=True, kw_only=True):
     """The task returned; its result is stored and its message is acknowledged."""

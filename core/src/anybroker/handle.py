@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from anybroker.codec import Format
     from anybroker.definition import Definition
 
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 _LONG = 60.0
 """Seconds for one call of ``wait``; a longer wait is several of them."""
@@ -36,7 +36,7 @@ _json_decoder = msgspec.json.Decoder(TaskResult)
 _msgpack_decoder = msgspec.msgpack.Decoder(TaskResult)
 
 
-class Handle(msgspec.Struct, Generic[R], frozen=True, eq=False, gc=False):
+class Handle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
     """A task that was sent. ``handle.get(timeout=10)``, or ``await handle``."""
 
     _app: App
@@ -59,7 +59,7 @@ class Handle(msgspec.Struct, Generic[R], frozen=True, eq=False, gc=False):
         stored = self._backend().fetch([self.id])[0]
         return decode_result(stored)[0] if stored else None
 
-    def get(self, timeout: float | None = None) -> R:
+    def get(self, timeout: float | None = None) -> R_co:
         """The task's result, as soon as it is there.
 
         Waits at most ``timeout`` seconds (None: for ever). Raises ``ResultTimeout``; ``TaskFailed`` with the remote
@@ -75,7 +75,7 @@ class Handle(msgspec.Struct, Generic[R], frozen=True, eq=False, gc=False):
             if deadline is not None and time.monotonic() >= deadline:
                 raise ResultTimeout(f"task {self.id}: no result within {timeout} s")
 
-    def __await__(self) -> Generator[Any, None, R]:
+    def __await__(self) -> Generator[Any, None, R_co]:
         """The task's result, as soon as it is there; raises as :meth:`get` does, without a time limit."""
         stored = yield from self._app.waiter(self._backend()).result(self.id).__await__()
         return self._unwrap(stored)
@@ -104,11 +104,11 @@ class Handle(msgspec.Struct, Generic[R], frozen=True, eq=False, gc=False):
             )
         return self._app.results()
 
-    def _unwrap(self, stored: Result) -> R:
+    def _unwrap(self, stored: Result) -> R_co:
         result, format_ = decode_result(stored)
         if result.state is State.SUCCEEDED:
             try:
-                value: R = decode_value(result.value, self._definition.returns if self._definition else Any, format_)
+                value: R_co = decode_value(result.value, self._definition.returns if self._definition else Any, format_)
             except ValueError as error:
                 message = f"the result of task {self.id} does not fit the annotation of {result.task}: {error}"
                 raise DecodeError(message) from error

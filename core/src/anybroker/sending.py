@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 R2 = TypeVar("R2")
 S = TypeVar("S")
 
@@ -51,7 +52,7 @@ class SendOptions(TypedDict, total=False):
     """In place of a generated one. While a task with this id is in the broker, sending it again adds nothing."""
 
 
-class Signature(msgspec.Struct, Generic[R], frozen=True, eq=False, gc=False):
+class Signature(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
     """A call that is ready to be sent: its arguments are checked and encoded.
 
     Like handles there may be a million of them, so the garbage collector does not visit them.
@@ -69,16 +70,16 @@ class Signature(msgspec.Struct, Generic[R], frozen=True, eq=False, gc=False):
         """The task's name; arguments may be secret."""
         return f"<signature of {self.name}>"
 
-    def options(self, **options: Unpack[SendOptions]) -> Signature[R]:
+    def options(self, **options: Unpack[SendOptions]) -> Signature[R_co]:
         """The same call with these options in addition."""
         return msgspec.structs.replace(self, settings=merge_options(self.settings, options))
 
-    def send(self) -> Handle[R]:
+    def send(self) -> Handle[R_co]:
         """Send it; see :meth:`Sender.send`."""
-        handle: Handle[R] = self.app.send_many([self])[0]
+        handle: Handle[R_co] = self.app.send_many([self])[0]
         return handle
 
-    async def send_async(self) -> Handle[R]:
+    async def send_async(self) -> Handle[R_co]:
         """The same without blocking the event loop."""
         from asyncio import to_thread  # a program that does not use asyncio need not load it
 

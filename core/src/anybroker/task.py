@@ -71,7 +71,7 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tr
 
     v: int
     """Version of the wire format."""
-    id: Name
+    id: Annotated[str, msgspec.Meta(min_length=1)]
     task: Name
     """Registered name."""
     args: msgspec.Raw = NO_ARGS

@@ -59,8 +59,9 @@ broker.enqueue([Message("1", "q", b"")])
 (held,) = broker.acquire(["q"], limit=1, wait=0, lease=60)
 child = os.fork()
 if child == 0:
+    inherited = broker._database._connection
     broker.close()
-    sys.exit(0)
+    sys.exit(1 if inherited else 0)
 print(os.waitpid(child, 0)[1], broker.acquire(["q"], limit=1, wait=0, lease=60), broker.ack([held]), flush=True)
 """
 

@@ -161,7 +161,13 @@ class Executors:
         execution.started_at = time.monotonic()
         if self._listeners.wants(Started):
             self._listeners.emit(
-                Started(id=execution.id, task=execution.name, queue=execution.queue, attempt=execution.attempt)
+                Started(
+                    id=execution.id,
+                    task=execution.name,
+                    queue=execution.queue,
+                    attempt=execution.attempt,
+                    step=execution.step,
+                )
             )
 
     def _give_up(self, execution: Execution) -> None:

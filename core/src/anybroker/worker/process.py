@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import threading
-from typing import TYPE_CHECKING
+from functools import partial
 
 import msgspec
 
 from anybroker.errors import AnybrokerError
 from anybroker.target import find_app
+from anybroker.worker.signals import StopSignals
 from anybroker.worker.worker import Worker
-
-if TYPE_CHECKING:
-    from types import FrameType
 
 EXIT_STOPPED = 0
 EXIT_MISCONFIGURED = 2
@@ -49,31 +46,19 @@ def run(worker: Worker, *, lifeline: int | None = None) -> int:
 
     The first SIGTERM or SIGINT lets running tasks finish within the grace time, the second gives them back at once.
     """
-    stop = threading.Event()
-    recycle = threading.Event()
-
-    def on_signal(number: int, _: FrameType | None) -> None:
-        if stop.is_set():
-            worker.hurry()
-        else:
-            _log.info("%s: finishing %d running tasks", signal.Signals(number).name, worker.stats().running)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
+    signals = StopSignals(lambda _: worker.hurry() if signals.count > 1 else None)
+    orphaned = threading.Event()
     if lifeline is not None:
-        threading.Thread(target=_follow, args=(lifeline, stop), name="anybroker-lifeline", daemon=True).start()
+        follow = partial(_follow, lifeline, orphaned, signals)
+        threading.Thread(target=follow, name="anybroker-lifeline", daemon=True).start()
     with worker:
-        _log.info(
-            "worker %s: queues %s, concurrency %d", worker.name, ", ".join(worker.queues.names), worker.concurrency
-        )
-        while not stop.wait(1.0):
-            if lifeline is not None and worker.stats().abandoned:
-                recycle.set()
-                stop.set()
-    stats = worker.stats()
-    _log.info("worker %s stopped; %d tasks", worker.name, stats.finished)
-    return EXIT_RECYCLE if recycle.is_set() else EXIT_STOPPED
+        queues = ", ".join(worker.queues.names)
+        _log.info("worker %s: queues %s, concurrency %d", worker.name, queues, worker.concurrency)
+        while not signals.count and not orphaned.is_set() and not (lifeline is not None and worker.stats().abandoned):
+            signals.wait(1.0)
+        _log.info("stopping; %d running tasks may finish within %.0f s", worker.stats().running, worker.grace)
+    _log.info("worker %s stopped; %d tasks", worker.name, worker.stats().finished)
+    return EXIT_RECYCLE if not signals.count and not orphaned.is_set() else EXIT_STOPPED
 
 
 def run_target(options: WorkerOptions) -> int:
@@ -93,11 +78,12 @@ def configure_logging(level: str) -> None:
     logging.basicConfig(level=level.upper(), format=LOG_FORMAT)
 
 
-def _follow(lifeline: int, stop: threading.Event) -> None:
+def _follow(lifeline: int, orphaned: threading.Event, signals: StopSignals) -> None:
     while os.read(lifeline, 1):
         pass
-    _log.warning("the supervisor is gone; stopping")
-    stop.set()
+    _log.warning("the supervisor is gone")
+    orphaned.set()
+    signals.wake()
 
 
 def main() -> int:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from anybroker.worker.process import EXIT_MISCONFIGURED, EXIT_RECYCLE, EXIT_STOPPED, WorkerOptions
+from anybroker.worker.signals import StopSignals
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import FrameType
 
 _log = logging.getLogger("anybroker.supervisor")
 
@@ -38,32 +38,27 @@ class Supervisor:
         """``reload``: a directory whose Python files are watched; a change replaces all children."""
         self._options = options
         self._slots = [_Slot() for _ in range(processes)]
-        self._signals = 0
-        self._wake = threading.Event()
         self._files = _Files(reload) if reload else None
         self._lifeline, self._held_end = os.pipe()
         self._code = EXIT_STOPPED
+        self._signals = StopSignals(self._send_all)
 
     def run(self) -> int:
         """Until all children have stopped; returns the exit code."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-        while not self._signals or any(slot.process for slot in self._slots):
+        while not self._stopping or any(slot.process for slot in self._slots):
             for slot in self._slots:
                 self._attend(slot)
-            if self._files and self._files.changed() and not self._signals:
+            if self._files and self._files.changed() and not self._stopping:
                 _log.info("files changed; replacing the worker")
                 self._send_all(signal.SIGTERM)
-            self._wake.wait(RELOAD_INTERVAL)
-            self._wake.clear()
+            self._signals.wait(RELOAD_INTERVAL)
         os.close(self._held_end)
         os.close(self._lifeline)
         return self._code
 
-    def _on_signal(self, number: int, _: FrameType | None) -> None:
-        self._signals += 1
-        self._send_all(signal.Signals(number))
-        self._wake.set()
+    @property
+    def _stopping(self) -> bool:
+        return self._signals.count > 0 or self._code != EXIT_STOPPED
 
     def _send_all(self, number: signal.Signals) -> None:
         for slot in self._slots:
@@ -75,17 +70,16 @@ class Supervisor:
         if process is not None and process.poll() is not None:
             slot.process = None
             self._mourn(slot, process)
-        if slot.process is None and not self._signals and time.monotonic() >= slot.not_before:
+        if slot.process is None and not self._stopping and time.monotonic() >= slot.not_before:
             self._start(slot)
 
     def _mourn(self, slot: _Slot, process: subprocess.Popen[bytes]) -> None:
         code = process.returncode
         if code == EXIT_MISCONFIGURED:  # the next one would fail in the same way
             self._code = EXIT_MISCONFIGURED
-            self._signals += 1
             self._send_all(signal.SIGTERM)
             return
-        if self._signals or code in (EXIT_STOPPED, EXIT_RECYCLE):
+        if self._stopping or code in (EXIT_STOPPED, EXIT_RECYCLE):
             return
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         short = time.monotonic() - slot.started < SHORT_LIFE
@@ -99,7 +93,7 @@ class Supervisor:
         slot.started = time.monotonic()
         # a session of its own: Ctrl-C reaches this process alone, which passes it on
         slot.process = subprocess.Popen(  # noqa: S603  our own module with our own arguments
-            [sys.executable, "-m", "anybroker.worker.process", msgspec.json.encode(options).decode()],
+            [sys.executable, "-P", "-m", "anybroker.worker.process", msgspec.json.encode(options).decode()],
             pass_fds=[self._lifeline],
             start_new_session=True,
         )
@@ -107,7 +101,7 @@ class Supervisor:
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:
         process.wait()
-        self._wake.set()
+        self._signals.wake()
 
 
 class _Slot:

@@ -34,6 +34,7 @@ _log = logging.getLogger("anybroker.worker")
 
 WAIT = 1.0
 """Seconds for one ``acquire`` of an idle worker, and so the longest time that a stop has to wait for it."""
+STOP_POLL = 0.01
 MAX_PREFETCH = 1000
 PREFETCH_SECONDS = 0.05
 """A worker takes as many messages in advance as it has finished in this time."""
@@ -105,11 +106,13 @@ class Worker:
         self._keeper = LeaseKeeper(app, self._pipeline, self._held, self.lease)
         self._keeper.chores.append(self._give_back_overdue)
         self._alone: Execution | None = None
+        self._alone_waits = False
+        self._alone_lock = threading.Lock()
         self._room = threading.Event()
         self._finished = 0
         self._pace = _Pace()
         self._stopping = threading.Event()
-        self._hurry = threading.Event()
+        self._hurried = False
         self._stopped = threading.Event()
         self._consumer = threading.Thread(target=self._consume, name="anybroker-acquire", daemon=True)
 
@@ -155,19 +158,19 @@ class Worker:
         Calling it again, from another thread, ends the grace time at once. Returns when all is settled.
         """
         if self._stopping.is_set():
-            self._hurry.set()
+            self.hurry()
             self._stopped.wait()
             return
         self._stopping.set()
         self._room.set()
         deadline = time.monotonic() + (self.grace if grace is None else seconds(grace))
         self._give_back(self._executors.take_waiting())
-        while self._executors.running and time.monotonic() < deadline and not self._hurry.wait(0.01):
-            pass
+        while self._executors.running and time.monotonic() < deadline and not self._hurried:
+            time.sleep(STOP_POLL)
         self._consumer.join(WAIT + 1.0)
         self._give_back(self._executors.take_waiting())
         self._give_back(self._executors.take_running())
-        if self._alone is not None:
+        if self._alone is not None and self._alone_waits:
             self._give_back([self._alone])
         if not self._settler.close(self.lease):
             self._outage.give_up()
@@ -178,7 +181,7 @@ class Worker:
 
     def hurry(self) -> None:
         """End the grace time of a ``stop`` that is under way. Safe in a signal handler."""
-        self._hurry.set()
+        self._hurried = True
 
     def __enter__(self) -> Self:
         """Start."""
@@ -242,19 +245,16 @@ class Worker:
     def _isolate(self, execution: Execution) -> None:
         """Run it as soon as nothing else is held; a second one is left to others."""
         if self._alone is None:
-            self._alone = execution
+            self._alone, self._alone_waits = execution, True
         else:
             self._settler.add(self._pipeline.given_back(execution))
 
     def _run_alone_if_possible(self) -> None:
-        alone = self._alone
-        if (
-            alone is not None
-            and alone.key not in self._executors.running
-            and len(self._held) == 1
-            and not alone.started_at
-        ):
-            self._executors.submit([alone], limit=self.concurrency)
+        with self._alone_lock:
+            if self._alone is None or not self._alone_waits or len(self._held) > 1:
+                return
+            self._alone_waits = False
+        self._executors.submit([self._alone], limit=self.concurrency)
 
     # finishing
 
