@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from datetime import timedelta
 
+from shop import app, send_mail, sent, sign_up
+
 from anybroker import App
 from anybroker.testing import Testing
-from shop import app, send_mail, sent, sign_up
 
 
 def test_sign_up(anybroker_testing: Callable[[App], Testing]) -> None:

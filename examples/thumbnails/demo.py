@@ -25,8 +25,9 @@ from pictures import paint
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from anybroker import Handle
     from tasks import Picture
+
+    from anybroker import Handle
 
 HERE = Path(__file__).parent
 STEPS = 3
@@ -53,7 +54,8 @@ class Journal:
 
     def busiest(self) -> int:
         """The process that began the last step."""
-        return [line["process"] for line in self.read() if line["event"] == "Started"][-1]
+        processes: list[int] = [line["process"] for line in self.read() if line["event"] == "Started"]
+        return processes[-1]
 
     def steps(self) -> int:
         """How many steps were begun."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +17,8 @@ WIDTH, HEIGHT = 1600, 1200
 HORIZON = 660
 
 Colour = tuple[int, int, int]
+House = tuple[int, int, int]
+"""Left, top, width."""
 
 
 class Light(NamedTuple):
@@ -31,7 +34,9 @@ class Light(NamedTuple):
 
 LIGHTS = (
     Light("dawn", ((48, 52, 104), (146, 98, 140), (244, 152, 128), (255, 214, 165)), (255, 240, 210), (38, 30, 58)),
-    Light("midmorning", ((66, 126, 190), (136, 188, 224), (214, 232, 236), (250, 240, 214)), (255, 250, 225), (26, 56, 62)),
+    Light(
+        "morning", ((66, 126, 190), (136, 188, 224), (214, 232, 236), (250, 240, 214)), (255, 250, 225), (26, 56, 62)
+    ),
     Light("noon", ((30, 104, 184), (88, 160, 218), (168, 212, 236), (222, 240, 246)), (255, 255, 240), (22, 66, 44)),
     Light("sunset", ((56, 36, 92), (160, 58, 98), (236, 108, 74), (255, 188, 96)), (255, 226, 150), (44, 18, 44)),
     Light("dusk", ((18, 24, 62), (48, 52, 112), (110, 84, 142), (218, 134, 138)), (255, 210, 190), (14, 14, 38)),
@@ -83,7 +88,8 @@ def _sea(random: Random, light: Light) -> Image.Image:
     island = [
         (left + length * x / WIDTH, HORIZON + y * length / 5 * math.sin(math.pi * x / WIDTH)) for x, y in coast if y < 0
     ]
-    ImageDraw.Draw(picture).polygon([(left, HORIZON), *island, (left + length, HORIZON)], fill=_mix(light.sky[-1], light.near, 0.6))
+    shape = [(left, HORIZON), *island, (left + length, HORIZON)]
+    ImageDraw.Draw(picture).polygon(shape, fill=_mix(light.sky[-1], light.near, 0.6))
     return picture
 
 
@@ -146,8 +152,9 @@ def _northern_lights(random: Random, light: Light) -> Image.Image:
 
 def _nebula(random: Random, light: Light) -> Image.Image:
     first, second = (ImageOps.autocontrast(_noise(random, (3, 2), 6)).resize((WIDTH, HEIGHT)) for _ in range(2))
-    warm = ImageOps.colorize(first, (0, 0, 0), (226, 150, 118), mid=_mix((0, 0, 0), light.sky[-2], 0.35), blackpoint=105)
-    cold = ImageOps.colorize(second, (4, 4, 16), (96, 136, 226), mid=_mix((0, 0, 0), light.sky[1], 0.3), blackpoint=110)
+    black, amber, blue = (0, 0, 0), (226, 150, 118), (96, 136, 226)
+    warm = ImageOps.colorize(first, black, amber, mid=_mix(black, light.sky[-2], 0.35), blackpoint=105)
+    cold = ImageOps.colorize(second, (4, 4, 16), blue, mid=_mix(black, light.sky[1], 0.3), blackpoint=110)
     picture = ImageChops.screen(warm, cold)
     _stars(random, picture, 900, HEIGHT)
     return picture
@@ -166,7 +173,7 @@ SCENES: tuple[tuple[str, Callable[[Random, Light], Image.Image]], ...] = (
 
 
 def _sky(random: Random, light: Light, sun: tuple[int, int] | None = (0, 0)) -> Image.Image:
-    """The sky down to the horizon and beyond, with stars at night; the sun is where it is told to be, (0, 0) anywhere."""
+    """The sky down to the horizon and beyond, with stars at night; the sun is at ``sun``, (0, 0): anywhere."""
     picture = _gradient(light.sky).resize((WIDTH, HORIZON + 80))
     sky = Image.new("RGB", (WIDTH, HEIGHT), light.sky[-1])
     sky.paste(picture)
@@ -215,7 +222,7 @@ def _ridge(random: Random, level: float, height: float, *, roughness: float) -> 
     heights = [random.random(), random.random(), random.random()]
     scale = 0.5
     while len(heights) < WIDTH // 6:
-        between = [(a + b) / 2 + random.uniform(-scale, scale) for a, b in zip(heights, heights[1:], strict=False)]
+        between = [(a + b) / 2 + random.uniform(-scale, scale) for a, b in pairwise(heights)]
         heights = [y for pair in zip(heights, between, strict=False) for y in pair] + heights[-1:]
         scale *= roughness
     step = WIDTH / (len(heights) - 1)
@@ -243,7 +250,7 @@ def _fir(draw: ImageDraw.ImageDraw, foot: tuple[float, float], size: float, colo
         draw.polygon([(x, top), (x - half, top + size * 0.4), (x + half, top + size * 0.4)], fill=colour)
 
 
-def _windows(random: Random, draw: ImageDraw.ImageDraw, house: tuple[int, int, int], colour: Colour, lit: float) -> None:
+def _windows(random: Random, draw: ImageDraw.ImageDraw, house: House, colour: Colour, lit: float) -> None:
     left, top, width = house
     for y in range(top + 18, HEIGHT, 30):
         for x in range(left + 12, left + width - 14, 22):
@@ -257,7 +264,8 @@ def _noise(random: Random, cells: tuple[int, int], octaves: int) -> Image.Image:
     clouds = Image.new("L", (WIDTH // 4, HEIGHT // 4), 128)
     for octave in range(octaves):
         grain = Image.frombytes("L", (across, down), random.randbytes(across * down))
-        grain = grain.resize(clouds.size, Image.Resampling.BICUBIC).point(lambda v, n=octave: (v - 128) / 2 ** (n + 1) + 128)
+        weaker = [128 + (value - 128) // 2 ** (octave + 1) for value in range(256)]
+        grain = grain.resize(clouds.size, Image.Resampling.BICUBIC).point(weaker)
         clouds = ImageChops.add(clouds, grain, offset=-128)
         across, down = 2 * across, 2 * down
     return clouds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -209,10 +210,10 @@ class App:
         on_success: Hooks,
         on_failure: Hooks,
     ) -> Definition:
-        ttl = self.settings.results_ttl.total_seconds() if self.settings.results_ttl else None
+        ttl = self.results_ttl
         if results == "forever":
             ttl = None
-        elif results is not None and not isinstance(results, bool | str):
+        elif results is not None and not isinstance(results, bool):
             ttl = seconds(results)
         return Definition(
             name=name,
@@ -236,13 +237,19 @@ class App:
         calls = list(signatures)
         messages = [self.message(call, now) for call in calls]
         self.broker.enqueue(messages)
-        if self.listeners.wants(Enqueued):
-            for call, message in zip(calls, messages, strict=True):
-                self.listeners.emit(Enqueued(id=message.id, task=call.name, queue=message.queue))
+        self.tell_enqueued(messages)
         return [
             Handle(self, message.id, message.queue, call.definition)
             for call, message in zip(calls, messages, strict=True)
         ]
+
+    def tell_enqueued(self, messages: Sequence[Message]) -> None:
+        """Tell the listeners that the broker has these messages."""
+        if self.listeners.wants(Enqueued):
+            for message in messages:
+                self.listeners.emit(
+                    Enqueued(id=message.id, task=self.codec.decode(message.body).task, queue=message.queue)
+                )
 
     def send_by_name(
         self,
@@ -327,6 +334,11 @@ class App:
 
     # results
 
+    @property
+    def results_ttl(self) -> float | None:
+        """Seconds for which results are kept where a task says nothing else; None: for ever."""
+        return None if self.settings.results_ttl is None else self.settings.results_ttl.total_seconds()
+
     def handle(self, id: str, *, task: str | None = None, queue: str | None = None) -> Handle[Any]:
         """The handle of a task that was sent before; with its ``task`` name, its result gets its type back."""
         definition = self.tasks.get(task) if task else None
@@ -408,7 +420,12 @@ class App:
 
 
 def _hooks(hooks: Hooks) -> tuple[Hook, ...]:
-    return tuple(hooks) if isinstance(hooks, Sequence) else (hooks,)
+    found = tuple(hooks) if isinstance(hooks, Sequence) else (hooks,)
+    for hook in found:
+        if inspect.iscoroutinefunction(hook):
+            message = f"hook {hook.__name__} is a coroutine function; give a plain function, or make it a task"
+            raise ConfigurationError(message)
+    return found
 
 
 def _same_place(known: tuple[Step[..., Any], ...], steps: tuple[Step[..., Any], ...]) -> bool:

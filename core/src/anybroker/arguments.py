@@ -106,6 +106,14 @@ class Parameters:
             self._compare([*sent, *((name, value, arrived_kwargs[name]) for name, value in kwargs.items())])
         return raw_args, raw_kwargs
 
+    def check_takes_one(self) -> None:
+        """Raises ``ConfigurationError`` unless the function can be called with one argument, as a later step is."""
+        try:
+            self._signature.bind(None)
+        except TypeError as error:
+            message = f"{self._name} is called with what the step before it returned: {error}"
+            raise ConfigurationError(message) from None
+
     def decode(self, task: Task, format: Format) -> _Bound:
         """The arguments of a task, converted. Raises ``ArgumentsError`` when they do not fit the signature."""
         args, kwargs = self._decode(task.args, task.kwargs, format)

@@ -155,5 +155,5 @@ class Listeners:
             if isinstance(event, kind):
                 try:
                     listener(event)
-                except Exception:
+                except BaseException:  # also SystemExit: a listener decides nothing
                     _log.exception("a listener of %s raised", type(event).__name__)

@@ -86,11 +86,14 @@ class Handle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
         Raises ``Unsupported`` where the broker cannot look into its queues.
         """
         removed = self._app.inspect().remove(self.queue, [self.id])[0]
-        if removed and self._app.backend is not None:
-            name = self._definition.name if self._definition else ""
-            body = TaskResult(v=WIRE_VERSION, id=self.id, task=name, state=State.CANCELLED, attempt=1)
-            cancelled = Result(self.id, State.CANCELLED, 1, msgspec.json.encode(body))
-            self._app.backend.store([cancelled], ttl=self._definition.results_ttl if self._definition else 86_400.0)
+        backend, definition = self._app.backend, self._definition
+        if removed and backend is not None and (definition is None or definition.keep_results):
+            stored = backend.fetch([self.id])[0]  # a retry may wait, whose attempt is there already
+            attempt = stored.attempt + 1 if stored else 1
+            name = definition.name if definition else ""
+            body = TaskResult(v=WIRE_VERSION, id=self.id, task=name, state=State.CANCELLED, attempt=attempt)
+            cancelled = Result(self.id, State.CANCELLED, attempt, msgspec.json.encode(body))
+            backend.store([cancelled], ttl=definition.results_ttl if definition else self._app.results_ttl)
         return removed
 
     def forget(self) -> None:

@@ -6,6 +6,7 @@ Attempts are counted in retries: ``Retry(max=5)`` means one first run and up to 
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Callable
 from datetime import timedelta
@@ -28,13 +29,18 @@ _log = logging.getLogger("anybroker.retry")
 
 
 def seconds(value: Seconds) -> float:
-    """A duration as seconds."""
-    return value.total_seconds() if isinstance(value, timedelta) else float(value)
+    """A duration as seconds. Raises ``ConfigurationError`` for what is none."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, int | float) and math.isfinite(value):
+        return float(value)
+    message = f"{value!r} is no duration; give seconds or a timedelta"
+    raise ConfigurationError(message)
 
 
 def fixed(delay: Seconds, *, jitter: float = 0.0) -> BackoffSpec:
     """The same delay before every retry."""
-    return _backoff("fixed", delay, jitter=jitter)
+    return _backoff("fixed", delay, cap=delay, jitter=jitter)
 
 
 def exponential(base: Seconds = 1.0, *, factor: float = 2.0, cap: Seconds = 3600.0, jitter: float = 0.5) -> BackoffSpec:
@@ -60,7 +66,7 @@ def _backoff(
     jitter: float,
 ) -> BackoffSpec:
     spec = BackoffSpec(kind=kind, base=seconds(base), factor=factor, cap=seconds(cap), jitter=jitter)
-    if spec.base < 0 or spec.cap < 0 or spec.factor < 1 or not 0 <= jitter <= 1:
+    if not (spec.base >= 0 and spec.cap >= 0 and spec.factor >= 1 and 0 <= jitter <= 1):
         message = f"{kind}(): base and cap must not be negative, factor must be at least 1, jitter between 0 and 1"
         raise ConfigurationError(message)
     return spec
@@ -137,7 +143,7 @@ def _delay(after: After, retry: int) -> float:
         delay = seconds(after(retry)) if callable(after) else seconds(after)
     except Exception:
         _log.exception("the retry delay function raised for retry %d; using exponential()", retry)
-        delay = backoff_delay(exponential(), retry)
+        return backoff_delay(exponential(), retry)
     return min(max(delay, 0.0), LONGEST_DELAY)
 
 

@@ -192,6 +192,8 @@ class Job(Sender[P, R]):
             timeout=self._timeout if timeout is None else timeout,
             name=name,
         )
+        if steps:
+            added.parameters.check_takes_one()
         self.definition = msgspec.structs.replace(self.definition, steps=(*steps, added))
         self._app.register(self.definition)
         return self

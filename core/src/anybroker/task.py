@@ -45,6 +45,10 @@ class TaskErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str
     traceback: str = ""
 
+    def brief(self) -> TaskErrorInfo:
+        """As much of it as always fits beside a task."""
+        return TaskErrorInfo(type=self.type[:60], message=self.message[:60])
+
 
 class BackoffSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """How long to wait before each retry; see :mod:`anybroker.retry`."""

@@ -23,7 +23,7 @@ from anybroker.memory import MemoryBackend, MemoryBroker
 from anybroker.worker.execution import Execution, Outcome
 from anybroker.worker.executors import Executors
 from anybroker.worker.pipeline import Pipeline
-from anybroker.worker.settler import settle
+from anybroker.worker.settler import Settlement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -79,7 +79,7 @@ class Testing:
                 if isinstance(admitted, Execution):
                     runs += 1
                     admitted = _run(executors, admitted)
-                settle(self.app, [admitted])
+                Settlement(self.app, [admitted]).carry_out()
         return runs
 
     def run_until_idle(self) -> int:

@@ -26,7 +26,7 @@ All = Annotated[bool, typer.Option("--all", help="Every letter of the queue.")]
 
 @commands.command("list")
 def list_(
-    queue: Annotated[str | None, typer.Argument(help="One queue; all by default.")] = None,
+    queue: Annotated[str | None, typer.Argument(metavar="[QUEUE]", help="One queue; all by default.")] = None,
     *,
     limit: Annotated[int, typer.Option(min=1, help="How many letters of each queue to show.")] = 100,
     app: AppTarget = None,
@@ -99,8 +99,8 @@ def retry(
     with opened(app, url) as chosen:
         name = _living(chosen, queue)
         total = len(wanted) if wanted is not None else _count(chosen, name)
-        with progress("retrying", total) as bar:
-            went = dead_letters.retry(chosen, name, wanted, moved=bar.update)
+        with progress("retrying", total) as advance:
+            went = dead_letters.retry(chosen, name, wanted, moved=advance)
     if as_json:
         print_json({"retried": went})
     else:

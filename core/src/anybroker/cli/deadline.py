@@ -7,8 +7,8 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
 
 from anybroker.broker import Inspect
+from anybroker.cli.scratch import scratch_name
 from anybroker.errors import BrokerUnavailable
-from anybroker.task import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,11 +39,6 @@ def within(seconds: float, call: Callable[[], T]) -> T:
         if future.done():  # the call itself raised it
             raise
         raise NoAnswer(f"no answer within {seconds:g} s") from error
-
-
-def scratch_name(purpose: str) -> str:
-    """A queue name, or an id, that nobody else uses."""
-    return f"anybroker-{purpose}-{new_id()}"
 
 
 def ping(broker: Broker) -> None:

@@ -49,7 +49,7 @@ def describe_task(task: Task, format: Format) -> dict[str, Any]:  # noqa: A002
 
 def describe_letter(app: App, letter: Letter) -> dict[str, Any]:
     """A dead letter with its task, where that can be read."""
-    described = {"id": letter.id, **letter.dead.describe()}
+    described = {"id": letter.id, **letter.dead.describe(), "died_at": letter.dead.died_at}
     if letter.task is None:
         return described | {"bytes": len(letter.body)}
     return describe_task(letter.task, app.codec.payload_format(letter.body)) | described

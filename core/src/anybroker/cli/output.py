@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from contextlib import AbstractContextManager
-
+    from collections.abc import Callable, Iterator, Sequence
 _WIDEST = 60
 
 
@@ -33,9 +33,14 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
         typer.echo("  ".join(cells).rstrip())
 
 
-def progress(label: str, length: int) -> AbstractContextManager[Any]:
-    """A bar on standard error with ``update(steps)``; nothing is shown where that is no terminal."""
-    return typer.progressbar(length=length, label=label, file=sys.stderr)
+@contextmanager
+def progress(label: str, length: int) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error and what moves it on by some steps; nothing is shown where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda steps: None  # noqa: ARG005
+        return
+    with typer.progressbar(length=length, label=label, file=sys.stderr) as bar:
+        yield bar.update
 
 
 def print_error(message: str) -> None:
@@ -50,4 +55,11 @@ def shortened(text: str, width: int = _WIDEST) -> str:
 
 
 def _cell(value: object) -> str:
-    return "" if value is None else shortened(f"{value:.1f}" if isinstance(value, float) else str(value))
+    match value:
+        case None:
+            return ""
+        case float():
+            return f"{value:.1f}"
+        case datetime():
+            return value.isoformat(timespec="seconds")
+    return shortened(str(value))

@@ -25,7 +25,7 @@ def queues(*, app: AppTarget = None, url: BrokerUrl = None, as_json: AsJson = Fa
 
 
 def peek(
-    queue: Annotated[str, typer.Argument(help="Its name; that of a dead-letter queue works too.")],
+    queue: Annotated[str, typer.Argument(metavar="QUEUE", help="Its name; that of a dead-letter queue works too.")],
     *,
     limit: Annotated[int, typer.Option(min=1, help="How many messages to show.")] = 20,
     app: AppTarget = None,

@@ -16,17 +16,21 @@ from anybroker.handle import Handle
 from anybroker.loading import nearest
 from anybroker.sending import SendOptions
 
-Name = Annotated[str, typer.Argument(help="The task's registered name, e.g. tasks.add.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The task's registered name, e.g. tasks.add.")]
 Args = Annotated[
     list[str] | None,
     typer.Argument(metavar="ARGS", help="Positional arguments, each as JSON; what is not JSON is taken as a string."),
 ]
 Kwargs = Annotated[str | None, typer.Option(metavar="JSON", help="Keyword arguments, as a JSON object.")]
 Queue = Annotated[str | None, typer.Option(help="In place of the task's own queue.")]
-Delay = Annotated[float | None, typer.Option(parser=read_seconds, metavar="DURATION", help="Not before: 30s, 5m, 2h, 7d.")]
+Delay = Annotated[
+    float | None, typer.Option(parser=read_seconds, metavar="DURATION", help="Not before: 30s, 5m, 2h, 7d.")
+]
 Eta = Annotated[
     datetime | None,
-    typer.Option(parser=read_moment, metavar="MOMENT", help="Not before: 2030-01-31T08:00, local time, or with a zone."),
+    typer.Option(
+        parser=read_moment, metavar="MOMENT", help="Not before: 2030-01-31T08:00, local time, or with a zone."
+    ),
 ]
 Priority = Annotated[int | None, typer.Option(help="The higher number first.")]
 Id = Annotated[str | None, typer.Option(help="In place of a generated id.")]
@@ -160,7 +164,9 @@ def _named(text: str | None) -> dict[str, object]:
     try:
         return msgspec.json.decode(text, type=dict[str, object]) if text else {}
     except (ValueError, RecursionError) as error:
-        raise typer.BadParameter(f"""{error}; write a JSON object such as '{{"name": 1}}'""", param_hint="--kwargs") from None
+        raise typer.BadParameter(
+            f"""{error}; write a JSON object such as '{{"name": 1}}'""", param_hint="--kwargs"
+        ) from None
 
 
 def _header(text: str) -> tuple[str, str]:

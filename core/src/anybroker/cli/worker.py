@@ -28,7 +28,8 @@ def worker(
     *,
     app: AppTarget = None,
     queues: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="In order of preference (mail,default) or weighted (mail:3,default:1).")
+        str | None,
+        typer.Option(metavar="NAMES", help="In order of preference (mail,default) or weighted (mail:3,default:1)."),
     ] = None,
     concurrency: Annotated[int | None, typer.Option(min=1, help="How many tasks a process runs at once.")] = None,
     processes: Annotated[

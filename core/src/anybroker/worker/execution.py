@@ -31,6 +31,7 @@ class Execution(Context):
         "acquired_at",
         "definition",
         "extended_at",
+        "finished",
         "format",
         "key",
         "running_stored",
@@ -63,6 +64,8 @@ class Execution(Context):
         self.started_at = 0.0
         """When its function was called; seconds of ``time.monotonic``, 0 before."""
         self.running_stored = False
+        self.finished = False
+        """It has an outcome, which is settled soon."""
         self.timed_out = False
         """The exception that ends it at its time limit has arrived."""
 
@@ -81,5 +84,7 @@ class Outcome(msgspec.Struct, frozen=True):
     """What is to be in the broker before the message is settled."""
     events: tuple[Callable[[], Event], ...] = ()
     """Made only when somebody listens."""
+    task: str = ""
+    """Registered name; empty for a message that could not be decoded."""
     log: tuple[int, str] | None = None
     """Level and text, once it is settled."""

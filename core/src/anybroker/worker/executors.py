@@ -6,15 +6,15 @@ import asyncio
 import logging
 import threading
 import time
-from collections import deque
 from contextlib import suppress
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from anybroker.context import _current
 from anybroker.errors import ArgumentsError, TaskTimeout
 from anybroker.events import Started
-from anybroker.worker.deadlines import GIVE_UP_AFTER, Deadlines
+from anybroker.worker.deadlines import Deadlines
+from anybroker.worker.event_loop import EventLoop
+from anybroker.worker.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,8 +42,8 @@ class Executors:
         self._finish = finish
         self._listeners = listeners
         self._deadlines = Deadlines(self._give_up)
-        self._threads = _Threads(self._run_in_thread)
-        self._loop = _Loop()
+        self._threads = Threads(self._run_in_thread)
+        self._loop = EventLoop(self._run_in_loop)
 
     def submit(self, executions: Sequence[Execution], *, limit: int) -> None:
         """Run these, up to ``limit`` plain functions and as many coroutine functions at once."""
@@ -53,7 +53,7 @@ class Executors:
             self._threads.submit(plain, limit)
         if len(plain) < len(executions):
             coroutines = [execution for execution in executions if execution.step_to_run.is_async]
-            self._loop.submit(self._run_in_loop, coroutines, limit)
+            self._loop.submit(coroutines, limit)
 
     def run_here(self, execution: Execution) -> Outcome:
         """Run one plain function in the calling thread, without a time limit."""
@@ -64,15 +64,20 @@ class Executors:
         limit = time.monotonic() - older_than
         return [one for one in list(self.waiting.values()) if one.acquired_at <= limit and _take(self.waiting, one)]
 
+    def drop(self, execution: Execution) -> bool:
+        """Do not begin with this one any more. Whether it had not begun."""
+        return _take(self.waiting, execution)
+
     def take_running(self) -> list[Execution]:
         """Take out what is running; coroutines are cancelled, threads run on and what they return is dropped."""
         taken = [one for one in list(self.running.values()) if _take(self.running, one)]
-        self._loop.cancel({execution.key for execution in taken})
+        self._loop.cancel(taken)
         return taken
 
     def resize(self, limit: int) -> None:
-        """Let there be at most so many threads."""
+        """Let up to ``limit`` functions and as many coroutines run at once."""
         self._threads.resize(limit)
+        self._loop.resize(limit)
 
     def close(self) -> None:
         """End the threads that are idle, the others when they are done."""
@@ -87,9 +92,13 @@ class Executors:
             return True
         self.running[execution.key] = execution
         timeout = execution.timeout
-        outcome = self._call(execution) if timeout is None else self._call_limited(execution, timeout)
+        try:
+            outcome = self._call(execution) if timeout is None else self._call_limited(execution, timeout)
+        except BaseException as error:
+            outcome = self._broken(execution, error)
         if not _take(self.running, execution):
             return False
+        execution.finished = True
         self._finish(outcome)
         return True
 
@@ -115,9 +124,7 @@ class Executors:
 
     def _call_limited(self, execution: Execution, timeout: float) -> Outcome:
         outcome: Outcome | None = None
-        with suppress(
-            TaskTimeout
-        ):  # where it arrives outside of the function, which has returned or was not called yet
+        with suppress(TaskTimeout):  # arrived outside of the function, which had returned or was not called yet
             self._deadlines.arm(execution, timeout, thread=threading.get_ident())
             try:
                 outcome = self._call(execution)
@@ -131,8 +138,12 @@ class Executors:
         if not _take(self.waiting, execution):
             return
         self.running[execution.key] = execution
-        outcome = await self.run_coroutine(execution)
+        try:
+            outcome = await self.run_coroutine(execution)
+        except BaseException as error:
+            outcome = self._broken(execution, error)
         if _take(self.running, execution):
+            execution.finished = True
             self._finish(outcome)
 
     async def run_coroutine(self, execution: Execution) -> Outcome:
@@ -156,6 +167,11 @@ class Executors:
             return self._pipeline.succeeded(execution, value)
         finally:
             self._deadlines.forget(execution)
+
+    def _broken(self, execution: Execution, error: BaseException) -> Outcome:
+        """What is around the task's function raised, which it must not."""
+        _log.error("task %s (%s): the worker failed", execution.name, execution.id, exc_info=error)
+        return self._pipeline.broken(execution, error)
 
     def _started(self, execution: Execution) -> None:
         execution.started_at = time.monotonic()
@@ -181,10 +197,13 @@ class Executors:
         if not execution.step_to_run.is_async:
             self._threads.lost_one()
             return
-        self._loop.cancel({execution.key})
-        if self._loop.replace_if_stuck():
-            for other in list(self.running.values()):
-                if other.step_to_run.is_async and _take(self.running, other):
+        self._loop.cancel([execution])
+        if self._loop.is_stuck():
+            caught = [one for one in [*self.running.values(), *self.waiting.values()] if one.step_to_run.is_async]
+            self._loop.cancel(caught)
+            self._loop.abandon()
+            for other in caught:
+                if _take(self.running, other) or _take(self.waiting, other):
                     self._finish(self._pipeline.given_back(other))
 
 
@@ -195,109 +214,3 @@ def _take(executions: dict[int, Execution], execution: Execution) -> bool:
 
 def _timed_out(timeout: float | None) -> TaskTimeout:
     return TaskTimeout(f"ran longer than its time limit of {timeout} s")
-
-
-class _Threads:
-    """Threads that take executions from one queue; started as they are needed."""
-
-    def __init__(self, run: Callable[[Execution], bool]) -> None:
-        self._run = run
-        self._jobs: SimpleQueue[Execution | None] = SimpleQueue()
-        self._lock = threading.Lock()
-        self._alive = 0
-        self._busy = 0
-
-    def submit(self, executions: Sequence[Execution], limit: int) -> None:
-        for execution in executions:
-            self._jobs.put(execution)
-        self.resize(limit, wanted=len(executions))
-
-    def resize(self, limit: int, wanted: int = 0) -> None:
-        """Let there be at most ``limit`` threads, and one more for each of ``wanted`` jobs until then."""
-        with self._lock:
-            for _ in range(self._alive - limit):
-                self._alive -= 1
-                self._jobs.put(None)
-            starting = min(limit - self._alive, self._jobs.qsize() if wanted else 0, wanted)
-            for _ in range(starting):
-                self._alive += 1
-                threading.Thread(target=self._work, name="anybroker-task", daemon=True).start()
-
-    def lost_one(self) -> None:
-        """A thread will not come back; the next submit may start another in its place."""
-        with self._lock:
-            self._alive -= 1
-            starting = bool(self._jobs.qsize())
-            self._alive += starting
-        if starting:
-            threading.Thread(target=self._work, name="anybroker-task", daemon=True).start()
-
-    def _work(self) -> None:
-        while (execution := self._jobs.get()) is not None:
-            if not self._run(execution):
-                return
-            del execution  # nothing of a finished task is kept while the thread waits
-
-
-class _Loop:
-    """One event loop in a thread of its own, started when the first coroutine function is to be run."""
-
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._queued: deque[Execution] = deque()
-        self._limit = 0
-
-    def submit(self, run: Callable[[Execution], Any], executions: Sequence[Execution], limit: int) -> None:
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            self._tasks, self._queued = {}, deque()
-            threading.Thread(target=self._serve, args=(self._loop,), name="anybroker-asyncio", daemon=True).start()
-        self._limit = limit
-        self._queued.extend(executions)
-        self._loop.call_soon_threadsafe(self._start, self._tasks, self._queued, run)
-
-    def cancel(self, keys: set[int]) -> None:
-        for key in keys:
-            if (task := self._tasks.get(key)) is not None:
-                task.get_loop().call_soon_threadsafe(task.cancel)
-
-    def replace_if_stuck(self) -> bool:
-        """Leave a loop that does not answer any more; the next submit starts another. Whether it was so."""
-        answered = threading.Event()
-        if self._loop is None:
-            return False
-        self._loop.call_soon_threadsafe(answered.set)
-        if answered.wait(GIVE_UP_AFTER):
-            return False
-        _log.error("a coroutine blocks the event loop; coroutines that come now get a new one")
-        self._loop = None
-        return True
-
-    def close(self) -> None:
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._loop = None
-
-    def _start(
-        self, tasks: dict[int, asyncio.Task[None]], queued: deque[Execution], run: Callable[[Execution], Any]
-    ) -> None:
-        async def run_and_go_on(execution: Execution) -> None:
-            try:
-                await run(execution)
-            finally:
-                del tasks[execution.key]
-                self._start(tasks, queued, run)
-
-        while queued and len(tasks) < self._limit:
-            execution = queued.popleft()
-            tasks[execution.key] = asyncio.get_running_loop().create_task(run_and_go_on(execution))
-
-    @staticmethod
-    def _serve(loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
-        try:
-            loop.run_forever()
-            loop.run_until_complete(loop.shutdown_asyncgens())
-        finally:
-            loop.close()

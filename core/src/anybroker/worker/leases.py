@@ -27,11 +27,20 @@ SHOW_RUNNING_AFTER = 0.1
 class LeaseKeeper:
     """A thread that extends every lease of which a third is used."""
 
-    def __init__(self, app: App, pipeline: Pipeline, held: dict[int, Execution], lease: float) -> None:
+    def __init__(
+        self,
+        app: App,
+        pipeline: Pipeline,
+        held: dict[int, Execution],
+        lease: float,
+        lost: Callable[[Execution], None],
+    ) -> None:
+        """``held``: by key, what the worker has; ``lost`` is told which of it others may have by now."""
         self._app = app
         self._pipeline = pipeline
         self._held = held
         self._lease = lease
+        self._tell_lost = lost
         self._wake = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="anybroker-leases", daemon=True)
@@ -84,11 +93,13 @@ class LeaseKeeper:
         ):
             if ours:
                 execution.extended_at = now
-            elif self._held.pop(execution.key, None) is not None:
+            elif execution.key in self._held and not execution.finished:  # what is finished, the settler answers for
                 self._lost(execution)
 
     def _lost(self, execution: Execution) -> None:
         execution.lease_lost = True
+        execution.extended_at = float("inf")
+        self._tell_lost(execution)
         _log.warning("task %s (%s) lost its lease; another worker may be running it too", execution.name, execution.id)
         if self._app.listeners.wants(LeaseWasLost):
             self._app.listeners.emit(

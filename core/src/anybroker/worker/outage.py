@@ -27,7 +27,7 @@ class Outage:
         self._worker = worker
         self._listeners = listeners
         self._lock = threading.Lock()
-        self._tries = 0
+        self._tries: dict[str, int] = {}
         self._stop = threading.Event()
 
     @property
@@ -39,22 +39,23 @@ class Outage:
         """End all pauses, now and from now on."""
         self._stop.set()
 
-    def pause(self, error: BaseException) -> None:
-        """The broker did not answer: wait a little, longer each time."""
+    def pause(self, caller: str, error: BaseException) -> None:
+        """The service did not answer ``caller``: wait a little, longer each time."""
         with self._lock:
-            first, self._tries = self._tries == 0, self._tries + 1
-            delay = min(FIRST_PAUSE * 2 ** min(self._tries - 1, 10), LONGEST_PAUSE)
+            first = not self._tries
+            tries = self._tries[caller] = self._tries.get(caller, 0) + 1
         if first:
             _log.error("%s; trying again until it answers", redact(f"{type(error).__name__}: {error}"))
             self._listeners.emit(BrokerLost(worker=self._worker, error=error))
+        delay = min(FIRST_PAUSE * 2 ** min(tries - 1, 10), LONGEST_PAUSE)
         self._stop.wait(delay * (1 - random.random() / 2))  # noqa: S311  spreads load, guards nothing
 
-    def over(self) -> None:
-        """A call succeeded."""
+    def over(self, caller: str) -> None:
+        """A call of ``caller`` succeeded. The outage is over when that is so for all who noticed it."""
         if not self._tries:
             return
         with self._lock:
-            was, self._tries = self._tries, 0
-        if was:
+            back = self._tries.pop(caller, None) is not None and not self._tries
+        if back:
             _log.warning("the broker answers again")
             self._listeners.emit(BrokerBack(worker=self._worker))

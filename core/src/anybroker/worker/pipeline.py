@@ -78,7 +78,7 @@ class Pipeline:
     def admit(self, delivery: Delivery) -> Execution | Outcome:
         """The execution that a delivery asks for, or the outcome when there is nothing to run."""
         body = delivery.message.body
-        if len(body) > self._max_task:
+        if len(body) > self._max_body:
             return self._dead(delivery, "oversized", DecodeError(f"{len(body):,} bytes"))
         try:
             task = self._decode(body)
@@ -183,6 +183,11 @@ class Pipeline:
                 f"{task.task} ({task.id}) raised {_brief(error)}; retry {again.retries} in {delay:.1f} s",
             ),
         )
+
+    def broken(self, execution: Execution, error: BaseException) -> Outcome:
+        """Something around the function raised; no hook is called, since it may be the one."""
+        dead = self._dead(execution.delivery, "failed", error, task=execution.task)
+        return msgspec.structs.replace(dead, key=execution.key)
 
     def bad_arguments(self, execution: Execution, error: ArgumentsError) -> Outcome:
         """The arguments do not fit the function: no retry would help."""
@@ -341,8 +346,7 @@ class Pipeline:
         """A dead letter within the broker's limit: the traceback gives way first, then the end of the body."""
         dead = encode_dead(letter, body)
         if len(dead) > self._max_body and letter.error is not None:
-            brief = TaskErrorInfo(type=letter.error.type[:100], message=letter.error.message[:100])
-            letter = msgspec.structs.replace(letter, error=brief)
+            letter = msgspec.structs.replace(letter, error=letter.error.brief())
             dead = encode_dead(letter, body)
         if len(dead) > self._max_body:
             letter = msgspec.structs.replace(letter, truncated_from=len(body))
@@ -355,9 +359,8 @@ class Pipeline:
     def _version(self, delivery: Delivery, task: Task, delay: float | None) -> Message:
         message = delivery.message
         body = self._app.codec.rewrite(message.body, task)
-        if len(body) > self._max_body and task.error is not None:
-            brief = TaskErrorInfo(type=task.error.type[:100], message=task.error.message[:100])
-            body = self._app.codec.rewrite(message.body, msgspec.structs.replace(task, error=brief))
+        if len(body) > self._max_body - BODY_RESERVE // 2 and task.error is not None:
+            body = self._app.codec.rewrite(message.body, msgspec.structs.replace(task, error=task.error.brief()))
         eta = None if delay is None else self._app.clock.now() + timedelta(seconds=delay)
         return msgspec.structs.replace(message, body=body, eta=eta)
 
@@ -394,7 +397,7 @@ class Pipeline:
                     )
                 else:
                     hook(context, argument)
-            except Exception:
+            except BaseException:  # also SystemExit: a hook decides nothing
                 _log.exception("a hook of %s (%s) raised", context.name, context.id)
         return tuple(successors)
 

@@ -27,38 +27,65 @@ _log = logging.getLogger("anybroker.worker")
 MAX_BATCH = 1000
 
 
-def settle(app: App, outcomes: Sequence[Outcome]) -> None:
-    """Carry out a batch. May be repeated after ``BrokerUnavailable``: every part of it is idempotent."""
-    _store(app, outcomes)
-    if successors := [message for outcome in outcomes for message in outcome.successors]:
-        app.broker.enqueue(successors)
-    if done := [outcome for outcome in outcomes if outcome.version is None]:
-        _tell(app, done, app.broker.ack([outcome.delivery for outcome in done]))
-    if changed := [(outcome.delivery, outcome.version) for outcome in outcomes if outcome.version is not None]:
-        _tell(app, [outcome for outcome in outcomes if outcome.version is not None], app.broker.update(changed))
+class Settlement:
+    """A batch on its way: its stages are carried out in order, each until it has succeeded once."""
 
+    def __init__(self, app: App, outcomes: Sequence[Outcome]) -> None:
+        self.outcomes = outcomes
+        self._app = app
+        self._stages = [self._store, self._enqueue, self._ack, self._update]
 
-def _store(app: App, outcomes: Sequence[Outcome]) -> None:
-    by_ttl: dict[float | None, list[Result]] = {}
-    for outcome in outcomes:
-        if outcome.result is not None:
-            by_ttl.setdefault(outcome.ttl, []).append(outcome.result)
-    for ttl, results in by_ttl.items():
-        app.results().store(results, ttl=ttl)
+    def carry_out(self) -> None:
+        """Do what is left to do. May be repeated after an error: every stage is idempotent until it has succeeded."""
+        while self._stages:
+            self._stages[0]()
+            del self._stages[0]
 
+    def split(self) -> list[Settlement]:
+        """One settlement for each outcome, with the stages that are left."""
+        parts = [Settlement(self._app, [outcome]) for outcome in self.outcomes]
+        for part in parts:
+            del part._stages[: -len(self._stages)]  # noqa: SLF001  its own class
+        return parts
 
-def _tell(app: App, outcomes: Sequence[Outcome], settled: Sequence[bool]) -> None:
-    for outcome, ours in zip(outcomes, settled, strict=True):
-        if not ours:
-            message = outcome.delivery.message
-            _log.warning("message %s: its lease was lost before it was settled; it is delivered again", message.id)
-            if app.listeners.wants(LeaseWasLost):
-                app.listeners.emit(LeaseWasLost(id=message.id, task="", queue=message.queue))
-            continue
-        if outcome.log is not None:
-            _log.log(*outcome.log)
-        for event in outcome.events:
-            app.listeners.emit(event())
+    def _store(self) -> None:
+        by_ttl: dict[float | None, list[Result]] = {}
+        for outcome in self.outcomes:
+            if outcome.result is not None:
+                by_ttl.setdefault(outcome.ttl, []).append(outcome.result)
+        for ttl, results in by_ttl.items():
+            self._app.results().store(results, ttl=ttl)
+
+    def _enqueue(self) -> None:
+        successors = [message for outcome in self.outcomes for message in outcome.successors]
+        if successors:
+            self._app.broker.enqueue(successors)
+            self._app.tell_enqueued(successors)
+
+    def _ack(self) -> None:
+        done = [outcome for outcome in self.outcomes if outcome.version is None]
+        if done:
+            self._tell(done, self._app.broker.ack([outcome.delivery for outcome in done]))
+
+    def _update(self) -> None:
+        changes = [(outcome.delivery, outcome.version) for outcome in self.outcomes if outcome.version is not None]
+        if changes:
+            changed = [outcome for outcome in self.outcomes if outcome.version is not None]
+            self._tell(changed, self._app.broker.update(changes))
+
+    def _tell(self, outcomes: Sequence[Outcome], settled: Sequence[bool]) -> None:
+        listeners = self._app.listeners
+        for outcome, ours in zip(outcomes, settled, strict=True):
+            if not ours:
+                message = outcome.delivery.message
+                _log.warning("message %s: its lease was lost before it was settled; it is delivered again", message.id)
+                if listeners.wants(LeaseWasLost):
+                    listeners.emit(LeaseWasLost(id=message.id, task=outcome.task, queue=message.queue))
+                continue
+            if outcome.log is not None:
+                _log.log(*outcome.log)
+            for event in outcome.events:
+                listeners.emit(event())
 
 
 class Settler:
@@ -83,10 +110,13 @@ class Settler:
         if not self._wake.is_set():
             self._wake.set()
 
-    def close(self, timeout: float) -> bool:
-        """Settle what is pending and end; False, ``timeout`` seconds were not enough."""
+    def close(self) -> None:
+        """Settle what is pending, then end; see :meth:`ended`."""
         self._closing = True
         self._wake.set()
+
+    def ended(self, timeout: float) -> bool:
+        """Whether all is settled, within ``timeout`` seconds."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
@@ -96,27 +126,25 @@ class Settler:
             self._wake.clear()
             while self._pending:
                 batch = [self._pending.popleft() for _ in range(min(len(self._pending), MAX_BATCH))]
-                self._settle(batch)
+                self._settle(Settlement(self._app, batch))
             if self._closing and not self._pending:
                 return
 
-    def _settle(self, batch: list[Outcome]) -> None:
+    def _settle(self, settlement: Settlement) -> None:
         while not self._outage.given_up:
             try:
-                settle(self._app, batch)
+                settlement.carry_out()
             except BrokerUnavailable as error:
-                self._outage.pause(error)
+                self._outage.pause("settle", error)
             except Exception:
-                if len(batch) == 1:
-                    _log.exception(
-                        "message %s cannot be settled; it is delivered again after its lease",
-                        batch[0].delivery.message.id,
-                    )
-                    break
-                for outcome in batch:  # so that one of them does not keep the others from being settled
-                    self._settle([outcome])
-                return
-            else:
-                self._outage.over()
+                if len(settlement.outcomes) > 1:  # one of them must not keep the others from being settled
+                    for part in settlement.split():
+                        self._settle(part)
+                    return
+                message = settlement.outcomes[0].delivery.message
+                _log.exception("message %s cannot be settled; it is delivered again after its lease", message.id)
                 break
-        self._settled(batch)
+            else:
+                self._outage.over("settle")
+                break
+        self._settled(settlement.outcomes)

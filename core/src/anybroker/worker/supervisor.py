@@ -97,6 +97,8 @@ class Supervisor:
             pass_fds=[self._lifeline],
             start_new_session=True,
         )
+        if self._stopping:  # the signal came while there was no process yet to pass it on to
+            slot.process.send_signal(signal.SIGTERM)
         threading.Thread(target=self._watch, args=(slot.process,), name="anybroker-child", daemon=True).start()
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:

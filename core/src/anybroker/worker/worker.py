@@ -35,6 +35,9 @@ _log = logging.getLogger("anybroker.worker")
 WAIT = 1.0
 """Seconds for one ``acquire`` of an idle worker, and so the longest time that a stop has to wait for it."""
 STOP_POLL = 0.01
+"""Seconds between two looks at whether a stop is complete."""
+HURRIED_SETTLE = 1.0
+"""Seconds that a stop in a hurry takes to settle what can be settled."""
 MAX_PREFETCH = 1000
 PREFETCH_SECONDS = 0.05
 """A worker takes as many messages in advance as it has finished in this time."""
@@ -103,11 +106,12 @@ class Worker:
         self._held: dict[int, Execution] = {}
         self._settler = Settler(app, self._outage, self._settled)
         self._executors = Executors(self._pipeline, self._finish, app.listeners)
-        self._keeper = LeaseKeeper(app, self._pipeline, self._held, self.lease)
+        self._keeper = LeaseKeeper(app, self._pipeline, self._held, self.lease, self._lost)
         self._keeper.chores.append(self._give_back_overdue)
-        self._alone: Execution | None = None
-        self._alone_waits = False
-        self._alone_lock = threading.Lock()
+        self._alone: int | None = None
+        """Key of the suspect that is running with nothing beside it."""
+        self._clearing = False
+        """A suspect was seen: take nothing until nothing is held, then one message only."""
         self._room = threading.Event()
         self._finished = 0
         self._pace = _Pace()
@@ -170,10 +174,8 @@ class Worker:
         self._consumer.join(WAIT + 1.0)
         self._give_back(self._executors.take_waiting())
         self._give_back(self._executors.take_running())
-        if self._alone is not None and self._alone_waits:
-            self._give_back([self._alone])
-        if not self._settler.close(self.lease):
-            self._outage.give_up()
+        self._settler.close()
+        self._await_settler()
         self._keeper.close()
         self._executors.close()
         self._stopped.set()
@@ -194,6 +196,16 @@ class Worker:
         """Stop."""
         self.stop()
 
+    def _await_settler(self) -> None:
+        """Wait until all is settled, but no longer than its leases last, and hardly when in a hurry."""
+        deadline = time.monotonic() + self.lease
+        while not self._settler.ended(STOP_POLL):
+            if self._hurried:
+                deadline = min(deadline, time.monotonic() + HURRIED_SETTLE)
+            if time.monotonic() >= deadline:
+                self._outage.give_up()
+                return
+
     # acquiring
 
     def _consume(self) -> None:
@@ -206,55 +218,58 @@ class Worker:
                 continue
             try:
                 deliveries = self.app.broker.acquire(self.queues.next(), limit=limit, wait=WAIT, lease=self.lease)
+                self._outage.over("acquire")
+                self._dispatch(deliveries)
             except BrokerUnavailable as error:
-                self._outage.pause(error)
+                self._outage.pause("acquire", error)
             except Exception as error:
                 _log.exception("acquire failed")
-                self._outage.pause(error)
-            else:
-                self._outage.over()
-                if deliveries:
-                    self._dispatch(deliveries)
+                self._outage.pause("acquire", error)
 
     def _free(self) -> int:
-        """How many messages to ask for: none while a suspect is to run with nothing beside it."""
+        """How many messages to ask for."""
         if self._alone is not None:
             return 0
+        if self._clearing:
+            return 0 if self._held else 1
         return self.concurrency + self._pace.prefetch() - len(self._held)
 
     def _dispatch(self, deliveries: Sequence[Delivery]) -> None:
+        if not deliveries:
+            return
         self._pace.took(deliveries)
+        clear = self._clearing and len(deliveries) == 1
+        self._clearing = False
         executions: list[Execution] = []
         for delivery in deliveries:
-            admitted = self._pipeline.admit(delivery)
-            if isinstance(admitted, Outcome):
-                self._settler.add(admitted)
+            admitted = self._admit(delivery)
+            if admitted is None:
                 continue
             self._held[admitted.key] = admitted
             if self._stopping.is_set():
-                self._settler.add(self._pipeline.given_back(admitted))
-            elif self._pipeline.runs_alone(admitted):
-                self._isolate(admitted)
-            else:
+                self._give_back([admitted])
+            elif not self._pipeline.runs_alone(admitted):
                 executions.append(admitted)
+            elif clear or (len(deliveries) == 1 and len(self._held) == 1):
+                self._alone = admitted.key
+                executions.append(admitted)
+            else:
+                self._clearing = True
+                self._give_back([admitted])
         self._keeper.wake()
         if executions:
             self._executors.submit(executions, limit=self.concurrency)
-        self._run_alone_if_possible()
 
-    def _isolate(self, execution: Execution) -> None:
-        """Run it as soon as nothing else is held; a second one is left to others."""
-        if self._alone is None:
-            self._alone, self._alone_waits = execution, True
-        else:
-            self._settler.add(self._pipeline.given_back(execution))
-
-    def _run_alone_if_possible(self) -> None:
-        with self._alone_lock:
-            if self._alone is None or not self._alone_waits or len(self._held) > 1:
-                return
-            self._alone_waits = False
-        self._executors.submit([self._alone], limit=self.concurrency)
+    def _admit(self, delivery: Delivery) -> Execution | None:
+        try:
+            admitted = self._pipeline.admit(delivery)
+        except Exception:
+            _log.exception("message %s cannot be judged; it is delivered again after its lease", delivery.message.id)
+            return None
+        if isinstance(admitted, Outcome):
+            self._settler.add(admitted)
+            return None
+        return admitted
 
     # finishing
 
@@ -265,17 +280,22 @@ class Worker:
         for outcome in batch:
             if outcome.key is not None:
                 self._held.pop(outcome.key, None)
-                if self._alone is not None and self._alone.key == outcome.key:
+                if self._alone == outcome.key:
                     self._alone = None
         self._finished += len(batch)
         self._pace.finished(len(batch))
-        self._run_alone_if_possible()
         if not self._room.is_set():
             self._room.set()
 
     def _give_back(self, executions: Iterable[Execution]) -> None:
         for execution in executions:
+            execution.finished = True
             self._settler.add(self._pipeline.given_back(execution))
+
+    def _lost(self, execution: Execution) -> None:
+        """Another worker may have it: do not begin with it here."""
+        if self._executors.drop(execution):
+            self._held.pop(execution.key, None)
 
     def _give_back_overdue(self) -> None:
         """What was taken in advance and cannot be started soon is for others."""

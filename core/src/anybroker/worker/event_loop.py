@@ -1,0 +1,103 @@
+"""The event loop that runs coroutine functions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
+
+    from anybroker.worker.execution import Execution
+
+ANSWERS_WITHIN = 1.0
+"""Seconds; a loop that takes longer is blocked by a coroutine in it."""
+_log = logging.getLogger("anybroker.worker")
+
+
+class EventLoop:
+    """One event loop in a thread of its own, started when the first coroutine function is to be run."""
+
+    def __init__(self, run: Callable[[Execution], Coroutine[None, None, None]]) -> None:
+        self._run = run
+        self._turn: _Turn | None = None
+
+    def submit(self, executions: Sequence[Execution], limit: int) -> None:
+        """Run these, up to ``limit`` at once."""
+        turn = self._turn
+        if turn is None:
+            turn = self._turn = _Turn(self._run)
+            threading.Thread(target=turn.serve, name="anybroker-asyncio", daemon=True).start()
+        turn.queued.extend(executions)
+        turn.resize(limit)
+
+    def resize(self, limit: int) -> None:
+        """Let up to ``limit`` run at once."""
+        if (turn := self._turn) is not None:
+            turn.resize(limit)
+
+    def cancel(self, executions: Iterable[Execution]) -> None:
+        """Cancel those of these that have begun."""
+        if (turn := self._turn) is not None:
+            turn.cancel([execution.key for execution in executions])
+
+    def is_stuck(self) -> bool:
+        """Whether the loop does not answer, because a coroutine in it blocks."""
+        answered = threading.Event()
+        turn = self._turn
+        if turn is None:
+            return False
+        turn.loop.call_soon_threadsafe(answered.set)
+        return not answered.wait(ANSWERS_WITHIN)
+
+    def abandon(self) -> None:
+        """Leave a loop that is stuck; the next submit starts another."""
+        _log.error("a coroutine blocks the event loop; coroutines that come now get a new one")
+        self._turn = None
+
+    def close(self) -> None:
+        """End the loop."""
+        if (turn := self._turn) is not None:
+            self._turn = None
+            turn.loop.call_soon_threadsafe(turn.loop.stop)
+
+
+class _Turn:
+    """One loop and what it runs. Its fields but ``queued`` belong to the loop's thread."""
+
+    def __init__(self, run: Callable[[Execution], Coroutine[None, None, None]]) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.queued: deque[Execution] = deque()
+        self._run = run
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._limit = 0
+
+    def resize(self, limit: int) -> None:
+        self._limit = limit
+        self.loop.call_soon_threadsafe(self._start)
+
+    def cancel(self, keys: list[int]) -> None:
+        self.loop.call_soon_threadsafe(lambda: [self._tasks[key].cancel() for key in keys if key in self._tasks])
+
+    def _start(self) -> None:
+        while self.queued and len(self._tasks) < self._limit:
+            execution = self.queued.popleft()
+            self._tasks[execution.key] = self.loop.create_task(self._run_and_go_on(execution))
+
+    async def _run_and_go_on(self, execution: Execution) -> None:
+        try:
+            await self._run(execution)
+        finally:
+            del self._tasks[execution.key]
+            self._start()
+
+    def serve(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        finally:
+            self.loop.close()

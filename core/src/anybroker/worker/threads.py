@@ -1,0 +1,54 @@
+"""Threads that run plain functions."""
+
+from __future__ import annotations
+
+import threading
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from anybroker.worker.execution import Execution
+
+
+class Threads:
+    """Threads that take executions from one queue; started as they are needed."""
+
+    def __init__(self, run: Callable[[Execution], bool]) -> None:
+        """``run`` says whether its thread is to take another one."""
+        self._run = run
+        self._jobs: SimpleQueue[Execution | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._alive = 0
+
+    def submit(self, executions: Sequence[Execution], limit: int) -> None:
+        """Run these in up to ``limit`` threads."""
+        for execution in executions:
+            self._jobs.put(execution)
+        self.resize(limit)
+
+    def resize(self, limit: int) -> None:
+        """Let there be at most ``limit`` threads, and as many as there are jobs until then."""
+        with self._lock:
+            for _ in range(self._alive - limit):
+                self._alive -= 1
+                self._jobs.put(None)
+            self._start(min(limit - self._alive, self._jobs.qsize()))
+
+    def lost_one(self) -> None:
+        """A thread will not come back; another takes its place if there is work for it."""
+        with self._lock:
+            self._alive -= 1
+            self._start(min(1, self._jobs.qsize()))
+
+    def _start(self, count: int) -> None:
+        for _ in range(count):
+            self._alive += 1
+            threading.Thread(target=self._work, name="anybroker-task", daemon=True).start()
+
+    def _work(self) -> None:
+        while (execution := self._jobs.get()) is not None:
+            if not self._run(execution):
+                return
+            del execution  # nothing of a finished task is kept while the thread waits

@@ -1,0 +1,408 @@
+"""Results: states, waiting, failures as they look from afar, keeping and cancelling."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from anybroker import (
+    ConfigurationError,
+    DecodeError,
+    ResultTimeout,
+    Retry,
+    State,
+    TaskCancelled,
+    TaskExpired,
+    TaskFailed,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from anybroker import App
+    from anybroker.testing import Testing
+    from tests.core.conftest import WaitUntil
+
+
+def test_the_states_of_a_task_that_is_retried_and_succeeds(
+    make_app: Callable[..., App], each_url: str, wait_until: WaitUntil
+) -> None:
+    app = make_app(each_url)
+    go = [threading.Event(), threading.Event()]
+
+    @app.task(retry=Retry(max=1, after=0.2))
+    def second_time() -> str:
+        attempt = 0 if not go[0].is_set() else 1
+        go[attempt].wait(10)
+        if attempt == 0:
+            raise OSError
+        return "there"
+
+    handle = second_time.send()
+    seen = [handle.status]
+    with app.worker(concurrency=1):
+        for event in go:
+            wait_until(lambda: handle.status is State.RUNNING, why="a task that takes a while is shown as running")
+            seen.append(handle.status)
+            event.set()
+            wait_until(lambda: handle.status is not State.RUNNING)
+            seen.append(handle.status)
+    assert seen == [State.PENDING, State.RUNNING, State.RETRYING, State.RUNNING, State.SUCCEEDED]
+    result = handle.result()
+    assert result is not None
+    assert result.attempt == 2
+    assert result.started_at is not None
+    assert result.finished_at is not None
+    assert result.started_at < result.finished_at
+
+
+def test_final_states(app: App, t: Testing) -> None:
+    @app.task
+    def fail() -> None:
+        raise ValueError
+
+    failed, cancelled, expired = fail.send(), fail.options(delay=1).send(), fail.options(expires=1, delay=2).send()
+    assert cancelled.cancel()
+    t.run_until_idle()
+    assert [one.status for one in (failed, cancelled, expired)] == [State.FAILED, State.CANCELLED, State.EXPIRED]
+    with pytest.raises(TaskFailed):
+        failed.get()
+    with pytest.raises(TaskCancelled):
+        cancelled.get()
+    with pytest.raises(TaskExpired):
+        expired.get()
+
+
+def test_a_failed_get_carries_the_remote_traceback(make_app: Callable[..., App], each_url: str) -> None:
+    app = make_app(each_url)
+
+    class TooHotError(Exception):
+        pass
+
+    def deep_inside() -> None:
+        raise TooHotError("42 °C")
+
+    @app.task
+    def measure() -> None:
+        deep_inside()
+
+    @app.task
+    async def measure_async() -> None:
+        deep_inside()
+
+    with app.worker(concurrency=2):
+        for handle in (measure.send(), measure_async.send()):
+            with pytest.raises(TaskFailed, match="42 °C") as raised:
+                handle.get(timeout=10)
+            assert raised.value.type.endswith("TooHotError")
+            lines = raised.value.remote_traceback.splitlines()
+            assert lines[0] == "Traceback (most recent call last):"
+            assert [line for line in lines if "in deep_inside" in line]
+            assert lines[1].lstrip().startswith("File ")
+            assert "executors.py" not in lines[1], "the worker's own frame is left out"
+            assert str(raised.value).endswith(lines[-1])
+
+
+def test_the_cause_of_an_error_is_part_of_the_traceback(app: App, t: Testing) -> None:
+    @app.task
+    def fail() -> None:
+        try:
+            _ = {}["missing"]
+        except KeyError as error:
+            raise RuntimeError("outer") from error
+
+    handle = fail.send()
+    t.run()
+    with pytest.raises(TaskFailed) as raised:
+        handle.get()
+    assert "KeyError: 'missing'" in raised.value.remote_traceback
+    assert "direct cause" in raised.value.remote_traceback
+
+
+class UnspeakableError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(UnspeakableError(), id="no message"),
+        pytest.param(ValueError("lone \ud800 surrogate"), id="surrogate"),
+        pytest.param(ValueError("x" * 1_000_000), id="long"),
+        pytest.param(ValueError("\x00\n\n"), id="control characters"),
+        pytest.param(ExceptionGroup("several", [ValueError("one"), OSError("other")]), id="group"),
+        pytest.param(asyncio.CancelledError(), id="cancelled"),
+        pytest.param(TimeoutError(), id="timeout"),
+    ],
+)
+def test_whatever_is_raised_arrives_as_a_failure_of_bounded_size(app: App, t: Testing, error: BaseException) -> None:
+    @app.task
+    def fail() -> None:
+        raise error
+
+    @app.task
+    async def fail_async() -> None:
+        raise error
+
+    for task in (fail, fail_async):
+        handle: Any = task.send()
+        t.run()
+        with pytest.raises(TaskFailed, match=type(error).__name__) as raised:
+            handle.get()
+        assert len(str(raised.value)) < 40_000
+
+
+def test_get_waits_and_then_gives_up(make_app: Callable[..., App], each_url: str) -> None:
+    app = make_app(each_url)
+
+    @app.task
+    def never() -> None: ...
+
+    handle = never.send()
+    start = time.monotonic()
+    with pytest.raises(ResultTimeout, match=handle.id):
+        handle.get(timeout=0.2)
+    assert 0.2 <= time.monotonic() - start < 2
+    with pytest.raises(ResultTimeout):
+        handle.get(timeout=0)
+
+
+def test_many_awaits_at_once(make_app: Callable[..., App], each_url: str) -> None:
+    app = make_app(each_url)
+
+    @app.task
+    def square(x: int) -> int:
+        if x == 13:
+            raise ValueError("unlucky")
+        return x * x
+
+    async def main() -> list[int | BaseException]:
+        handles = app.send_many([square.s(i) for i in range(300)])
+
+        async def wait(i: int) -> int:
+            return await handles[i]
+
+        return await asyncio.gather(*(wait(i) for i in range(300)), wait(0), return_exceptions=True)
+
+    before = threading.active_count()
+    with app.worker(concurrency=4):
+        results = asyncio.run(main())
+    assert isinstance(results.pop(13), TaskFailed)
+    assert results == [i * i for i in range(300) if i != 13] + [0]
+    assert threading.active_count() <= before + 1, "all of them are waited for by one thread"
+
+
+def test_an_await_can_be_given_up_and_repeated(app: App, wait_until: WaitUntil) -> None:
+    @app.task
+    def one() -> int:
+        return 1
+
+    async def main() -> int:
+        handle = one.send()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(_get(handle), timeout=0.05)
+        with app.worker(concurrency=1):
+            return await asyncio.wait_for(_get(handle), timeout=10)
+
+    async def _get(handle: Any) -> int:
+        value: int = await handle
+        return value
+
+    assert asyncio.run(main()) == 1
+    wait_until(lambda: not app.waiter(app.results())._waiting)
+
+
+def test_results_off(app: App, t: Testing) -> None:
+    @app.task(results=False)
+    def nothing() -> object:
+        return object()  # what is not kept need not travel
+
+    handle = nothing.send()
+    assert t.run() == 1
+    assert t.dead() == []
+    assert t.backend.fetch([handle.id]) == [None]
+    for ask in (handle.get, lambda: handle.status, handle.result, handle.forget):
+        with pytest.raises(ConfigurationError, match="results=False"):
+            ask()
+
+
+def test_without_a_backend_the_error_says_what_to_do(make_app: Callable[..., App]) -> None:
+    app = make_app("memory://", results_url="none")
+
+    @app.task
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    done = threading.Event()
+    handle = add.send(1, 2)
+
+    async def await_it() -> None:
+        await handle
+
+    for ask in (handle.get, lambda: handle.status, lambda: asyncio.run(await_it())):
+        with pytest.raises(ConfigurationError, match=r"results_url=.*ANYBROKER_RESULTS_URL"):
+            ask()
+
+    @app.task(on_success=lambda context, result: done.set())
+    def last() -> None: ...
+
+    last.send()
+    with app.worker(concurrency=1):
+        assert done.wait(10), "tasks run without a backend"
+
+
+@pytest.mark.parametrize(
+    ("keep", "configured", "lives"),
+    [
+        (60, None, 60),
+        (timedelta(minutes=2), None, 120),
+        (None, 30, 30),
+        (True, 30, 30),
+        (None, None, 86_400),
+        ("forever", 30, None),
+        (None, "forever", None),
+    ],
+)
+def test_results_live_as_long_as_is_said(
+    make_app: Callable[..., App], keep: Any, configured: Any, lives: float | None
+) -> None:
+    app = make_app("memory://", results_ttl=configured)
+
+    @app.task(results=keep)
+    def one() -> int:
+        return 1
+
+    with app.testing() as t:
+        handle = one.send()
+        t.run()
+        t.advance(365 * 86_400 if lives is None else lives - 1)
+        assert handle.get() == 1
+        if lives is not None:
+            t.advance(2)
+            assert handle.status is State.PENDING
+            assert handle.result() is None
+
+
+def test_forget(app: App, t: Testing) -> None:
+    @app.task
+    def one() -> int:
+        return 1
+
+    handle = one.send()
+    t.run()
+    handle.forget()
+    assert handle.status is State.PENDING
+
+
+def test_cancel_keeps_a_waiting_task_from_running(app: App, t: Testing) -> None:
+    @app.task
+    def never() -> None:
+        raise AssertionError
+
+    handle = never.send()
+    assert handle.cancel() is True
+    assert handle.cancel() is False
+    assert t.run() == 0
+    assert handle.status is State.CANCELLED
+
+
+def test_cancel_comes_too_late_for_what_runs_or_is_done(make_app: Callable[..., App], each_url: str) -> None:
+    app = make_app(each_url)
+    started, go = threading.Event(), threading.Event()
+
+    @app.task
+    def slow() -> int:
+        started.set()
+        go.wait(10)
+        return 1
+
+    handle = slow.send()
+    with app.worker(concurrency=1):
+        assert started.wait(10)
+        assert handle.cancel() is False
+        go.set()
+        assert handle.get(timeout=10) == 1
+        assert handle.cancel() is False
+        assert handle.status is State.SUCCEEDED
+
+
+@pytest.mark.parametrize("failures", [1, 2, 3])
+def test_cancel_between_two_retries(app: App, t: Testing, failures: int) -> None:
+    @app.task(retry=Retry(max=9, after=60))
+    def fail() -> None:
+        raise ValueError
+
+    handle = fail.send()
+    for _ in range(failures):
+        t.run()
+        t.advance(60)
+    assert handle.cancel() is True
+    assert handle.status is State.CANCELLED
+    with pytest.raises(TaskCancelled):
+        handle.get()
+    assert t.run() == 0
+
+
+def test_cancel_keeps_no_result_of_a_task_that_keeps_none(app: App, t: Testing) -> None:
+    @app.task(results=False)
+    def nothing() -> None: ...
+
+    handle = nothing.send()
+    assert handle.cancel() is True
+    assert t.backend.fetch([handle.id]) == [None]
+
+
+def test_a_result_that_does_not_fit_its_annotation_is_said_to(app: App, t: Testing) -> None:
+    def lying() -> int:
+        words: Any = "three"
+        return words  # type: ignore[no-any-return]
+
+    handle = app.task(lying).send()
+    t.run()
+    with pytest.raises((DecodeError, TaskFailed), match="lying"):
+        handle.get()
+
+
+def test_a_result_that_cannot_travel_fails_the_task(app: App, t: Testing) -> None:
+    @app.task
+    def opaque() -> Any:
+        return object()
+
+    handle = opaque.send()
+    t.run()
+    with pytest.raises(TaskFailed, match="object that cannot travel"):
+        handle.get()
+    assert [letter.reason for letter in t.dead()] == ["failed"]
+
+
+def test_a_result_that_is_too_large_fails_the_task(make_app: Callable[..., App], tmp_path: Path) -> None:
+    app = make_app("memory://", results_url=f"sqlite:///{tmp_path}/results.db?max_body=5000")
+
+    @app.task
+    def long(n: int) -> str:
+        return "x" * n
+
+    with app.worker(concurrency=1):
+        with pytest.raises(TaskFailed, match="result backend takes at most 5,000"):
+            long.send(6000).get(timeout=10)
+        assert len(long.send(4000).get(timeout=10)) == 4000
+
+
+@pytest.mark.parametrize("codec", ["json", "msgpack"])
+def test_both_formats_go_all_the_way(make_app: Callable[..., App], each_url: str, codec: str) -> None:
+    app = make_app(each_url, codec=codec)
+
+    @app.task
+    def echo(data: bytes, when: timedelta, *, names: set[str]) -> tuple[bytes, timedelta, set[str]]:
+        return data, when, names
+
+    sent = (b"\x00\xff", timedelta(days=2, seconds=3), {"a", "ä"})
+    with app.worker(concurrency=1):
+        assert echo.send(sent[0], sent[1], names=sent[2]).get(timeout=10) == sent

@@ -1,0 +1,343 @@
+"""Sending: what an option does to a message, and what is refused before anything is sent."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from anybroker import ArgumentsError, ConfigurationError, MessageTooLarge, Retry, Unsupported, current_context, fixed
+from anybroker.memory import MemoryBroker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anybroker import App, Context
+    from anybroker.testing import Testing
+
+
+@pytest.fixture
+def ran(app: App) -> list[str]:
+    """Names noted by the task ``note``, in the order in which it ran."""
+    noted: list[str] = []
+
+    @app.task(name="note")
+    def note(name: str) -> None:
+        noted.append(name)
+
+    return noted
+
+
+def note(app: App, name: str, **options: Any) -> None:
+    app.send_by_name("note", [name], **options)
+
+
+def test_a_task_is_still_a_function(app: App) -> None:
+    @app.task
+    def double(x: int) -> int:
+        """Twice x."""
+        return 2 * x
+
+    @app.task
+    async def triple(x: int) -> int:
+        return 3 * x
+
+    assert (double(2), asyncio.run(triple(2))) == (4, 6)
+    assert (double.__name__, double.__doc__) == ("double", "Twice x.")
+    assert double.name.endswith(".test_a_task_is_still_a_function.<locals>.double")
+
+
+def test_delay_and_eta_are_kept_by_the_broker(app: App, t: Testing, ran: list[str]) -> None:
+    note(app, "delayed", delay=timedelta(days=2))
+    note(app, "eta", eta=t.now + timedelta(days=1))
+    note(app, "now")
+    assert (t.run(), ran) == (1, ["now"])
+    t.advance(timedelta(days=1) - timedelta(seconds=1))
+    assert t.run() == 0
+    t.advance(1)
+    assert (t.run(), ran) == (1, ["now", "eta"])
+    t.advance(timedelta(days=1))
+    assert (t.run(), ran) == (1, ["now", "eta", "delayed"])
+
+
+def test_a_later_delay_replaces_an_eta(app: App, t: Testing, ran: list[str]) -> None:
+    @app.task
+    def later() -> None:
+        ran.append("later")
+
+    call = later.s().options(eta=t.now + timedelta(days=9)).options(delay=5)
+    call.send()
+    assert t.run() == 0
+    t.advance(5)
+    assert (t.run(), ran) == (1, ["later"])
+
+
+def test_queue_and_priority(app: App, t: Testing, ran: list[str]) -> None:
+    note(app, "low", priority=-1)
+    note(app, "high", priority=5)
+    note(app, "plain")
+    note(app, "elsewhere", queue="other")
+    assert t.broker.stats("other").ready == 1
+    t.run()
+    assert [name for name in ran if name != "elsewhere"] == ["high", "plain", "low"]
+
+
+def test_tasks_of_one_ordering_key_wait_for_each_other(app: App, t: Testing) -> None:
+    ran = []
+
+    @app.task(retry=Retry(max=1, after=60))
+    def account(event: int) -> None:
+        ran.append(event)
+        if ran == [1]:
+            raise OSError
+
+    for event in (1, 2):
+        account.options(ordering_key="ada").send(event)
+    account.options(ordering_key="bob").send(3)
+    t.run()
+    assert ran == [1, 3], "2 overtook 1, which waits for its retry"
+    t.advance(60)
+    t.run()
+    assert ran == [1, 3, 1, 2]
+
+
+def test_expires_as_a_moment_and_as_seconds(app: App, t: Testing, ran: list[str]) -> None:
+    note(app, "seconds", expires=10)
+    note(app, "moment", expires=t.now + timedelta(seconds=10))
+    note(app, "in time", expires=20)
+    t.advance(11)
+    t.run()
+    assert ran == ["in time"]
+    assert t.dead() == []
+
+
+def test_headers_and_id_reach_the_task(app: App, t: Testing) -> None:
+    seen: list[Context] = []
+
+    @app.task
+    def look() -> None:
+        seen.append(current_context())
+
+    handle = look.options(headers={"tenant": "7"}, id="mine").send()
+    t.run()
+    assert (handle.id, seen[0].id, seen[0].name, seen[0].queue) == ("mine", "mine", look.name, "default")
+    assert seen[0].headers == {"tenant": "7"}
+    assert (seen[0].attempt, seen[0].retries, seen[0].delivery_count, seen[0].last_error) == (1, 0, 1, None)
+
+
+def test_the_same_id_twice_runs_once_while_it_waits_and_again_after(app: App, t: Testing, ran: list[str]) -> None:
+    note(app, "first", id="x")
+    note(app, "second", id="x")
+    t.run()
+    note(app, "third", id="x")
+    t.run()
+    assert ran == ["first", "third"]
+
+
+def test_retry_and_timeout_replace_what_is_declared(app: App, t: Testing) -> None:
+    @app.task(retry=Retry(max=5), timeout=10)
+    def fail() -> None:
+        raise ValueError(current_context().task.timeout)
+
+    fail.options(retry=Retry(max=1, after=fixed(7)), timeout=3).send()
+    t.run()
+    t.advance(6.9)
+    assert t.run() == 0
+    t.advance(0.1)
+    assert t.run() == 1
+    (letter,) = t.dead()
+    assert letter.attempt == 2
+    assert letter.error is not None
+    assert letter.error.message == "3.0"
+
+
+def test_send_many_sends_all_in_one_call_of_the_broker(app: App, t: Testing, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    enqueue = t.broker.enqueue
+    monkeypatch.setattr(t.broker, "enqueue", lambda messages: (calls.append(len(messages)), enqueue(messages)))
+
+    @app.task
+    def square(x: int) -> int:
+        return x * x
+
+    handles = app.send_many([square.s(i) for i in range(100)])
+    t.run()
+    assert calls == [100]
+    assert [handle.get() for handle in handles] == [i * i for i in range(100)]
+    assert app.send_many([]) == []
+
+
+def test_a_signature_carries_its_options_and_can_be_sent_twice(app: App, t: Testing) -> None:
+    @app.task
+    def add(a: int, b: int = 1) -> int:
+        return a + b
+
+    call = add.options(queue="sums", headers={"a": "1"}).s(2, b=3).options(priority=4)
+    first, second = call.send(), call.send()
+    assert first.id != second.id
+    assert [(m.queue, m.priority) for m in t.broker.peek("sums")] == [("sums", 4)] * 2
+    t.run()
+    assert (first.get(), second.get()) == (5, 5)
+
+
+def test_send_async(app: App, t: Testing) -> None:
+    @app.task
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    async def send() -> list[int]:
+        handles = [await add.send_async(2, 3), await add.s(3, 4).send_async()]
+        t.run()
+        return [await handle for handle in handles]
+
+    assert asyncio.run(send()) == [5, 7]
+
+
+def test_send_by_name_reaches_a_task_of_another_program(make_app: Callable[..., App], sqlite_url: str) -> None:
+    here, there = make_app(sqlite_url), make_app(sqlite_url)
+
+    @there.task(name="billing.charge")
+    def charge(cents: int, *, note: str = "") -> str:
+        return f"{cents} {note}"
+
+    handle = here.send_by_name("billing.charge", [250], {"note": "tip"})
+    with there.worker(concurrency=1):
+        assert handle.get(timeout=10) == "250 tip"
+        assert here.handle(handle.id).get(timeout=1) == "250 tip"
+
+
+def test_send_by_name_checks_the_arguments_of_a_task_that_is_known_here(app: App, t: Testing) -> None:
+    @app.task(name="charge")
+    def charge(cents: int) -> None: ...
+
+    with pytest.raises(ArgumentsError, match=r"charge\(\)"):
+        app.send_by_name("charge", ["a lot"])
+    assert t.broker.queues() == []
+    app.send_by_name("unknown.elsewhere", ["a lot"])
+    assert t.broker.queues() == ["default"]
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"), [((), {}), ((1, 2), {}), (("one",), {}), ((1,), {"b": 2}), ((object(),), {}), ((None,), {})]
+)
+def test_a_wrong_call_raises_where_it_is_sent(
+    app: App, t: Testing, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    @app.task(name="increment")
+    def increment(x: int) -> int:
+        return x + 1
+
+    loose: Any = increment
+    for send in (loose.send, loose.s, loose.options(delay=1).send):
+        with pytest.raises(ArgumentsError, match="increment") as raised:
+            send(*args, **kwargs)
+        assert isinstance(raised.value, TypeError)
+    with pytest.raises(ArgumentsError):
+        asyncio.run(loose.send_async(*args, **kwargs))
+    assert t.broker.queues() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"delay": 1, "eta": datetime(2031, 1, 1, tzinfo=UTC)}, "delay or eta"),
+        ({"delay": -1}, "past"),
+        ({"eta": datetime(2031, 1, 1)}, "time zone"),  # noqa: DTZ001
+        ({"expires": datetime(2031, 1, 1)}, "time zone"),  # noqa: DTZ001
+        ({"timeout": 0}, "timeout"),
+        ({"timeout": -5}, "timeout"),
+        ({"retry": Retry(on=ValueError)}, "on="),
+        ({"retry": Retry(after=lambda n: n)}, "function"),
+        ({"headers": {"a": 1}}, "headers"),
+        ({"id": ""}, "id"),
+        ({"queue": "q" * 81}, "80"),
+        ({"queue": ""}, "80"),
+        ({"prioritty": 3}, "priority"),
+    ],
+)
+def test_a_wrong_option_raises_where_it_is_given(app: App, t: Testing, options: dict[str, Any], says: str) -> None:
+    @app.task
+    def nothing() -> None: ...
+
+    with pytest.raises(ConfigurationError, match=says):
+        nothing.options(**options).send()
+    assert t.broker.queues() == []
+
+
+@pytest.mark.parametrize("longest", [75, 76, 80])
+def test_a_queue_name_leaves_room_for_its_dead_letter_queue(app: App, t: Testing, longest: int) -> None:
+    """Every name that is accepted has a dead-letter queue of its own."""
+
+    @app.task
+    def fail() -> None:
+        raise ValueError
+
+    queue = "q" * longest
+    try:
+        fail.options(queue=queue).send()
+    except ConfigurationError as error:
+        assert longest > 75, error
+        assert str(75) in str(error)
+        return
+    t.run()
+    assert [letter.queue for letter in t.dead(queue)] == [queue]
+
+
+def test_what_is_too_large_raises_where_it_is_sent(make_app: Callable[..., App]) -> None:
+    app = make_app("memory://?max_body=3000")
+
+    @app.task
+    def take(text: str) -> None: ...
+
+    with pytest.raises(MessageTooLarge, match=r"take\(\)"):
+        take.send("x" * 3000)
+    take.send("x" * 1000)
+    assert app.inspect().stats("default").total == 1
+
+
+def test_an_undeclared_ability_raises_where_it_is_sent(app: App) -> None:
+    @app.task
+    def nothing() -> None: ...
+
+    with pytest.raises(Unsupported, match="priority"):
+        nothing.options(priority=2**40).send()
+
+
+def test_a_broker_object_comes_without_results(make_app: Callable[..., App]) -> None:
+    app = make_app(None, broker=MemoryBroker())
+    assert app.backend is None
+
+
+class Declared:
+    """Two functions at different places, for one name."""
+
+    @staticmethod
+    def one() -> None: ...
+
+    @staticmethod
+    def other() -> None: ...
+
+
+def test_a_name_is_taken_once(app: App) -> None:
+    app.task(name="same")(Declared.one)
+    app.task(name="same")(Declared.one)
+    with pytest.raises(ConfigurationError, match="two tasks are named 'same'"):
+        app.task(name="same")(Declared.other)
+
+
+def test_a_declaration_that_cannot_work_is_refused(app: App) -> None:
+    class Opaque: ...
+
+    def takes_opaque(x: int) -> None: ...
+
+    takes_opaque.__annotations__["x"] = Opaque
+    with pytest.raises(ConfigurationError, match="Opaque"):
+        app.task(takes_opaque)
+    with pytest.raises(ConfigurationError, match="timeout"):
+        app.task(timeout=0)(Declared.one)
+    with pytest.raises(ConfigurationError, match="80"):
+        app.task(queue="q" * 81)(Declared.one)
+    with pytest.raises(ConfigurationError, match="max"):
+        Retry(max=-1)

@@ -1,0 +1,60 @@
+"""What tests of several rooms share: waiting on a condition, addresses, apps that are closed after the test."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+from anybroker import App
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+class WaitUntil(Protocol):
+    def __call__(self, condition: Callable[[], object], timeout: float = ..., *, why: str = ...) -> None: ...
+
+
+@pytest.fixture
+def wait_until() -> WaitUntil:
+    """Return as soon as a condition holds; fail when it does not within ``timeout`` seconds."""
+
+    def wait_until(condition: Callable[[], object], timeout: float = 10.0, *, why: str = "") -> None:
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < deadline, f"not within {timeout} s: {why or condition}"
+            time.sleep(0.005)
+
+    return wait_until
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/tasks.db"
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def each_url(request: pytest.FixtureRequest, sqlite_url: str) -> str:
+    """The address of either embedded broker and backend."""
+    return "memory://" if request.param == "memory" else sqlite_url
+
+
+@pytest.fixture
+def make_app() -> Iterator[Callable[..., App]]:
+    """An app that is closed after the test: ``make_app("memory://", lease=1)``."""
+    with ExitStack() as stack:
+
+        def make_app(url: str = "memory://", **settings: Any) -> App:
+            return stack.enter_context(closing(App(url, **settings)))
+
+        yield make_app
+
+
+@pytest.fixture
+def app(make_app: Callable[..., App]) -> App:
+    """An app in memory."""
+    return make_app()
