@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pictures import paint
 
+from anybroker import TaskError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -49,8 +51,8 @@ class Journal:
         return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
     def done(self) -> int:
-        """How many pictures are finished."""
-        return len({line["id"] for line in self.read() if line["event"] == "Succeeded"})
+        """How many pictures are finished, one way or the other."""
+        return len({line["id"] for line in self.read() if line["event"] in {"Succeeded", "Failed"}})
 
     def busiest(self) -> int:
         """The process that began the last step."""
@@ -187,7 +189,7 @@ def watch(
     for handle in handles:
         try:
             pictures.append(handle.get(timeout=1))
-        except Exception as error:  # whatever it is, the picture is not there
+        except TaskError as error:
             print(f"  lost: {error}")
     return Outcome(pictures, killed, seconds)
 
@@ -201,7 +203,7 @@ def report(count: int, lost: int, outcome: Outcome, journal: Journal) -> None:
         "killed": f"worker process {outcome.killed}; the supervisor put another in its place",
         "delivered again": f"{journal.redelivered()} tasks, {LEASE} s after their worker's last sign of life",
         "lost": str(lost),
-        "time": f"{outcome.seconds:.1f} s, {count / outcome.seconds:.1f} pictures/s",
+        "time": f"{outcome.seconds:.1f} s for the thumbnails, {count / outcome.seconds:.1f} pictures/s",
     }
     print()
     for name, figure in figures.items():

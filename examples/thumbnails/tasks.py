@@ -11,7 +11,7 @@ from uuid import uuid4
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from anybroker import App
-from anybroker.events import Acquired, Started, Succeeded
+from anybroker.events import Acquired, Failed, Started, Succeeded
 
 app = App()  # $ANYBROKER_URL says on which broker
 
@@ -93,7 +93,7 @@ def _save(picture: Image.Image, path: Path) -> str:
     return str(path)
 
 
-def _note(event: Acquired | Started | Succeeded) -> None:
+def _note(event: Acquired | Failed | Started | Succeeded) -> None:
     """Add a line to the journal that the demo reads."""
     line = {
         "event": type(event).__name__,
@@ -108,5 +108,5 @@ def _note(event: Acquired | Started | Succeeded) -> None:
 
 
 if "DEMO_JOURNAL" in os.environ:
-    for kind in (Acquired, Started, Succeeded):
+    for kind in (Acquired, Failed, Started, Succeeded):
         app.on(kind, _note)

@@ -55,6 +55,12 @@ def make_app() -> Iterator[Callable[..., App]]:
 
 
 @pytest.fixture
+def prompt_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an idle worker notice within milliseconds that it is to stop; it has a second for that otherwise."""
+    monkeypatch.setattr("anybroker.worker.worker.WAIT", 0.05)
+
+
+@pytest.fixture
 def app(make_app: Callable[..., App]) -> App:
     """An app in memory."""
     return make_app()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,6 +37,22 @@ def test_nothing_is_lost_when_a_worker_is_killed(tmp_path: Path) -> None:
     with Image.open(found["contact sheet"]) as sheet:
         assert sheet.width > 2000
         assert len(set(sheet.resize((400, 300)).convert("L").tobytes())) > 100
+
+
+@pytest.mark.slow
+def test_what_is_lost_is_said(tmp_path: Path) -> None:
+    broken = tmp_path / "thumbnails"
+    shutil.copytree(DEMO.parent, broken)
+    tasks = (broken / "tasks.py").read_text()
+    first_line = "    path = Path(source)\n"
+    broken_tasks = tasks.replace(first_line, f"{first_line}    1 / ('sea' not in source)\n")
+    assert broken_tasks != tasks
+    (broken / "tasks.py").write_text(broken_tasks)
+    command = [sys.executable, str(broken / "demo.py"), "--pictures", "8", "--output", str(tmp_path)]
+    demo = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    assert (demo.returncode, demo.stderr) == (1, ""), demo.stdout
+    assert figures(demo.stdout)["pictures"] == "7 of 8"
+    assert figures(demo.stdout)["lost"] == "1"
 
 
 @pytest.mark.slow

@@ -32,8 +32,9 @@ def seconds(value: Seconds) -> float:
     """A duration as seconds. Raises ``ConfigurationError`` for what is none."""
     if isinstance(value, timedelta):
         return value.total_seconds()
-    if isinstance(value, int | float) and math.isfinite(value):
-        return float(value)
+    number: object = value  # the type checker believes the annotation, this function does not
+    if isinstance(number, int | float) and math.isfinite(number):
+        return float(number)
     message = f"{value!r} is no duration; give seconds or a timedelta"
     raise ConfigurationError(message)
 

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from anybroker.testing import Testing
 
 
+@pytest.fixture(autouse=True)
+def _prompt_stop(prompt_stop: None) -> None:
+    """Workers stop at once."""
+
+
 @pytest.fixture
 def t(app: App) -> Iterator[Testing]:
     """The app in testing mode: nothing runs before ``t.run()``, no time passes before ``t.advance()``."""

@@ -10,7 +10,7 @@ from anybroker.app import App
 from anybroker.cli.described import arguments, describe_letter
 from anybroker.cli.exits import FAILED
 from anybroker.cli.options import AppTarget, AsJson, BrokerUrl, opened
-from anybroker.cli.output import print_error, print_json, print_table, progress
+from anybroker.cli.output import print_error, print_json, print_table, printable, progress, shortened
 from anybroker.errors import ConfigurationError
 
 commands = typer.Typer(
@@ -52,7 +52,7 @@ def list_(
 @commands.command()
 def show(
     queue: QueueName,
-    id: Annotated[str, typer.Argument(metavar="ID")],  # noqa: A002
+    id: Annotated[str, typer.Argument(metavar="ID")],
     *,
     app: AppTarget = None,
     url: BrokerUrl = None,
@@ -126,7 +126,7 @@ def purge(
     wanted = _wanted(ids, everything=everything)
     with opened(app, url) as chosen:
         name = _living(chosen, queue)
-        if not yes and sys.stdin.isatty():
+        if not yes and stdin_is_terminal():
             which = f"{len(wanted)}" if wanted is not None else f"all {_count(chosen, name)}"
             typer.confirm(f"remove {which} dead letters of {name} for good?", abort=True)
         removed = dead_letters.purge(chosen, name, wanted)
@@ -137,6 +137,11 @@ def purge(
     if wanted is not None and removed < len(wanted):
         print_error(f"{len(wanted) - removed} of them are not dead letters of {name}, or are being retried")
         raise typer.Exit(FAILED)
+
+
+def stdin_is_terminal() -> bool:
+    """Whether somebody is there who can be asked."""
+    return sys.stdin.isatty()
 
 
 def _living(app: App, queue: str) -> str:
@@ -175,7 +180,7 @@ def _cells(row: dict[str, Any]) -> tuple[object, ...]:
         row["reason"],
         row.get("attempt"),
         row["died_at"],
-        f"{error['type']}: {error['message']}".strip(": "),
+        shortened(f"{error['type']}: {error['message']}".strip(": ")),
     )
 
 
@@ -184,9 +189,8 @@ def _print_letter(row: dict[str, Any]) -> None:
     if "args" in row:
         row = {"id": row.pop("id"), "task": row.pop("task"), "arguments": arguments(row), **row}
         row = {name: value for name, value in row.items() if name not in ("args", "kwargs", "v")}
-    for name, value in row.items():
-        if value not in (None, {}, ""):
-            typer.echo(f"{name.replace('_', ' ') + ':':<14}{value}")
+    shown = [(name.replace("_", " "), value) for name, value in row.items() if value not in (None, {}, "")]
     if error:
-        typer.echo(f"{'error:':<14}{error['type']}: {error['message']}")
-        typer.echo(error.get("traceback", ""))
+        shown.append(("error", f"{error['type']}: {error['message']}\n{error.get('traceback', '')}"))
+    for name, value in shown:
+        typer.echo(f"{name + ':':<14}{printable(str(value))}")

@@ -23,7 +23,7 @@ class NoAnswer(BrokerUnavailable):
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
-    """What ``call`` returns or raises; ``NoAnswer`` when it takes longer than ``seconds``. Its thread is then left behind."""
+    """What ``call`` returns or raises; ``NoAnswer`` when that takes more than ``seconds``: its thread is left alone."""
     future: Future[T] = Future()
 
     def run() -> None:

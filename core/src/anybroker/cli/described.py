@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from anybroker.values import decode_value, encode_value
 from anybroker.codec import decode_dead
 from anybroker.errors import DecodeError
+from anybroker.values import decode_value, encode_value
 
 if TYPE_CHECKING:
     from anybroker.app import App
@@ -33,7 +33,7 @@ def describe_message(app: App, message: Message) -> dict[str, Any]:
         return described | {"problem": str(error), "bytes": len(message.body)}
 
 
-def describe_task(task: Task, format: Format) -> dict[str, Any]:  # noqa: A002
+def describe_task(task: Task, format: Format) -> dict[str, Any]:
     """A task with its arguments."""
     return {
         "task": task.task,
@@ -61,7 +61,7 @@ def arguments(described: dict[str, Any]) -> str:
     return ", ".join([*map(_text, msgspec.json.decode(described["args"])), *named])
 
 
-def _as_json(raw: msgspec.Raw, format: Format) -> msgspec.Raw:  # noqa: A002
+def _as_json(raw: msgspec.Raw, format: Format) -> msgspec.Raw:
     return raw if format == "json" else encode_value(decode_value(raw, Any, format), "json")
 
 

@@ -6,17 +6,11 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from anybroker.backend import ResultBackend
-from anybroker.broker import Broker
-from anybroker.cli.deadline import NoAnswer, within
-from anybroker.cli.examination import CONNECT_WITHIN, Examination
+from anybroker.cli.examination import Examination
 from anybroker.cli.options import AsJson
 from anybroker.cli.output import print_json
-from anybroker.loading import load_backend, load_broker, redact
-from anybroker.settings import Settings, load_settings
-
-_IMPORT_WITHIN = 30.0
-"""Seconds to load an adapter and its driver, which has nothing to do with the service."""
+from anybroker.loading import redact
+from anybroker.settings import load_settings
 
 
 def doctor(
@@ -36,21 +30,10 @@ def doctor(
     Example: anybroker doctor redis://localhost:6379/0
     """
     settings = load_settings(url=url, results_url=results_url)
-    examination = Examination()
-    brokers: list[Broker] = []
-    backends: list[ResultBackend] = []
-    if (
-        examination.check("broker", lambda: _loaded(settings, brokers), deadline=_IMPORT_WITHIN)
-        and examination.broker(brokers[0])
-        and examination.check("backend", lambda: _loaded_backend(settings, backends), deadline=_IMPORT_WITHIN)
-        and backends
-    ):
-        examination.backend(backends[0])
-    capabilities = {
-        name: _readable(one.capabilities)
-        for name, one in [*(("broker", broker) for broker in brokers), *(("backend", one) for one in backends)]
-    }
-    _close([*brokers, *backends])
+    examination = Examination(settings)
+    examination.run()
+    capabilities = {name: _readable(one.capabilities) for name, one in examination.opened.items()}
+    examination.close()
     if as_json:
         print_json(
             {
@@ -67,27 +50,6 @@ def doctor(
     raise typer.Exit(examination.exit_code)
 
 
-def _loaded(settings: Settings, brokers: list[Broker]) -> str:
-    brokers.append(load_broker(settings.url))
-    return redact(settings.url)
-
-
-def _loaded_backend(settings: Settings, backends: list[ResultBackend]) -> str:
-    url = settings.backend_url
-    if url is None:
-        return "results are off"
-    backends.append(load_backend(url))
-    return redact(url)
-
-
-def _close(opened: list[Broker | ResultBackend]) -> None:
-    for one in opened:
-        try:
-            within(CONNECT_WITHIN, one.close)
-        except NoAnswer:
-            continue  # hangs as all its calls did; the process ends without it
-
-
 def _readable(capabilities: msgspec.Struct) -> dict[str, Any]:
     values = {name: getattr(capabilities, name) for name in capabilities.__struct_fields__}
     return {name: value.value if isinstance(value, Enum) else value for name, value in values.items()}
@@ -98,7 +60,8 @@ def _print(examination: Examination, capabilities: dict[str, dict[str, Any]]) ->
         mark = "ok  " if finding.ok else "FAIL"
         typer.echo(f"{mark}  {finding.check + ':':<12}{finding.detail}")
     if examination.clock_skew is not None:
-        typer.echo(f"      {'clock:':<12}the server is {examination.clock_skew:+.3f} s ahead of this machine")
+        where = "ahead of" if examination.clock_skew > 0 else "behind"
+        typer.echo(f"      {'clock:':<12}the server's is {abs(examination.clock_skew):.3f} s {where} ours")
     for name, declared in capabilities.items():
         typer.echo(f"\nwhat the {name} promises")
         for capability, value in declared.items():

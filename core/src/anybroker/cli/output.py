@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import typer
 
+from anybroker.loading import redact
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-_WIDEST = 60
 
 
 def print_json(value: object) -> None:
@@ -21,7 +22,7 @@ def print_json(value: object) -> None:
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Columns as wide as what is in them; numbers to the right, long texts cut, None left out."""
+    """Columns as wide as what is in them; numbers to the right, None left out."""
     texts = [[_cell(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(headers, *texts, strict=True)]
     numeric = [all(isinstance(value, int | float | None) for value in column) for column in zip(*rows, strict=True)]
@@ -45,13 +46,20 @@ def progress(label: str, length: int) -> Iterator[Callable[[int], None]]:
 
 def print_error(message: str) -> None:
     """What went wrong, on standard error."""
-    typer.echo(f"error: {message}", err=True)
+    typer.echo(f"error: {printable(redact(message))}", err=True)
 
 
-def shortened(text: str, width: int = _WIDEST) -> str:
+def shortened(text: str, width: int = 60) -> str:
     """One line of at most ``width`` characters."""
     line = " ".join(text.split())
     return line if len(line) <= width else f"{line[: width - 1]}…"
+
+
+def printable(text: str) -> str:
+    """The text with its control characters written out: what others have sent is not to steer this terminal."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def _cell(value: object) -> str:
@@ -62,4 +70,4 @@ def _cell(value: object) -> str:
             return f"{value:.1f}"
         case datetime():
             return value.isoformat(timespec="seconds")
-    return shortened(str(value))
+    return printable(" ".join(str(value).split()))

@@ -7,7 +7,7 @@ import typer
 from anybroker.app import App
 from anybroker.cli.described import arguments, describe_message
 from anybroker.cli.options import AppTarget, AsJson, BrokerUrl, opened
-from anybroker.cli.output import print_json, print_table
+from anybroker.cli.output import print_json, print_table, shortened
 
 
 def queues(*, app: AppTarget = None, url: BrokerUrl = None, as_json: AsJson = False) -> None:
@@ -64,6 +64,6 @@ def _row(app: App, name: str) -> dict[str, Any]:
 
 def _cells(row: dict[str, Any]) -> tuple[object, ...]:
     if "problem" in row:
-        return row["id"], "(undecodable)", row["problem"], None, row["eta"], None
+        return row["id"], "(undecodable)", shortened(row["problem"]), None, row["eta"], None
     headers = ", ".join(f"{name}={value}" for name, value in row["headers"].items())
-    return row["id"], row["task"], arguments(row), row["attempt"], row["eta"], headers
+    return row["id"], row["task"], shortened(arguments(row)), row["attempt"], row["eta"], shortened(headers)

@@ -7,7 +7,6 @@ import msgspec
 import typer
 
 from anybroker.app import App
-from anybroker.values import encode_value
 from anybroker.backend import State
 from anybroker.cli.options import AppTarget, AsJson, BrokerUrl, opened, read_moment, read_seconds
 from anybroker.cli.output import print_json
@@ -15,6 +14,7 @@ from anybroker.errors import ConfigurationError, TaskCancelled, TaskExpired, Tas
 from anybroker.handle import Handle
 from anybroker.loading import nearest
 from anybroker.sending import SendOptions
+from anybroker.values import encode_value
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The task's registered name, e.g. tasks.add.")]
 Args = Annotated[
@@ -46,7 +46,7 @@ def send(
     delay: Delay = None,
     eta: Eta = None,
     priority: Priority = None,
-    id: Id = None,  # noqa: A002
+    id: Id = None,
     header: Headers = None,
     app: AppTarget = None,
     url: BrokerUrl = None,
@@ -83,7 +83,7 @@ def call(
     delay: Delay = None,
     eta: Eta = None,
     priority: Priority = None,
-    id: Id = None,  # noqa: A002
+    id: Id = None,
     header: Headers = None,
     app: AppTarget = None,
     url: BrokerUrl = None,

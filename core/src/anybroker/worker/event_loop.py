@@ -30,7 +30,7 @@ class EventLoop:
         turn = self._turn
         if turn is None:
             turn = self._turn = _Turn(self._run)
-            threading.Thread(target=turn.serve, name="anybroker-asyncio", daemon=True).start()
+            turn.thread.start()
         turn.queued.extend(executions)
         turn.resize(limit)
 
@@ -63,6 +63,7 @@ class EventLoop:
         if (turn := self._turn) is not None:
             self._turn = None
             turn.loop.call_soon_threadsafe(turn.loop.stop)
+            turn.thread.join(ANSWERS_WITHIN)
 
 
 class _Turn:
@@ -71,6 +72,7 @@ class _Turn:
     def __init__(self, run: Callable[[Execution], Coroutine[None, None, None]]) -> None:
         self.loop = asyncio.new_event_loop()
         self.queued: deque[Execution] = deque()
+        self.thread = threading.Thread(target=self._serve, name="anybroker-asyncio", daemon=True)
         self._run = run
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._limit = 0
@@ -94,7 +96,7 @@ class _Turn:
             del self._tasks[execution.key]
             self._start()
 
-    def serve(self) -> None:
+    def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
             self.loop.run_forever()

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from anybroker.worker.execution import Execution, Outcome
     from anybroker.worker.pipeline import Pipeline
 
+CLOSE_WITHIN = 0.5
+"""Seconds to wait for threads that are about to end."""
 _log = logging.getLogger("anybroker.worker")
 
 
@@ -80,9 +82,9 @@ class Executors:
         self._loop.resize(limit)
 
     def close(self) -> None:
-        """End the threads that are idle, the others when they are done."""
-        self._threads.resize(0)
+        """End what is idle; what still runs ends when it is done."""
         self._loop.close()
+        self._threads.close(CLOSE_WITHIN)
 
     # plain functions
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ class Threads:
         self._jobs: SimpleQueue[Execution | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._alive = 0
+        self._threads: set[threading.Thread] = set()
 
     def submit(self, executions: Sequence[Execution], limit: int) -> None:
         """Run these in up to ``limit`` threads."""
@@ -42,13 +44,21 @@ class Threads:
             self._alive -= 1
             self._start(min(1, self._jobs.qsize()))
 
+    def close(self, timeout: float) -> None:
+        """End the threads; wait up to ``timeout`` seconds for those that are idle, or nearly so."""
+        self.resize(0)
+        deadline = time.monotonic() + timeout
+        for thread in list(self._threads):
+            thread.join(max(0.0, deadline - time.monotonic()))
+
     def _start(self, count: int) -> None:
         for _ in range(count):
             self._alive += 1
-            threading.Thread(target=self._work, name="anybroker-task", daemon=True).start()
+            thread = threading.Thread(target=self._work, name="anybroker-task", daemon=True)
+            self._threads.add(thread)
+            thread.start()
 
     def _work(self) -> None:
-        while (execution := self._jobs.get()) is not None:
-            if not self._run(execution):
-                return
+        while (execution := self._jobs.get()) is not None and self._run(execution):
             del execution  # nothing of a finished task is kept while the thread waits
+        self._threads.discard(threading.current_thread())

@@ -1,0 +1,135 @@
+"""``anybroker worker`` as a process: it runs tasks, stops, says what is wrong."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.core.cli.conftest import until
+
+if TYPE_CHECKING:
+    from tests.core.cli.conftest import Project
+
+pytestmark = pytest.mark.slow
+
+READY = "queues default"
+
+
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_runs_tasks_and_exits_with_0_on_sigterm(project: Project, processes: str) -> None:
+    worker = project.start("worker", "tasks:app", "--processes", processes)
+    worker.wait_for(READY)
+    assert project.json("call", "tasks.add", "2", "3", "--app", "tasks:app")["result"] == 5
+    assert worker.stop() == 0
+    assert any("stopped; 1 tasks" in line for line in worker.lines)
+
+
+def test_sigint_stops_it_too(project: Project) -> None:
+    worker = project.start("worker", "tasks")
+    worker.wait_for(READY)
+    assert worker.stop(signal.SIGINT) == 0
+
+
+def test_options_reach_the_worker(project: Project) -> None:
+    worker = project.start(
+        "worker", "tasks:app", "--queues", "mail:3,default:1", "--concurrency", "3", "--lease", "5s", "--grace", "0"
+    )
+    worker.wait_for("queues mail, default, concurrency 3")
+    assert worker.stop() == 0
+
+
+def test_app_can_be_an_option_or_a_variable(project: Project) -> None:
+    for worker in (project.start("worker", "--app", "tasks:app"), project.start("worker", ANYBROKER_APP="tasks:app")):
+        worker.wait_for(READY)
+        assert worker.stop() == 0
+
+
+def test_processes_come_from_the_settings_unless_given(project: Project) -> None:
+    worker = project.start("worker", "tasks:app", ANYBROKER_PROCESSES="2")
+    until(lambda: sum(READY in line for line in worker.lines) == 2, "two worker processes")
+    assert worker.stop() == 0
+
+
+def test_reload_takes_up_changed_code(project: Project) -> None:
+    worker = project.start("worker", "tasks:app", "--reload")
+    worker.wait_for(READY)
+    tasks = project.directory / "tasks.py"
+    tasks.write_text(tasks.read_text().replace("a + b", "a * b"))
+    worker.wait_for("files changed")
+    until(lambda: sum(READY in line for line in worker.lines) == 2, "a second worker")
+    assert project.json("call", "tasks.add", "2", "3", "--app", "tasks:app")["result"] == 6
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("processes", ["0", "1"])
+def test_file_named_like_a_module_of_python_is_nobodys_standard_library(project: Project, processes: str) -> None:
+    (project.directory / "queue.py").write_text("raise RuntimeError('imported')\n")
+    worker = project.start("worker", "tasks:app", "--processes", processes)
+    worker.wait_for(READY)
+    assert worker.stop() == 0
+
+
+def test_idle_worker_is_small(project: Project) -> None:
+    worker = project.start("worker", "tasks:app")
+    worker.wait_for(READY)
+    shown = subprocess.run(
+        ["ps", "-o", "rss=", "-p", str(worker.process.pid)],  # noqa: S607  the same on Linux and macOS
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(shown.stdout) / 1024 <= 40
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "which app?"),
+        (("tasks.py",), "write module:app"),
+        (("nowhere:app",), "there is no module 'nowhere'"),
+        (("tasks:nothing",), "no app named 'nothing'; it has: app"),
+        (("tasks:app", "--queues", "mail:0"), "weight 0"),
+        (("tasks:app", "--queues", "default.dead"), "anybroker dead retry"),
+    ],
+)
+@pytest.mark.parametrize("processes", ["0", "1"])
+def test_mistakes_are_one_line_and_exit_code_2(
+    project: Project, arguments: tuple[str, ...], says: str, processes: str
+) -> None:
+    done = project.run("worker", *arguments, "--processes", processes)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert says in line
+
+
+@pytest.mark.parametrize("option", ["--lease=soon", "--concurrency=0", "--log-level=loud", "--nonsense"])
+def test_unfit_options_are_exit_code_2(project: Project, option: str) -> None:
+    done = project.run("worker", "tasks:app", option)
+    assert done.returncode == 2
+    assert "Usage: anybroker worker" in done.stderr
+
+
+def test_module_that_raises_keeps_its_traceback(project: Project) -> None:
+    (project.directory / "broken.py").write_text("1 / 0\n")
+    done = project.run("worker", "broken:app")
+    assert done.returncode == 1
+    assert 'broken.py", line 1' in done.stderr
+    assert "ZeroDivisionError" in done.stderr
+
+
+@pytest.mark.usefixtures("broken_services")
+@pytest.mark.parametrize(("scheme", "says"), [("hang", "no answer within 1 s"), ("down", "connection refused")])
+def test_broker_that_is_down_is_reported_once_and_waited_for(project: Project, scheme: str, says: str) -> None:
+    (project.directory / "far.py").write_text(
+        f'from anybroker import App\napp = App("{scheme}://", results_url="memory://")\n'
+    )
+    worker = project.start("worker", "far:app", "--grace", "0")
+    worker.wait_for(says)
+    assert worker.process.poll() is None
+    worker.stop(signal.SIGKILL)
+    assert sum(says in line for line in worker.lines) == 1

@@ -1,0 +1,193 @@
+"""Leases: held as long as a task runs, given back when nobody gets to it, and lost with grace."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from anybroker import Context, State, current_context
+from anybroker.events import Acquired, LeaseWasLost, Succeeded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anybroker import App
+    from tests.core.conftest import WaitUntil
+    from tests.core.worker.conftest import Faults
+
+
+@pytest.mark.parametrize("kind", ["plain", "coroutine"])
+def test_heartbeats_keep_a_task_that_runs_longer_than_its_lease(
+    make_app: Callable[..., App], each_url: str, wait_until: WaitUntil, gate: threading.Event, kind: str
+) -> None:
+    app = make_app(each_url, lease=0.3)
+    runs = []
+
+    @app.task(name="plain")
+    def plain() -> int:
+        runs.append(1)
+        gate.wait(10)
+        return len(runs)
+
+    @app.task(name="coroutine")
+    async def coroutine() -> int:
+        runs.append(1)
+        while not gate.is_set():
+            await asyncio.sleep(0.005)
+        return len(runs)
+
+    lost: list[LeaseWasLost] = []
+    app.on(LeaseWasLost, lost.append)
+    handle = app.send_by_name(kind)
+    with app.worker(concurrency=1), app.worker(concurrency=1):
+        start = time.monotonic()
+        wait_until(lambda: time.monotonic() - start > 1.0, why="three leases have passed")
+        gate.set()
+        assert handle.get(timeout=10) == 1
+    assert lost == []
+
+
+def test_what_was_taken_in_advance_is_given_back_for_others(
+    make_app: Callable[..., App], each_url: str, wait_until: WaitUntil, gate: threading.Event
+) -> None:
+    app = make_app(each_url, lease=30)
+    ran_by: dict[int, str] = {}
+
+    @app.task(results=False)
+    def quick() -> None: ...
+
+    @app.task(results=False)
+    def slow(number: int) -> None:
+        ran_by[number] = "first" if number == 0 else "any"
+        gate.wait(20)
+
+    app.send_many([quick.s() for _ in range(3000)] + [slow.s(number) for number in range(8)])
+    with app.worker(concurrency=1) as first:
+        wait_until(lambda: first.stats().finished == 3000 and first.stats().waiting > 0)
+        with app.worker(concurrency=16) as second:
+            wait_until(lambda: len(ran_by) == 8, timeout=5, why="the idle worker has the others, long before the lease")
+            assert (first.stats().running, second.stats().running) == (1, 7)
+            gate.set()
+            wait_until(lambda: first.stats().idle and second.stats().idle)
+    assert app.inspect().stats("default").total == 0
+
+
+def test_what_is_given_back_is_not_held_against_it(
+    make_app: Callable[..., App], each_url: str, wait_until: WaitUntil, gate: threading.Event
+) -> None:
+    """Being given back is no crash: it never brings a message nearer to the dead-letter queue."""
+    app = make_app(each_url, max_deliveries=2)
+
+    @app.task
+    def hold() -> None:
+        gate.wait(20)
+
+    @app.task
+    def count() -> tuple[int, int | None]:
+        ctx = current_context()
+        return ctx.attempt, ctx.delivery_count
+
+    app.send_many([hold.s(), hold.s()])
+    handle = count.send()
+    for _ in range(4):
+        (delivery, *_) = [
+            one
+            for one in app.broker.acquire(["default"], limit=9, wait=1, lease=60)
+            if one.message.id == handle.id or app.broker.update([(one, one.message)]) is None
+        ]
+        from anybroker.worker.execution import Execution
+        from anybroker.worker.pipeline import Pipeline
+
+        pipeline = Pipeline(app)
+        execution = pipeline.admit(delivery)
+        assert isinstance(execution, Execution)
+        version = pipeline.given_back(execution).version
+        assert version is not None
+        assert app.broker.update([(delivery, version)]) == [True]
+    gate.set()
+    with app.worker(concurrency=4):
+        assert handle.get(timeout=10) == (1, 1)
+
+
+def test_a_worker_that_lost_a_lease_says_so_and_changes_nothing(
+    faulty_app: App, faults: Faults, wait_until: WaitUntil, gate: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = faulty_app
+    seen: list[Context] = []
+    lost: list[LeaseWasLost] = []
+    succeeded: list[Succeeded] = []
+    app.on(LeaseWasLost, lost.append)
+    app.on(Succeeded, succeeded.append)
+
+    @app.task(name="slow")
+    def slow() -> str:
+        seen.append(current_context())
+        if len(seen) == 1:
+            gate.wait(20)
+            return "first"
+        return "second"
+
+    handle = slow.send()
+    with app.worker(concurrency=1, lease=0.3) as worker:
+        wait_until(lambda: seen)
+        faults.failing = {"extend", "acquire"}
+        from anybroker.sqlite import SqliteBroker
+
+        other = SqliteBroker.acquire  # a stranger, whom the faults do not concern
+        taken: list[Any] = []
+        wait_until(lambda: taken.extend(other(app.broker, ["default"], limit=1, wait=0, lease=60)) or taken)
+        faults.failing = {"acquire"}
+        wait_until(lambda: seen[0].lease_lost, why="the heartbeat finds out")
+        assert [event.id for event in lost] == [handle.id]
+        gate.set()
+        wait_until(lambda: worker.stats().idle)
+        assert succeeded == [], "what it did to the message changes nothing"
+        assert app.broker.ack(taken) == [True], "the other one still holds it"
+    assert "lost its lease" in caplog.text
+
+
+def test_a_task_is_delivered_again_when_its_worker_vanishes(
+    make_app: Callable[..., App], each_url: str, wait_until: WaitUntil
+) -> None:
+    """A holder that never settles, as one that was killed: after the lease others have the task."""
+    app = make_app(each_url)
+    acquired: list[Acquired] = []
+    app.on(Acquired, acquired.append)
+
+    @app.task
+    def one() -> int:
+        return current_context().delivery_count or 0
+
+    handle = one.send()
+    app.broker.acquire(["default"], limit=1, wait=0, lease=0.3)
+    with app.worker(concurrency=1):
+        assert handle.get(timeout=5) == 2
+    assert [event.delivery_count for event in acquired] == [2]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_running_is_shown_for_tasks_that_take_a_while(
+    make_app: Callable[..., App], wait_until: WaitUntil, gate: threading.Event, *, fast: bool
+) -> None:
+    app = make_app()
+    stored: list[State] = []
+    backend = app.results()
+    store = backend.store
+    backend.store = lambda results, ttl: (stored.extend(r.state for r in results), store(results, ttl=ttl))[1]  # type: ignore[method-assign]
+
+    @app.task
+    def work() -> None:
+        if not fast:
+            gate.wait(10)
+
+    handle = work.send()
+    with app.worker(concurrency=1):
+        if not fast:
+            wait_until(lambda: handle.status is State.RUNNING)
+            gate.set()
+        handle.get(timeout=10)
+    assert stored == ([State.SUCCEEDED] if fast else [State.RUNNING, State.SUCCEEDED])
