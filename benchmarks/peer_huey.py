@@ -1,7 +1,7 @@
 """Huey with its SQLite storage, measured as ``anybroker bench`` measures: a process of its own that needs only huey.
 
-``peer_huey.py FILE SLOTS``: sends tasks one at a time, then starts huey's own consumer with threads and prints, as JSON,
-how many were sent a second and how many were drained a second, from the first that ran to the last.
+``peer_huey.py FILE COUNT``: sends tasks one at a time, then starts huey's own consumer with threads and prints, as
+JSON, how many were sent a second and how many were drained a second, from the first that ran to the last.
 """
 
 import json
@@ -31,9 +31,11 @@ def noop(number: int) -> None:
 
 def main() -> None:
     """Send, drain, print."""
+    import peer_huey  # under the name by which the consumer will know the task
+
     started = time.monotonic()
     for number in range(COUNT):
-        noop(number)
+        peer_huey.noop(number)
     sent = time.monotonic() - started
     starter = f"import sys; sys.argv = {sys.argv!r}; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
     starter += f"from peer_huey import huey; huey.create_consumer(workers={THREADS}, periodic=False).run()"

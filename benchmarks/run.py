@@ -1,6 +1,6 @@
 """How fast anybroker is here, beside a peer on the same machine in the same run; prints a table.
 
-``make bench``. Figures move with the machine, so read the ratios. Rounds alternate between the two, and medians are shown.
+``make bench``. Figures move with the machine, so read the ratios. Rounds alternate; medians are shown.
 """
 
 import json

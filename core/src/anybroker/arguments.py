@@ -34,7 +34,11 @@ class Parameters:
         """Raises ``ConfigurationError`` for a parameter whose type cannot travel, where it is known already."""
         self._function = function
         self._name = name
-        self._signature = inspect.signature(function)
+        try:
+            self._signature = inspect.signature(function)
+        except ValueError as error:
+            message = f"{name} has no signature that could be read: wrap it into a function of your own"
+            raise ConfigurationError(message) from error
         parameters = list(self._signature.parameters.values())
         self._positional = [p for p in parameters if p.kind in _POSITIONAL]
         self._required = sum(p.default is p.empty for p in self._positional)
@@ -103,7 +107,9 @@ class Parameters:
         arrived_args, arrived_kwargs = self._decode(raw_args, raw_kwargs, format)
         if self._inexact:
             sent = [*zip(self._names(len(args)), args, arrived_args, strict=True)]
-            self._compare([*sent, *((name, value, arrived_kwargs[name]) for name, value in kwargs.items())])
+            self._compare(
+                [*sent, *((self._keyword(name), value, arrived_kwargs[name]) for name, value in kwargs.items())]
+            )
         return raw_args, raw_kwargs
 
     def check_takes_one(self) -> None:
@@ -138,6 +144,8 @@ class Parameters:
             positional = msgspec.structs.astuple(self._decoders[format].decode(args))
             while positional and positional[-1] is msgspec.UNSET:
                 positional = positional[:-1]
+        except ConfigurationError:  # an annotation is wrong, not an argument
+            raise
         except (ValueError, RecursionError, OverflowError) as error:
             problem = str(error)
             for index, parameter in enumerate(self._positional):
@@ -151,14 +159,19 @@ class Parameters:
 
     def _convert_named(self, kwargs: msgspec.Raw, format: Format) -> dict[str, Any]:
         values = decode_value(kwargs, dict[str, Any], format)
-        return {name: self._convert(name, value) for name, value in values.items()}
+        return {name: self._convert(self._keyword(name), value) for name, value in values.items()}
 
     def _convert(self, name: str, value: object) -> Any:
         try:
-            return convert(value, self._types.get(name, self._types.get(self._named_rest, Any)))
+            return convert(value, self._types.get(name, Any))
         except ValueError as error:
             message = f"{error} - in `{name}`"
             raise ValueError(message) from error
+
+    def _keyword(self, name: str) -> str:
+        """The parameter that a keyword argument goes to."""
+        parameter = self._signature.parameters.get(name)
+        return self._named_rest if parameter is None or parameter.kind is parameter.POSITIONAL_ONLY else name
 
     def _names(self, count: int) -> list[str]:
         """The names of the parameters that so many positional arguments go to."""
@@ -168,7 +181,7 @@ class Parameters:
     def _compare(self, arguments: Sequence[tuple[str, object, object]]) -> None:
         """Refuse arguments that would change on the way."""
         for name, sent, arrived in arguments:
-            how = self._inexact.get(name if name in self._types else self._named_rest)
+            how = self._inexact.get(name)
             if how is not None and not is_same(sent, arrived, plain=how is Fidelity.PLAIN):
                 plain = "annotate it with its type, or pass plain JSON values"
                 advice = plain if how is Fidelity.PLAIN else "pass what it is annotated as"

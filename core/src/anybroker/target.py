@@ -52,5 +52,10 @@ def _import(name: str) -> ModuleType:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             message = f"there is no module {error.name!r} in {here} or on the path"
             raise ConfigurationError(message) from error
-        message = f"{name} cannot be imported: {error}\n{traceback.format_exc()}"
-        raise ConfigurationError(message) from error
+        raise _failed(name, error) from error
+    except Exception as error:
+        raise _failed(name, error) from error
+
+
+def _failed(name: str, error: Exception) -> ConfigurationError:
+    return ConfigurationError(f"{name} cannot be imported: {type(error).__name__}: {error}\n{traceback.format_exc()}")

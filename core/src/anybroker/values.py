@@ -77,13 +77,16 @@ def fidelity(annotation: object) -> Fidelity:
 def is_same(sent: object, arrived: object, *, plain: bool) -> bool:
     """Whether a value kept its kind; ``plain``: and its very type, because there is no annotation to bring it back."""
     kind = type(arrived)
+    if plain and type(sent) is not kind:
+        return False
     if kind is str or kind is bytes:
         return isinstance(sent, str if kind is str else bytes | bytearray | memoryview)
     if kind in _SCALARS:
-        return not plain or (type(sent) is kind and sent == arrived)
+        return not plain or sent == arrived
     if isinstance(arrived, list | tuple):
-        alike = type(sent) is kind if plain else isinstance(sent, Sequence)
-        return alike and all(is_same(one, other, plain=plain) for one, other in zip(sent, arrived, strict=False))  # type: ignore[call-overload]
+        return isinstance(sent, Sequence) and all(
+            is_same(one, other, plain=plain) for one, other in zip(sent, arrived, strict=False)
+        )  # type: ignore[call-overload]
     if isinstance(arrived, dict) and isinstance(sent, Mapping):
         same_keys = sent.keys() == arrived.keys()
         return same_keys and all(is_same(sent[key], value, plain=plain) for key, value in arrived.items())

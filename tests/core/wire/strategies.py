@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-from anybroker.codec import Format
+from hypothesis import strategies as st
+
 from anybroker.task import MAX_COUNT, MAX_NAME, BackoffSpec, RetrySpec, Task, TaskErrorInfo
 from anybroker.values import encode_value
-from hypothesis import strategies as st
+
+if TYPE_CHECKING:
+    import msgspec
+
+    from anybroker.codec import Format
 
 TEXT = st.text(max_size=20)
 PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
     max_leaves=12,
 )

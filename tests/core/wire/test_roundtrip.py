@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from anybroker.codec import Codec, Format, decode_dead, encode_dead
-from anybroker.errors import SignatureError
-from anybroker.task import DeadLetter, Task, TaskErrorInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anybroker.codec import Codec, Format, decode_dead, encode_dead
+from anybroker.errors import SignatureError
+from anybroker.task import DeadLetter, Task, TaskErrorInfo
 from tests.core.wire.strategies import COUNTS, ERRORS, MOMENTS, PLAIN, TEXT, tasks
 from tests.core.wire.vectors import as_json, schema
 

@@ -8,17 +8,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, IntEnum, IntFlag, StrEnum
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 from uuid import UUID
 
 import msgspec
 import pydantic
 import pytest
-from anybroker.codec import Format
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from anybroker import App
+
+if TYPE_CHECKING:
+    from anybroker.codec import Format
 
 EAST = timezone(timedelta(hours=5, minutes=30))
 
@@ -166,7 +168,7 @@ def there_and_back(kind: Any, value: Any, format_: Format, *, how: str = "positi
     def named_rest(**x: Any) -> Any:
         return positional(x["key"])
 
-    function = {"positional": positional, "named": named, "rest": rest, "named rest": named_rest}[how]
+    function: Any = {"positional": positional, "named": named, "rest": rest, "named rest": named_rest}[how]
     function.__annotations__ = {"x": kind, "return": kind}
     task: Any = app.task(name="task")(function)
     with app.testing() as t:

@@ -7,18 +7,20 @@ import hmac
 import json
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+
 from anybroker.backend import Result, State
 from anybroker.codec import Codec, FutureVersion, decode_dead, encode_dead
 from anybroker.errors import DecodeError, SignatureError
 from anybroker.handle import decode_result
-from anybroker.task import Task, TaskResult
 from anybroker.values import decode_value, encode_value
-
 from tests.core.wire.vectors import as_json, body_of, name_of, schema, types, vectors
+
+if TYPE_CHECKING:
+    from anybroker.task import Task, TaskResult
 
 SIGNED = vectors("signed")
 LETTERS = vectors("dead-letters")

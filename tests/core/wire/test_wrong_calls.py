@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum, IntEnum, StrEnum
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
 
 import pydantic
 import pytest
-from anybroker.codec import Format
 
 from anybroker import App, ArgumentsError, ConfigurationError
+
+if TYPE_CHECKING:
+    from anybroker.codec import Format
 
 
 class Colour(Enum):
@@ -63,7 +65,15 @@ def app(request: pytest.FixtureRequest) -> Iterator[App]:
 @pytest.fixture
 def order(app: App) -> Any:
     @app.task
-    def order(item: Item, count: int = 1, /, size: str = "s", *notes: bytes, at: datetime | None = None, **more: int) -> str:  # fmt: skip
+    def order(
+        item: Item,
+        count: int = 1,
+        /,
+        size: str = "s",
+        *notes: bytes,
+        at: datetime | None = None,
+        **more: int,
+    ) -> str:
         return f"{item} {count} {size} {notes!r} {at} {more}"
 
     return order
@@ -134,7 +144,7 @@ def test_parameters_of_every_kind(app: App, order: Any) -> None:
         full = order.send(Item("x", 3), 2, "l", b"\xff", b"", at=at, more=1, item=5, count=6)
         short = order.send({"name": "x"})
         t.run()
-        assert full.get() == f"{Item('x', 3)} 2 l (b'\\xff', b'') {at} {dict(more=1, item=5, count=6)}"
+        assert full.get() == f"{Item('x', 3)} 2 l (b'\\xff', b'') {at} { {'more': 1, 'item': 5, 'count': 6} }"
         assert short.get() == f"{Item('x')} 1 s () None {{}}"
 
 
@@ -197,9 +207,9 @@ def test_json_refuses_what_only_messagepack_can_say_without_types(value: Any) ->
     def echo(x: Any, y: list[Any]) -> None:
         pass
 
-    for call in [lambda: echo.send(value, []), lambda: echo.send(1, [value])]:
-        with app.testing(), pytest.raises(ArgumentsError, match="[xy]"):
-            call()
+    for name, args in {"x": (value, []), "y": (1, [value])}.items():
+        with app.testing(), pytest.raises(ArgumentsError, match=rf"\b{name}\b"):
+            echo.send(*args)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -225,7 +235,16 @@ def test_messagepack_refuses_integers_beyond_64_bits() -> None:
         echo.send(2**64)
 
 
-UNSUPPORTED = [Foreign, complex, type, Callable[[], int], threading.Lock, list[Foreign], dict[str, Foreign | None], Mixed]
+UNSUPPORTED = [
+    Foreign,
+    complex,
+    type,
+    Callable[[], int],
+    threading.Lock,
+    list[Foreign],
+    dict[str, Foreign | None],
+    Mixed,
+]
 
 
 @pytest.mark.parametrize("annotation", UNSUPPORTED, ids=str)
@@ -234,7 +253,7 @@ def test_a_type_that_cannot_travel_is_refused_where_it_is_declared(app: App, ann
         pass
 
     task.__annotations__["x"] = annotation
-    with pytest.raises(ConfigurationError, match="'x'.*shop.task"):
+    with pytest.raises(ConfigurationError, match=r"'x'.*shop\.task"):
         app.task(name="shop.task")(task)
     assert "shop.task" not in app.tasks
 
@@ -265,7 +284,7 @@ def test_a_name_that_is_never_defined(app: App) -> None:
     def never(x: Nowhere) -> None:  # type: ignore[name-defined]  # noqa: F821
         pass
 
-    with pytest.raises(ConfigurationError, match="never.*'Nowhere'"):
+    with pytest.raises(ConfigurationError, match=r"never.*'Nowhere'"):
         never.send(1)
 
 
@@ -274,7 +293,7 @@ def test_a_model_says_what_is_wrong_with_it(app: App) -> None:
     def open_(account: Account) -> None:
         pass
 
-    with pytest.raises(ArgumentsError, match="account|name"):
+    with pytest.raises(ArgumentsError, match=r"account|name"):
         open_.send({"name": 5})  # type: ignore[arg-type]
 
 

@@ -16,11 +16,11 @@ from anybroker.settings import load_settings
 
 def bench(
     url: Annotated[
-        str | None, typer.Argument(metavar="[URL]", help="The broker; by default as the settings say.")
+        str | None, typer.Argument(metavar="URL", help="The broker; by default as the settings say.")
     ] = None,
     *,
     results_url: Annotated[str | None, typer.Option(metavar="URL", help='The result backend; "none" for none.')] = None,
-    tasks: Annotated[int, typer.Option(min=1, help="How many tasks each phase sends.")] = 20_000,
+    tasks: Annotated[int, typer.Option(min=1, help="How many tasks each phase sends.")] = 50_000,
     concurrency: Annotated[int, typer.Option(min=1, help="How many tasks the worker runs at once.")] = 16,
     as_json: AsJson = False,
 ) -> None:

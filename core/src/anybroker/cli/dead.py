@@ -20,13 +20,13 @@ commands = typer.Typer(
 )
 
 QueueName = Annotated[str, typer.Argument(metavar="QUEUE", help="As when the task was sent, without the suffix.")]
-Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help="Which letters.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Which letters.")]
 All = Annotated[bool, typer.Option("--all", help="Every letter of the queue.")]
 
 
 @commands.command("list")
 def list_(
-    queue: Annotated[str | None, typer.Argument(metavar="[QUEUE]", help="One queue; all by default.")] = None,
+    queue: Annotated[str | None, typer.Argument(metavar="QUEUE", help="One queue; all by default.")] = None,
     *,
     limit: Annotated[int, typer.Option(min=1, help="How many letters of each queue to show.")] = 100,
     app: AppTarget = None,

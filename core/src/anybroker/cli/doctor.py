@@ -15,7 +15,7 @@ from anybroker.settings import load_settings
 
 def doctor(
     url: Annotated[
-        str | None, typer.Argument(metavar="[URL]", help="The broker; by default as the settings say.")
+        str | None, typer.Argument(metavar="URL", help="The broker; by default as the settings say.")
     ] = None,
     *,
     results_url: Annotated[str | None, typer.Option(metavar="URL", help='The result backend; "none" for none.')] = None,

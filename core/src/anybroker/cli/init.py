@@ -12,7 +12,7 @@ _SUFFIX = ".template"
 
 
 def init(
-    directory: Annotated[Path, typer.Argument(metavar="[DIRECTORY]", help="Made if need be.")] = Path(),
+    directory: Annotated[Path, typer.Argument(metavar="DIRECTORY", help="Made if need be.")] = Path(),
 ) -> None:
     """Make a small project that runs: an app with tasks, a program that sends them, tests, settings.
 

@@ -24,7 +24,7 @@ class LogLevel(StrEnum):
 
 
 def worker(
-    target: Annotated[str | None, typer.Argument(metavar="[MODULE:APP]", help="The app, as for --app.")] = None,
+    target: Annotated[str | None, typer.Argument(metavar="MODULE:APP", help="The app, as for --app.")] = None,
     *,
     app: AppTarget = None,
     queues: Annotated[

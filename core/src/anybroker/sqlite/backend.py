@@ -46,27 +46,29 @@ class SqliteBackend:
     """Keeps results in a file that any number of processes of one machine may use.
 
     ``path``: the file, created when first used; its directory must exist.
+    ``synchronous``: with ``full`` every change is on the disk when the call returns; with ``normal`` a power cut may undo
+    the most recent ones, and where the broker is in the same file, it then brings back the tasks whose results it has
+    undone. The death of every process undoes nothing either way.
     ``busy_timeout``: seconds for which a call waits for other processes to finish writing.
     ``max_body``: bytes.
     ``group_ttl``: seconds after the last ``join`` or ``seal`` after which a group is forgotten.
-
-    What was stored survives the death of every process; a power cut may undo the most recent changes, and where the
-    broker is in the same file, it then brings back the tasks whose results it has undone.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str],
         *,
+        synchronous: options.Synchronous = "normal",
         busy_timeout: float = options.BUSY_TIMEOUT,
         max_body: int = options.MAX_BODY,
         group_ttl: float = options.GROUP_TTL,
     ) -> None:
+        self._durable = synchronous == "full"
         self._database = registry.borrow(path, busy_timeout=busy_timeout)
         self._group_ttl = _milliseconds(group_ttl)
         self._closed = False
         self.capabilities = BackendCapabilities(
-            durability=Durability.SERVER,
+            durability=Durability.POWER_CUT if self._durable else Durability.SERVER,
             pushed=False,
             max_body=max_body,
             ttl_precision=0.05,
@@ -77,13 +79,14 @@ class SqliteBackend:
     def from_url(cls, url: str) -> Self:
         """``sqlite:///relative.db`` or ``sqlite:////absolute.db``. Raises ``ConfigurationError``.
 
-        Options: ``busy_timeout`` and ``group_ttl`` (durations), ``max_body`` (bytes).
+        Options: ``synchronous`` (full, normal), ``busy_timeout`` and ``group_ttl`` (durations), ``max_body`` (bytes).
         """
         address = parse_url(url)
         path = options.file_path(address)
         given = read_options(address, options.BackendOptions)
         return cls(
             path,
+            synchronous=given.synchronous,
             busy_timeout=given.busy_timeout.total_seconds(),
             max_body=given.max_body,
             group_ttl=given.group_ttl.total_seconds(),
@@ -100,7 +103,7 @@ class SqliteBackend:
                 )
         if not results:
             return []
-        with database.transaction() as connection:
+        with database.transaction(durable=self._durable) as connection:
             moment = now(connection)
             expires_at = None if ttl is None else moment + _milliseconds(ttl)
             stored = [
@@ -145,12 +148,12 @@ class SqliteBackend:
 
     def forget(self, ids: Sequence[str]) -> None:
         """Remove results. Unknown ids are no error."""
-        with self._opened().transaction() as connection:
+        with self._opened().transaction(durable=self._durable) as connection:
             connection.executemany(_FORGET, [(id_,) for id_ in ids])
 
     def join(self, group_id: str, member_id: str, *, size: int) -> bool:
         """Record that a member of a group finished; True when all have, until ``seal``."""
-        with self._opened().transaction() as connection:
+        with self._opened().transaction(durable=self._durable) as connection:
             moment = now(connection)
             group = {"group_id": group_id, "now": moment, "expires_at": moment + self._group_ttl}
             if connection.execute(_DROP_GROUP, group).rowcount:
@@ -161,7 +164,7 @@ class SqliteBackend:
 
     def seal(self, group_id: str) -> None:
         """The group's callback has been enqueued: ``join`` answers False from now on."""
-        with self._opened().transaction() as connection:
+        with self._opened().transaction(durable=self._durable) as connection:
             group = {"group_id": group_id, "expires_at": now(connection) + self._group_ttl}
             connection.execute(_SEAL, group)
             connection.execute(_DROP_MEMBERS, group)
@@ -169,7 +172,7 @@ class SqliteBackend:
     def claim(self, key: str, *, ttl: float) -> str | None:
         """Take the lock ``key`` for ``ttl`` seconds: a token, or None while somebody holds it."""
         token = secrets.token_hex(16)
-        with self._opened().transaction() as connection:
+        with self._opened().transaction(durable=self._durable) as connection:
             moment = now(connection)
             values = {"key": key, "token": token, "now": moment, "expires_at": moment + _milliseconds(ttl)}
             taken = connection.execute(_CLAIM_KEY, values).rowcount == 1
@@ -178,7 +181,7 @@ class SqliteBackend:
 
     def release(self, key: str, token: str) -> bool:
         """Give the lock back: True if ``token`` still held it."""
-        with self._opened().transaction() as connection:
+        with self._opened().transaction(durable=self._durable) as connection:
             values = {"key": key, "token": token, "now": now(connection)}
             return connection.execute(_RELEASE_KEY, values).rowcount == 1
 

@@ -35,6 +35,7 @@ class BrokerOptions(msgspec.Struct, frozen=True):
 class BackendOptions(msgspec.Struct, frozen=True):
     """Options of the result backend's URL."""
 
+    synchronous: Synchronous = "normal"
     busy_timeout: timedelta = timedelta(seconds=BUSY_TIMEOUT)
     max_body: _MaxBody = MAX_BODY
     group_ttl: timedelta = timedelta(seconds=GROUP_TTL)

@@ -44,6 +44,11 @@ class EventLoop:
         if (turn := self._turn) is not None:
             turn.cancel([execution.key for execution in executions])
 
+    def give_up(self, execution: Execution) -> None:
+        """Cancel one that does not end when cancelled, and let another begin in its place."""
+        if (turn := self._turn) is not None:
+            turn.loop.call_soon_threadsafe(turn.give_up, execution.key)
+
     def is_stuck(self) -> bool:
         """Whether the loop does not answer, because a coroutine in it blocks."""
         answered = threading.Event()
@@ -63,7 +68,7 @@ class EventLoop:
         if (turn := self._turn) is not None:
             self._turn = None
             turn.loop.call_soon_threadsafe(turn.loop.stop)
-            turn.thread.join(ANSWERS_WITHIN)
+            turn.thread.join(2 * ANSWERS_WITHIN)
 
 
 class _Turn:
@@ -75,6 +80,7 @@ class _Turn:
         self.thread = threading.Thread(target=self._serve, name="anybroker-asyncio", daemon=True)
         self._run = run
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._given_up: set[asyncio.Task[None]] = set()
         self._limit = 0
 
     def resize(self, limit: int) -> None:
@@ -83,6 +89,14 @@ class _Turn:
 
     def cancel(self, keys: list[int]) -> None:
         self.loop.call_soon_threadsafe(lambda: [self._tasks[key].cancel() for key in keys if key in self._tasks])
+
+    def give_up(self, key: int) -> None:
+        """In the loop's thread."""
+        if (task := self._tasks.pop(key, None)) is not None:
+            self._given_up.add(task)  # asyncio itself holds its tasks weakly
+            task.add_done_callback(self._given_up.discard)
+            task.cancel()
+        self._start()
 
     def _start(self) -> None:
         while self.queued and len(self._tasks) < self._limit:
@@ -93,13 +107,19 @@ class _Turn:
         try:
             await self._run(execution)
         finally:
-            del self._tasks[execution.key]
+            self._tasks.pop(execution.key, None)
             self._start()
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
             self.loop.run_forever()
+            self.queued.clear()
+            left = asyncio.all_tasks(self.loop)
+            for task in left:
+                task.cancel()
+            if left:
+                self.loop.run_until_complete(asyncio.wait(left, timeout=ANSWERS_WITHIN))
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         finally:
             self.loop.close()

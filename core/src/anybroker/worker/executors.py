@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from contextlib import suppress
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from anybroker.context import _current
@@ -17,7 +17,7 @@ from anybroker.worker.event_loop import EventLoop
 from anybroker.worker.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from anybroker.events import Listeners
     from anybroker.worker.execution import Execution, Outcome
@@ -58,8 +58,9 @@ class Executors:
             self._loop.submit(coroutines, limit)
 
     def run_here(self, execution: Execution) -> Outcome:
-        """Run one plain function in the calling thread, without a time limit."""
-        return self._call(execution)
+        """Run one plain function in the calling thread, in a context of its own."""
+        outcome: Outcome = copy_context().run(self._call, execution)
+        return outcome
 
     def take_waiting(self, older_than: float = 0.0) -> list[Execution]:
         """Take out what has been waiting for at least so many seconds, so that it is not run here."""
@@ -93,9 +94,8 @@ class Executors:
         if not _take(self.waiting, execution):
             return True
         self.running[execution.key] = execution
-        timeout = execution.timeout
         try:
-            outcome = self._call(execution) if timeout is None else self._call_limited(execution, timeout)
+            outcome = self.run_here(execution)
         except BaseException as error:
             outcome = self._broken(execution, error)
         if not _take(self.running, execution):
@@ -105,34 +105,38 @@ class Executors:
         return True
 
     def _call(self, execution: Execution) -> Outcome:
-        token = _current.set(execution)
+        _current.set(execution)
         try:
             args, kwargs = self._pipeline.arguments(execution)
         except ArgumentsError as error:
-            _current.reset(token)
             return self._pipeline.bad_arguments(execution, error)
         self._started(execution)
         try:
-            value = execution.step_to_run.function(*args, **kwargs)
+            if execution.timeout is None:
+                value = execution.step_to_run.function(*args, **kwargs)
+            else:
+                value = self._call_limited(execution, execution.timeout, args, kwargs)
         except BaseException as error:  # SystemExit and KeyboardInterrupt end the task, not the worker
-            if isinstance(error, TaskTimeout) and not error.args:  # raised in this thread by Deadlines
-                execution.timed_out = True
-                error = _timed_out(execution.timeout).with_traceback(error.__traceback__)
             return self._pipeline.raised(execution, error)
-        else:
-            return self._pipeline.succeeded(execution, value)
-        finally:
-            _current.reset(token)
+        return self._pipeline.succeeded(execution, value)
 
-    def _call_limited(self, execution: Execution, timeout: float) -> Outcome:
-        outcome: Outcome | None = None
-        with suppress(TaskTimeout):  # arrived outside of the function, which had returned or was not called yet
+    def _call_limited(
+        self, execution: Execution, timeout: float, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> object:
+        """Call the function; a bare ``TaskTimeout`` is the one that ``Deadlines`` raises in this thread."""
+        try:
             self._deadlines.arm(execution, timeout, thread=threading.get_ident())
             try:
-                outcome = self._call(execution)
+                return execution.step_to_run.function(*args, **kwargs)
+            except TaskTimeout as error:
+                execution.timed_out = not error.args
+                raise
             finally:
                 self._deadlines.disarm(execution)
-        return self._pipeline.raised(execution, _timed_out(timeout)) if outcome is None else outcome
+        except TaskTimeout as error:
+            if error.args:
+                raise
+            raise _timed_out(timeout).with_traceback(error.__traceback__) from None
 
     # coroutine functions
 
@@ -199,7 +203,7 @@ class Executors:
         if not execution.step_to_run.is_async:
             self._threads.lost_one()
             return
-        self._loop.cancel([execution])
+        self._loop.give_up(execution)
         if self._loop.is_stuck():
             caught = [one for one in [*self.running.values(), *self.waiting.values()] if one.step_to_run.is_async]
             self._loop.cancel(caught)

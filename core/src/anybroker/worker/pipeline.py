@@ -421,6 +421,7 @@ class Pipeline:
         return TaskErrorInfo(type=name, message=_text(error)[:MAX_MESSAGE], traceback=_clean(lines[-MAX_TRACEBACK:]))
 
 
+_EXECUTORS = "anybroker.worker.executors"
 _JSON_MAP = ord("{")
 _NO_KWARGS = {"json": msgspec.Raw(b"{}"), "msgpack": msgspec.Raw(b"\x80")}
 _json_encoder = msgspec.json.Encoder()
@@ -438,13 +439,9 @@ def _reason(error: DecodeError) -> str:
 
 
 def _own(trace: TracebackType | None) -> TracebackType | None:
-    """A traceback without the worker's frame, which comes first."""
-    if (
-        trace is not None
-        and trace.tb_next is not None
-        and trace.tb_frame.f_globals.get("__name__") == "anybroker.worker.executors"
-    ):
-        return trace.tb_next
+    """A traceback without the worker's frames, which come first."""
+    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_globals.get("__name__") == _EXECUTORS:
+        trace = trace.tb_next
     return trace
 
 

@@ -50,6 +50,8 @@ class Supervisor:
                 self._attend(slot)
             if self._files and self._files.changed() and not self._stopping:
                 _log.info("files changed; replacing the worker")
+                for slot in self._slots:
+                    slot.not_before = 0.0
                 self._send_all(signal.SIGTERM)
             self._signals.wait(RELOAD_INTERVAL)
         os.close(self._held_end)
@@ -75,6 +77,9 @@ class Supervisor:
 
     def _mourn(self, slot: _Slot, process: subprocess.Popen[bytes]) -> None:
         code = process.returncode
+        if code == EXIT_MISCONFIGURED and self._files:  # wait for the mistake to be mended
+            slot.not_before = float("inf")
+            return
         if code == EXIT_MISCONFIGURED:  # the next one would fail in the same way
             self._code = EXIT_MISCONFIGURED
             self._send_all(signal.SIGTERM)
