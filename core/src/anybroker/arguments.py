@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -106,10 +106,8 @@ class Parameters:
             raise ArgumentsError(f"{self._name}(): {guilty} cannot travel: {error}") from error
         arrived_args, arrived_kwargs = self._decode(raw_args, raw_kwargs, format)
         if self._inexact:
-            sent = [*zip(self._names(len(args)), args, arrived_args, strict=True)]
-            self._compare(
-                [*sent, *((self._keyword(name), value, arrived_kwargs[name]) for name, value in kwargs.items())]
-            )
+            self._compare(zip(self._names(len(args)), args, arrived_args, strict=True))
+            self._compare((self._keyword(name), value, arrived_kwargs[name]) for name, value in kwargs.items())
         return raw_args, raw_kwargs
 
     def check_takes_one(self) -> None:
@@ -178,7 +176,7 @@ class Parameters:
         names = [p.name for p in self._positional]
         return [*names, *[self._rest] * (count - len(names))][:count]
 
-    def _compare(self, arguments: Sequence[tuple[str, object, object]]) -> None:
+    def _compare(self, arguments: Iterable[tuple[str, object, object]]) -> None:
         """Refuse arguments that would change on the way."""
         for name, sent, arrived in arguments:
             how = self._inexact.get(name)

@@ -84,9 +84,8 @@ def is_same(sent: object, arrived: object, *, plain: bool) -> bool:
     if kind in _SCALARS:
         return not plain or sent == arrived
     if isinstance(arrived, list | tuple):
-        return isinstance(sent, Sequence) and all(
-            is_same(one, other, plain=plain) for one, other in zip(sent, arrived, strict=False)
-        )  # type: ignore[call-overload]
+        pairs = zip(sent, arrived, strict=False) if isinstance(sent, Sequence) else [(None, "")]
+        return all(is_same(one, other, plain=plain) for one, other in pairs)
     if isinstance(arrived, dict) and isinstance(sent, Mapping):
         same_keys = sent.keys() == arrived.keys()
         return same_keys and all(is_same(sent[key], value, plain=plain) for key, value in arrived.items())

@@ -84,7 +84,7 @@ def test_a_policy_travels(spec: BackoffSpec, most: int) -> None:
         partial(exponential, 1, factor=float("nan")),
         partial(Retry, after=-1),
     ],
-    ids=repr,
+    ids=lambda make: f"{make.func.__name__}{make.args}{make.keywords}",
 )
 def test_impossible_delays_are_refused_where_they_are_written(make: Callable[[], object]) -> None:
     with pytest.raises(ConfigurationError):

@@ -117,7 +117,7 @@ def test_unfit_options_are_exit_code_2(project: Project, option: str) -> None:
 def test_module_that_raises_keeps_its_traceback(project: Project) -> None:
     (project.directory / "broken.py").write_text("1 / 0\n")
     done = project.run("worker", "broken:app")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert 'broken.py", line 1' in done.stderr
     assert "ZeroDivisionError" in done.stderr
 

@@ -104,7 +104,7 @@ WRONG: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     "text for bytes": ((Item("x"), 1, "s", "abcd"), {}, "notes"),
     "number for a moment": ((Item("x"),), {"at": 5}, "`at`"),
     "no moment": ((Item("x"),), {"at": "tomorrow"}, "`at`"),
-    "text in **more": ((Item("x"),), {"other": "x"}, "`other`"),
+    "text in **more": ((Item("x"),), {"other": "x"}, "`(other|more)`"),
     "cannot travel": ((Item("x"),), {"other": Foreign()}, "other"),
     "surrogate": ((Item("x"), 1, "\ud800"), {}, "size"),
     "by name and by place": ((Item("x"), 1, "s"), {"size": "m"}, "'size'"),

@@ -279,7 +279,7 @@ def test_pauses_grow_with_jitter_up_to_a_bound(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(outage.threading, "Event", Recorder)
     pausing = Outage("w", app.listeners)
     for _ in range(12):
-        pausing.pause(BrokerUnavailable("away"))
+        pausing.pause("acquire", BrokerUnavailable("away"))
     for number, pause in enumerate(pauses):
         whole = min(0.1 * 2**number, 5.0)
         assert whole / 2 <= pause <= whole

@@ -41,7 +41,6 @@ BrokerUrl = Annotated[
     typer.Option("--url", metavar="URL", help="A broker, instead of an app; by default as the settings say."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-Duration = Annotated[float | None, typer.Option(parser=read_seconds, metavar="DURATION")]
 
 
 @contextmanager

@@ -46,9 +46,9 @@ class SqliteBackend:
     """Keeps results in a file that any number of processes of one machine may use.
 
     ``path``: the file, created when first used; its directory must exist.
-    ``synchronous``: with ``full`` every change is on the disk when the call returns; with ``normal`` a power cut may undo
-    the most recent ones, and where the broker is in the same file, it then brings back the tasks whose results it has
-    undone. The death of every process undoes nothing either way.
+    ``synchronous``: with ``full`` every change is on the disk when the call returns; with ``normal`` a power cut may
+    undo the most recent ones, and where the broker is in the same file, it then brings back the tasks whose results it
+    has undone. The death of every process undoes nothing either way.
     ``busy_timeout``: seconds for which a call waits for other processes to finish writing.
     ``max_body``: bytes.
     ``group_ttl``: seconds after the last ``join`` or ``seal`` after which a group is forgotten.

@@ -1,0 +1,71 @@
+"""A worker process that is killed: others have its tasks within lease + 1 s, and none is lost."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.core.conftest import WaitUntil
+    from tests.core.crash.conftest import Site
+
+pytestmark = pytest.mark.slow
+LEASE = 1.0
+"""Seconds; the lease of a site's workers."""
+
+
+def test_another_worker_has_every_task_again_within_the_lease_and_a_second(site: Site, wait_until: WaitUntil) -> None:
+    number = 8
+    for task in range(number):
+        site.send("hold", task, "go")
+    killed = site.worker(concurrency=number)
+    wait_until(lambda: len(site.lines("started")) == number)
+    other = site.worker(concurrency=number)
+    wait_until(lambda: other.ready)
+    assert site.app.inspect().stats("default").leased == number
+    killed.kill()
+    start = time.monotonic()
+    wait_until(lambda: len(site.lines("started")) == 2 * number, timeout=10)
+    assert time.monotonic() - start < LEASE + 1
+    site.flag("go")
+    wait_until(lambda: not site.left())
+    assert sorted(int(words[1]) for words in site.lines("finished")) == list(range(number))
+    assert {words[2] for words in site.lines("finished")} == {str(other.pid)}
+    assert site.left("default.dead") == 0
+
+
+def test_a_busy_worker_that_is_killed_loses_nothing(site: Site, wait_until: WaitUntil) -> None:
+    """Killed in full flight, with hundreds of messages taken in advance and half-settled."""
+    number = 3000
+    site.app.send_many([site.app.signature("note", [task], {}) for task in range(number)])
+    for _ in range(3):
+        worker = site.worker(concurrency=8)
+        before = len(site.lines("note"))
+        wait_until(lambda before=before: len(site.lines("note")) > before + 200)
+        worker.kill()
+    last = site.worker(concurrency=8)
+    wait_until(lambda: not site.left(), timeout=30)
+    assert {int(words[1]) for words in site.lines("note")} == set(range(number))
+    assert site.left("default.dead") == 0
+    assert "Traceback" not in last.log
+
+
+@pytest.mark.parametrize("how", ["exit", "kill"])
+def test_a_task_that_takes_its_worker_down_once_is_run_again(site: Site, wait_until: WaitUntil, how: str) -> None:
+    site.send("die_once", 1, how)
+    site.send("note", 2)
+    first = site.worker(concurrency=1)
+    assert first.wait(20) in {3, -9}
+    site.worker(concurrency=1)
+    wait_until(lambda: not site.left())
+    assert {words[1] for words in site.lines("note")} == {"1", "2"}
+
+
+def test_results_survive_the_worker(site: Site, wait_until: WaitUntil) -> None:
+    worker = site.worker()
+    handles = [site.send("double", number) for number in range(20)]
+    assert [handle.get(timeout=20) for handle in handles] == [2 * number for number in range(20)]
+    worker.kill()
+    assert [handle.get(timeout=1) for handle in handles] == [2 * number for number in range(20)]

@@ -1,0 +1,105 @@
+"""A worker process and the signals: SIGTERM and SIGINT once, twice, and at awkward moments."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.core.conftest import WaitUntil
+    from tests.core.crash.conftest import MakeSite, Site
+
+pytestmark = pytest.mark.slow
+SIGNALS = [signal.SIGTERM, signal.SIGINT]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_first_signal_finishes_what_runs_and_gives_the_rest_back(
+    site: Site, wait_until: WaitUntil, number: signal.Signals
+) -> None:
+    for task in range(6):
+        site.send("hold", task, "go")
+    worker = site.worker(concurrency=2, lease=60)
+    wait_until(lambda: len(site.lines("started")) == 2)
+    worker.send(number)
+    wait_until(lambda: site.app.inspect().stats("default").ready == 4, why="the rest is given back")
+    assert worker.process.poll() is None
+    site.flag("go")
+    assert worker.wait(10) == 0
+    assert len(site.lines("finished")) == 2
+    stats = site.app.inspect().stats("default")
+    assert (stats.ready, stats.leased) == (4, 0)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_second_signal_gives_everything_back_at_once(
+    site: Site, wait_until: WaitUntil, number: signal.Signals
+) -> None:
+    site.send("hold", 1, "never")
+    worker = site.worker(concurrency=1, lease=60, grace=60)
+    wait_until(lambda: site.lines("started"))
+    worker.send(number)
+    wait_until(lambda: "stopping" in worker.log)
+    assert worker.process.poll() is None
+    start = time.monotonic()
+    worker.send(number)
+    assert worker.wait(10) == 0
+    assert time.monotonic() - start < 5
+    stats = site.app.inspect().stats("default")
+    assert (stats.ready, stats.leased) == (1, 0), "others have it now, not after the lease"
+
+
+def test_after_the_grace_time_it_stops_by_itself(site: Site, wait_until: WaitUntil) -> None:
+    site.send("hold", 1, "never")
+    worker = site.worker(concurrency=1, lease=60, grace=0.3)
+    wait_until(lambda: site.lines("started"))
+    worker.send(signal.SIGTERM)
+    assert worker.wait(10) == 0
+    assert site.app.inspect().stats("default").ready == 1
+
+
+def test_an_idle_worker_exits_soon(site: Site, wait_until: WaitUntil) -> None:
+    worker = site.worker()
+    wait_until(lambda: worker.ready)
+    start = time.monotonic()
+    worker.send(signal.SIGTERM)
+    assert worker.wait(10) == 0
+    assert time.monotonic() - start < 3
+
+
+def test_two_signals_in_quick_succession_at_any_moment(site: Site, wait_until: WaitUntil) -> None:
+    """A handler must not wait for what the main thread holds."""
+    for repetition in range(4):
+        worker = site.worker(grace=30)
+        wait_until(lambda worker=worker: worker.ready)
+        for _ in range(50):
+            if worker.process.poll() is None:
+                worker.send(SIGNALS[repetition % 2])
+        assert worker.wait(10) == 0, worker.log
+
+
+def test_a_worker_under_load_loses_and_repeats_nothing(site: Site, wait_until: WaitUntil) -> None:
+    """Stopped and started again and again, politely: each task runs once."""
+    number = 2000
+    site.app.send_many([site.app.signature("note", [task], {}) for task in range(number)])
+    stops = 0
+    while site.left():
+        worker = site.worker(concurrency=4)
+        before = len(site.lines("note"))
+        wait_until(lambda before=before: len(site.lines("note")) >= min(before + 150, number) or not site.left())
+        worker.send(signal.SIGTERM)
+        assert worker.wait(10) == 0
+        stops += 1
+        assert stops < 50
+    noted = [int(words[1]) for words in site.lines("note")]
+    assert sorted(noted) == list(range(number))
+
+
+def test_a_misconfigured_worker_says_so_and_exits_with_2(make_site: MakeSite) -> None:
+    site = make_site()
+    worker = site.worker(queues="default.dead")
+    assert worker.wait(20) == 2
+    assert worker.log.strip().splitlines()[-1].startswith("error: 'default.dead' is a dead-letter queue")
