@@ -380,16 +380,16 @@ class App:
         return queue[: MAX_QUEUE_NAME - len(suffix)] + suffix
 
     @overload
-    def on(self, event: type[E], listener: Callable[[E], None]) -> None: ...
+    def on(self, event: type[E], listener: Callable[[E], object]) -> None: ...
     @overload
-    def on(self, event: type[E]) -> Callable[[Callable[[E], None]], Callable[[E], None]]: ...
-    def on(self, event: type[E], listener: Callable[[E], None] | None = None) -> Any:
+    def on(self, event: type[E]) -> Callable[[Callable[[E], object]], Callable[[E], object]]: ...
+    def on(self, event: type[E], listener: Callable[[E], object] | None = None) -> Any:
         """Listen to an event of :mod:`anybroker.events`: ``app.on(Failed, notify)`` or ``@app.on(Failed)``."""
         if listener is not None:
             self.listeners.add(event, listener)
             return None
 
-        def register(function: Callable[[E], None]) -> Callable[[E], None]:
+        def register(function: Callable[[E], object]) -> Callable[[E], object]:
             self.listeners.add(event, function)
             return function
 

@@ -37,7 +37,7 @@ class Parameters:
         try:
             self._signature = inspect.signature(function)
         except ValueError as error:
-            message = f"{name} has no signature that could be read: wrap it into a function of your own"
+            message = f"{name}: {function!r} has no signature that could be read; wrap it into a function of your own"
             raise ConfigurationError(message) from error
         parameters = list(self._signature.parameters.values())
         self._positional = [p for p in parameters if p.kind in _POSITIONAL]

@@ -130,13 +130,13 @@ class Listeners:
     """Who listens to what."""
 
     def __init__(self) -> None:
-        self._listeners: list[tuple[type[Event], Callable[[Any], None]]] = []
+        self._listeners: list[tuple[type[Event], Callable[[Any], object]]] = []
 
-    def add(self, kind: type[EventT], listener: Callable[[EventT], None]) -> None:
+    def add(self, kind: type[EventT], listener: Callable[[EventT], object]) -> None:
         """Call ``listener`` with every event of ``kind`` and of its subclasses."""
         self._listeners = [*self._listeners, (kind, listener)]
 
-    def remove(self, listener: Callable[[Any], None]) -> None:
+    def remove(self, listener: Callable[[Any], object]) -> None:
         """Do not call ``listener`` any more."""
         self._listeners = [(kind, heard) for kind, heard in self._listeners if heard != listener]
 

@@ -136,7 +136,9 @@ def test_a_dead_job_that_is_put_back_resumes_where_it_failed(app: App, t: Testin
     handle = app.job("job").step(steps.first).step(steps.second).step(steps.third).send(1)
     t.run()
     (delivery,) = t.broker.acquire(["default.dead"], limit=1, wait=0, lease=60)
-    t.broker.update([(delivery, replace(delivery.message, queue="default", body=decode_dead(delivery.message.body)[1]))])
+    t.broker.update(
+        [(delivery, replace(delivery.message, queue="default", body=decode_dead(delivery.message.body)[1]))]
+    )
     t.run()
     assert steps.runs == ["first", "second", "third", "third"]
     assert t.broker.queues() == []

@@ -33,6 +33,13 @@ def note(number: int) -> None:
     record("note", number)
 
 
+@app.task(name="work", results=False)
+def work(number: int) -> None:
+    """Takes two milliseconds or so."""
+    time.sleep(0.002)
+    record("work", number)
+
+
 @app.task(name="double")
 def double(number: int) -> int:
     return 2 * number
@@ -70,7 +77,6 @@ def die_once(number: int, how: str) -> None:
 def stuck() -> None:
     """In a call that no exception interrupts."""
     record("stuck", os.getpid())
-    wait_for("never")
     time.sleep(60)
 
 

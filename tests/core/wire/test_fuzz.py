@@ -153,7 +153,7 @@ def test_a_worker_outlives_any_bytes(cases: int, keys: dict[str, str]) -> None:
     def echo(value: Any = None, *rest: Any, **named: Any) -> Any:
         return [value, rest, named]
 
-    @settings(max_examples=cases // 10, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=cases // 20, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(BODIES, min_size=10, max_size=10))
     def check(bodies: list[bytes]) -> None:
         with app.testing() as t:

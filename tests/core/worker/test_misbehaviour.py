@@ -53,9 +53,7 @@ class OutOfLineError(BaseException):
     ],
 )
 @pytest.mark.parametrize("kind", ["plain", "coroutine"])
-def test_whatever_it_raises_only_that_task_fails(
-    app: App, misbehave: Callable[[], None], name: str, kind: str
-) -> None:
+def test_whatever_it_raises_only_that_task_fails(app: App, misbehave: Callable[[], None], name: str, kind: str) -> None:
     @app.task(name="plain", retry=Retry(max=1, after=0))
     def plain() -> None:
         misbehave()

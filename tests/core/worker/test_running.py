@@ -45,9 +45,7 @@ def test_plain_functions_run_in_threads_and_coroutine_functions_in_one_event_loo
 
 
 @pytest.mark.parametrize("kind", ["plain", "coroutine"])
-def test_never_more_than_concurrency_at_once(
-    app: App, wait_until: WaitUntil, gate: threading.Event, kind: str
-) -> None:
+def test_never_more_than_concurrency_at_once(app: App, wait_until: WaitUntil, gate: threading.Event, kind: str) -> None:
     running, most, lock = 0, 0, threading.Lock()
 
     def enter(by: int) -> None:

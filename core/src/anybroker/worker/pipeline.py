@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import logging
 import time
-import traceback
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ import msgspec
 
 from anybroker.app import BODY_RESERVE
 from anybroker.backend import Result, State
-from anybroker.codec import FutureVersion, encode_dead
+from anybroker.codec import FutureVersion
 from anybroker.errors import (
     ArgumentsError,
     DecodeError,
@@ -36,15 +35,16 @@ from anybroker.events import (
     Succeeded,
     TaskEvent,
 )
-from anybroker.retry import Retry, retry_delay
+from anybroker.retry import retry_delay
 from anybroker.sending import Sender
-from anybroker.task import ABSENT, WIRE_VERSION, DeadLetter, Failure, Task, TaskErrorInfo, TaskResult
+from anybroker.task import ABSENT, WIRE_VERSION, Failure, Task, TaskErrorInfo, TaskResult
 from anybroker.values import encode_value
 from anybroker.worker.execution import Execution, Outcome
+from anybroker.worker.failures import brief, error_info
+from anybroker.worker.versions import Versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from types import TracebackType
 
     from anybroker.app import App
     from anybroker.broker import Delivery, Message
@@ -54,9 +54,6 @@ _log = logging.getLogger("anybroker.worker")
 
 MAX_DEFERRALS = 8
 """How often a task whose name nobody knows is put off: 1, 2, 4, ... seconds, about four minutes together."""
-MAX_MESSAGE = 4_096
-MAX_TRACEBACK = 16_384
-"""Characters of an error that travel; of a traceback its end."""
 
 
 class Pipeline:
@@ -68,6 +65,7 @@ class Pipeline:
         self._decode = app.codec.decode
         self._tasks = app.tasks
         self._max_deliveries = app.settings.max_deliveries
+        self._versions = Versions(app)
         self._max_body = app.broker.capabilities.max_body
         self._max_task = self._max_body - BODY_RESERVE
         self._max_result = app.backend.capabilities.max_body if app.backend is not None else 0
@@ -94,6 +92,10 @@ class Pipeline:
         if not known_step:
             return self._failed(execution, TaskError(f"{task.task} has no step {task.step}"), reason="arguments")
         return self._too_late(execution) or execution
+
+    def unjudgeable(self, delivery: Delivery, error: Exception) -> Outcome:
+        """A message that ``admit`` itself could not cope with: kept, so that it neither comes back nor is lost."""
+        return self._dead(delivery, "undecodable", error)
 
     def _too_late(self, execution: Execution) -> Outcome | None:
         """The outcome of a task that has killed too many workers, or that nobody wants any more."""
@@ -158,6 +160,7 @@ class Pipeline:
             self._events(execution, Succeeded, result=value, seconds=time.monotonic() - execution.started_at)
             if self._listeners.any
             else (),
+            task.task,
         )
 
     def raised(self, execution: Execution, error: BaseException) -> Outcome:
@@ -166,11 +169,11 @@ class Pipeline:
         if delay is None:
             return self._failed(execution, error, reason="failed")
         task = execution.task
-        info = self._error_info(error)
+        info = error_info(error)
         again = msgspec.structs.replace(
             task, attempt=task.attempt + 1, retries=task.retries + 1, error=info, crashes=0, deferrals=0
         )
-        version = self._version(execution.delivery, again, delay)
+        version = self._versions.of(execution.delivery, again, delay)
         return Outcome(
             execution.delivery,
             execution.key,
@@ -178,9 +181,10 @@ class Pipeline:
             result=self._result(execution, State.RETRYING, error=info) if self.keeps_result(execution) else None,
             ttl=execution.definition.results_ttl,
             events=self._events(execution, Retried, error=error, delay=delay),
+            task=task.task,
             log=(
                 logging.WARNING,
-                f"{task.task} ({task.id}) raised {_brief(error)}; retry {again.retries} in {delay:.1f} s",
+                f"{task.task} ({task.id}) raised {brief(error)}; retry {again.retries} in {delay:.1f} s",
             ),
         )
 
@@ -197,12 +201,10 @@ class Pipeline:
         """The task was not finished here and is not to blame: others get it at once."""
         delivery, task = execution.delivery, execution.task
         carried = (execution.delivery_count or 1) - 1
-        version = (
-            delivery.message if delivery.message.eta is None else msgspec.structs.replace(delivery.message, eta=None)
-        )
+        version = self._versions.unchanged(delivery)
         if carried != task.crashes:
-            version = self._version(delivery, msgspec.structs.replace(task, crashes=carried), None)
-        return Outcome(delivery, execution.key, version=version)
+            version = self._versions.of(delivery, msgspec.structs.replace(task, crashes=carried))
+        return Outcome(delivery, execution.key, version=version, task=task.task)
 
     def running(self, execution: Execution) -> Result:
         """The state to store while it runs."""
@@ -216,7 +218,7 @@ class Pipeline:
         following = msgspec.structs.replace(
             task, step=task.step + 1, state=state, retries=0, error=None, crashes=0, deferrals=0
         )
-        version = self._version(execution.delivery, following, None)
+        version = self._versions.of(execution.delivery, following)
         if len(version.body) > self._max_task:
             message = f"step {task.step} returned {len(state):,} bytes, too many for the broker"
             raise ValueError(message)
@@ -227,11 +229,12 @@ class Pipeline:
             events=self._events(
                 execution, StepFinished, step=task.step, seconds=time.monotonic() - execution.started_at
             ),
+            task=task.task,
         )
 
     def _failed(self, execution: Execution, error: BaseException, *, reason: str) -> Outcome:
         definition, task = execution.definition, execution.task
-        info = self._error_info(error)
+        info = error_info(error)
         failure = Failure(
             id=task.id,
             task=task.task,
@@ -273,7 +276,7 @@ class Pipeline:
             task=execution.name,
             queue=execution.queue,
             attempt=execution.attempt,
-            error=self._error_info(error),
+            error=error_info(error),
             headers=execution.task.headers or {},
         )
         return self._call_hooks(execution, execution.definition.on_failure, error, failure)
@@ -291,7 +294,7 @@ class Pipeline:
         )
         return Outcome(
             delivery,
-            version=self._version(delivery, later, delay),
+            version=self._versions.of(delivery, later, delay),
             events=(event,) if self._listeners.wants(Deferred) else (),
             log=(
                 logging.WARNING,
@@ -309,60 +312,29 @@ class Pipeline:
         task: Task | None = None,
     ) -> Outcome:
         message = delivery.message
-        letter = DeadLetter(
-            v=WIRE_VERSION,
-            reason=reason,
-            queue=message.queue,
-            died_at=self._app.clock.now(),
-            error=info or self._error_info(error),
-            attempt=task.attempt if task else None,
-            ordering_key=message.ordering_key,
-            priority=message.priority,
-        )
-        dead_queue = self._app.dead_queue(message.queue)
-        body = self._fitting(letter, message.body)
-        version = msgspec.structs.replace(message, queue=dead_queue, body=body, eta=None, ordering_key=None, priority=0)
-        name = task.task if task else ""
+        name, attempt = (task.task, task.attempt) if task else ("", None)
+        dead = self._versions.dead(delivery, reason, info or error_info(error), attempt)
         event = partial(
             Dead,
             id=message.id,
             task=name,
             queue=message.queue,
-            attempt=task.attempt if task else 1,
+            attempt=attempt or 1,
             reason=reason,
-            dead_queue=dead_queue,
+            dead_queue=dead.queue,
         )
         return Outcome(
             delivery,
-            version=version,
+            version=dead,
+            task=name,
             events=(event,) if self._listeners.wants(Dead) else (),
             log=(
                 logging.ERROR,
-                f"{name or 'a message'} ({message.id}) is dead ({reason}): {_brief(error)}; see {dead_queue}",
+                f"{name or 'a message'} ({message.id}) is dead ({reason}): {brief(error)}; see {dead.queue}",
             ),
         )
 
-    def _fitting(self, letter: DeadLetter, body: bytes) -> bytes:
-        """A dead letter within the broker's limit: the traceback gives way first, then the end of the body."""
-        dead = encode_dead(letter, body)
-        if len(dead) > self._max_body and letter.error is not None:
-            letter = msgspec.structs.replace(letter, error=letter.error.brief())
-            dead = encode_dead(letter, body)
-        if len(dead) > self._max_body:
-            letter = msgspec.structs.replace(letter, truncated_from=len(body))
-            room = self._max_body - len(encode_dead(letter, b""))
-            dead = encode_dead(letter, body[:room])
-        return dead
-
     # parts
-
-    def _version(self, delivery: Delivery, task: Task, delay: float | None) -> Message:
-        message = delivery.message
-        body = self._app.codec.rewrite(message.body, task)
-        if len(body) > self._max_body - BODY_RESERVE // 2 and task.error is not None:
-            body = self._app.codec.rewrite(message.body, msgspec.structs.replace(task, error=task.error.brief()))
-        eta = None if delay is None else self._app.clock.now() + timedelta(seconds=delay)
-        return msgspec.structs.replace(message, body=body, eta=eta)
 
     def _result(
         self, execution: Execution, state: State, *, value: msgspec.Raw = ABSENT, error: TaskErrorInfo | None = None
@@ -406,22 +378,7 @@ class Pipeline:
             return ()
         return (partial(kind, **_identity(execution), **fields),)
 
-    @staticmethod
-    def _error_info(error: BaseException) -> TaskErrorInfo:
-        kind = type(error)
-        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-        try:
-            lines = (
-                "".join(traceback.format_exception(kind, error, _own(error.__traceback__)))
-                if error.__traceback__
-                else ""
-            )
-        except Exception:  # an exception whose own __str__ raises
-            lines = ""
-        return TaskErrorInfo(type=name, message=_text(error)[:MAX_MESSAGE], traceback=_clean(lines[-MAX_TRACEBACK:]))
 
-
-_EXECUTORS = "anybroker.worker.executors"
 _JSON_MAP = ord("{")
 _NO_KWARGS = {"json": msgspec.Raw(b"{}"), "msgpack": msgspec.Raw(b"\x80")}
 _json_encoder = msgspec.json.Encoder()
@@ -436,26 +393,3 @@ def _reason(error: DecodeError) -> str:
     if isinstance(error, SignatureError):
         return "signature"
     return "version" if isinstance(error, FutureVersion) else "undecodable"
-
-
-def _own(trace: TracebackType | None) -> TracebackType | None:
-    """A traceback without the worker's frames, which come first."""
-    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_globals.get("__name__") == _EXECUTORS:
-        trace = trace.tb_next
-    return trace
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return _clean(repr(error) if isinstance(error, Retry) else str(error))
-    except Exception:  # an exception whose own __str__ raises
-        return "(its message cannot be shown)"
-
-
-def _clean(text: str) -> str:
-    """Without lone surrogates, which UTF-8 cannot carry."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def _brief(error: BaseException) -> str:
-    return f"{type(error).__name__}: {_text(error).splitlines()[0][:200] if _text(error) else ''}".rstrip(": ")

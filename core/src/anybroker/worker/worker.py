@@ -263,9 +263,9 @@ class Worker:
     def _admit(self, delivery: Delivery) -> Execution | None:
         try:
             admitted = self._pipeline.admit(delivery)
-        except Exception:
-            _log.exception("message %s cannot be judged; it is delivered again after its lease", delivery.message.id)
-            return None
+        except Exception as error:
+            _log.exception("message %s cannot be judged", delivery.message.id)
+            admitted = self._pipeline.unjudgeable(delivery, error)
         if isinstance(admitted, Outcome):
             self._settler.add(admitted)
             return None
