@@ -91,9 +91,9 @@ class App:
     ) -> None:
         """``broker`` and ``backend`` take objects in place of URLs; the app closes them."""
         self.settings: Settings = load_settings(url=url, results_url=results_url, **settings)
-        self.codec = Codec(self.settings.codec, self.settings.signing_keys)
+        self.codec: Codec = Codec(self.settings.codec, self.settings.signing_keys)
         self.clock: Clock = clock or SystemClock()
-        self.listeners = Listeners()
+        self.listeners: Listeners = Listeners()
         self.tasks: dict[str, Definition] = {}
         """Every declared task by name."""
         self.broker: Broker = broker or load_broker(self.settings.url)

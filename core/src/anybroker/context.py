@@ -20,10 +20,10 @@ class Context:
     __slots__ = ("delivery", "lease_lost", "task")
 
     def __init__(self, task: Task, delivery: Delivery) -> None:
-        self.task = task
+        self.task: Task = task
         """The decoded message."""
-        self.delivery = delivery
-        self.lease_lost = False
+        self.delivery: Delivery = delivery
+        self.lease_lost: bool = False
         """True as soon as the worker learns that its lease ran out: another worker may be running the task too."""
 
     @property

@@ -36,9 +36,9 @@ class Step(Generic[P, R]):
         self.function = function
         self.name = name
         self.retry = retry
-        self.timeout = check_timeout(timeout)
-        self.is_async = inspect.iscoroutinefunction(function)
-        self.parameters = Parameters(function, name)
+        self.timeout: float | None = check_timeout(timeout)
+        self.is_async: bool = inspect.iscoroutinefunction(function)
+        self.parameters: Parameters = Parameters(function, name)
 
     def __repr__(self) -> str:
         """Its name."""

@@ -99,10 +99,12 @@ class Retry(Exception):
         if max is not None and max < 0:
             message = f"Retry(max={max}): give the number of retries, 0 or more"
             raise ConfigurationError(message)
-        self.max = max
+        self.max: int | None = max
         self.after: After | None = fixed(after) if isinstance(after, int | float | timedelta) else after
-        self.on = on if isinstance(on, tuple) else (on,)
-        self.give_up_on = give_up_on if isinstance(give_up_on, tuple) else (give_up_on,)
+        self.on: tuple[type[BaseException], ...] = on if isinstance(on, tuple) else (on,)
+        self.give_up_on: tuple[type[BaseException], ...] = (
+            give_up_on if isinstance(give_up_on, tuple) else (give_up_on,)
+        )
 
     def __repr__(self) -> str:
         """As it was written."""

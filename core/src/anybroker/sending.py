@@ -91,7 +91,7 @@ class Sender(Generic[P, R]):
 
     def __init__(self, app: App, definition: Definition, options: SendOptions | None = None) -> None:
         self._app = app
-        self.definition = definition
+        self.definition: Definition = definition
         self._options = options
 
     def __repr__(self) -> str:

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -48,11 +47,11 @@ class Testing:
 
     def __init__(self, app: App) -> None:
         self.app = app
-        self.clock = ManualClock()
+        self.clock: ManualClock = ManualClock()
         self.events: list[Event] = []
         """All that happened, in order."""
-        self.broker = _Broker(clock=self.clock)
-        self.backend = _Backend(clock=self.clock)
+        self.broker: RecordingBroker = RecordingBroker(clock=self.clock)
+        self.backend: MemoryBackend = _Backend(clock=self.clock)
 
     @property
     def now(self) -> datetime:
@@ -149,7 +148,7 @@ def testing(app: App) -> Iterator[Testing]:
         app.listeners.remove(mode.events.append)
 
 
-class _Broker(MemoryBroker):
+class RecordingBroker(MemoryBroker):
     """Remembers what was sent."""
 
     def __init__(self, *, clock: ManualClock) -> None:
@@ -179,7 +178,7 @@ def _run(executors: Executors, execution: Execution) -> Outcome:
         return executors.run_here(execution)
     outcomes: list[Outcome] = []
     # a thread of its own, because the test may itself run in an event loop
-    thread = threading.Thread(target=lambda: outcomes.append(asyncio.run(executors.run_coroutine(execution))))
+    thread = threading.Thread(target=lambda: outcomes.append(executors.run_here(execution)))
     thread.start()
     thread.join()
     return outcomes[0]

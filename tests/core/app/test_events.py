@@ -118,7 +118,7 @@ def test_nothing_is_announced_that_was_not_stored(app: App, t: Testing, monkeypa
     @app.task
     def nothing() -> None: ...
 
-    def refuse(messages: object) -> None:
+    def refuse(_messages: object) -> None:
         raise ConnectionError
 
     monkeypatch.setattr(t.broker, "enqueue", refuse)
@@ -128,7 +128,8 @@ def test_nothing_is_announced_that_was_not_stored(app: App, t: Testing, monkeypa
 
 
 def test_a_worker_that_starts_and_stops(make_app: Callable[..., App]) -> None:
-    app, heard = make_app(), []
+    app = make_app()
+    heard: list[WorkerEvent] = []
     app.on(WorkerEvent, heard.append)
     with app.worker(concurrency=1) as worker:
         assert heard == [WorkerStarted(worker=worker.name)]
@@ -165,7 +166,7 @@ def test_an_exception_in_a_listener_is_logged_and_changes_nothing(
 ) -> None:
     app = make_app()
 
-    def broken(event: Event) -> None:
+    def broken(_event: Event) -> None:
         raise error
 
     app.on(Event, broken)
@@ -186,7 +187,7 @@ def test_a_listener_may_come_and_go_while_events_happen(make_app: Callable[..., 
     app = make_app()
     heard = threading.Event()
 
-    def once(event: Succeeded) -> None:
+    def once(_event: Succeeded) -> None:
         app.listeners.remove(once)
         heard.set()
 

@@ -110,11 +110,11 @@ def test_an_exception_in_a_hook_is_logged_and_changes_nothing(
 ) -> None:
     app = make_app()
 
-    def broken(context: Context, value: object) -> None:
+    def broken(_context: Context, _value: object) -> None:
         raise error
 
     @app.task(on_success=[broken, hook(told, "after")], on_failure=[broken, hook(told, "after")])
-    def check(good: bool) -> str:  # noqa: FBT001
+    def check(good: bool) -> str:
         assert good
         return "fine"
 
@@ -150,13 +150,19 @@ def test_hook_tasks_are_in_the_broker_before_the_task_is_acknowledged(
     app: App, t: Testing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
+
+    def note(subject: object, verb: str) -> None:
+        original = getattr(subject, verb)
+
+        def noting(*args: Any, **kwargs: Any) -> Any:
+            calls.append(verb)
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(subject, verb, noting)
+
     for verb in ("enqueue", "ack", "update"):
-        original = getattr(t.broker, verb)
-        monkeypatch.setattr(
-            t.broker, verb, lambda items, verb=verb, original=original: (calls.append(verb), original(items))[1]
-        )
-    store = t.backend.store
-    monkeypatch.setattr(t.backend, "store", lambda results, ttl: (calls.append("store"), store(results, ttl=ttl))[1])
+        note(t.broker, verb)
+    note(t.backend, "store")
 
     @app.task(results=False)
     def after(x: int) -> None: ...

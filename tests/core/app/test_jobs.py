@@ -201,7 +201,7 @@ def test_options_hold_for_all_steps(app: App, t: Testing) -> None:
 
 
 def test_a_state_that_cannot_travel_fails_the_job(app: App, t: Testing) -> None:
-    def opaque(x: int) -> Any:
+    def opaque(_x: int) -> Any:
         return object()
 
     def last(x: Any) -> None: ...
@@ -230,7 +230,7 @@ def test_a_state_that_is_too_large_for_the_broker_fails_the_job(make_app: Callab
 
 
 def test_a_state_that_does_not_fit_the_next_step_is_dead_lettered(app: App, t: Testing) -> None:
-    def lying(x: int) -> Any:
+    def lying(_x: int) -> Any:
         return "text"
 
     def number(x: int) -> int:

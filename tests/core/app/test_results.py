@@ -113,7 +113,7 @@ def test_the_cause_of_an_error_is_part_of_the_traceback(app: App, t: Testing) ->
     @app.task
     def fail() -> None:
         try:
-            _ = {}["missing"]
+            _ = dict[str, int]()["missing"]
         except KeyError as error:
             raise RuntimeError("outer") from error
 
@@ -251,7 +251,7 @@ def test_without_a_backend_the_error_says_what_to_do(make_app: Callable[..., App
         with pytest.raises(ConfigurationError, match=r"results_url=.*ANYBROKER_RESULTS_URL"):
             ask()
 
-    @app.task(on_success=lambda context, result: done.set())
+    @app.task(on_success=lambda _context, _result: done.set())
     def last() -> None: ...
 
     last.send()

@@ -166,7 +166,7 @@ def test_attempts_and_the_last_error_are_visible(app: App, t: Testing) -> None:
     def fail_twice() -> str:
         ctx = current_context()
         error = ctx.last_error
-        seen.append((ctx.attempt, ctx.retries, error and f"{error.type}: {error.message}"))
+        seen.append((ctx.attempt, ctx.retries, f"{error.type}: {error.message}" if error else None))
         if ctx.attempt < 3:
             raise KeyError(ctx.attempt)
         assert error is not None

@@ -74,17 +74,16 @@ def test_a_policy_travels(spec: BackoffSpec, most: int) -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        partial(fixed, -1),
-        partial(exponential, -1),
-        partial(exponential, 1, factor=0.5),
-        partial(exponential, 1, cap=-1),
-        partial(exponential, 1, jitter=1.5),
-        partial(fibonacci, 1, jitter=-0.1),
-        partial(fixed, float("nan")),
-        partial(exponential, 1, factor=float("nan")),
-        partial(Retry, after=-1),
+        pytest.param(partial(fixed, -1), id="negative"),
+        pytest.param(partial(exponential, -1), id="negative base"),
+        pytest.param(partial(exponential, 1, factor=0.5), id="shrinking"),
+        pytest.param(partial(exponential, 1, cap=-1), id="negative cap"),
+        pytest.param(partial(exponential, 1, jitter=1.5), id="more jitter than delay"),
+        pytest.param(partial(fibonacci, 1, jitter=-0.1), id="negative jitter"),
+        pytest.param(partial(fixed, float("nan")), id="nan"),
+        pytest.param(partial(exponential, 1, factor=float("nan")), id="factor nan"),
+        pytest.param(partial(Retry, after=-1), id="negative after"),
     ],
-    ids=lambda make: f"{make.func.__name__}{make.args}{make.keywords}",
 )
 def test_impossible_delays_are_refused_where_they_are_written(make: Callable[[], object]) -> None:
     with pytest.raises(ConfigurationError):

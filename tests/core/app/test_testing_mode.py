@@ -125,7 +125,8 @@ def test_async_tasks_run_also_when_the_test_itself_is_in_an_event_loop(app: App,
     assert asyncio.run(inside()) == 8
 
 
-def test_get_does_not_wait_for_what_cannot_come(app: App, t: Testing) -> None:
+@pytest.mark.usefixtures("t")
+def test_get_does_not_wait_for_what_cannot_come(app: App) -> None:
     @app.task
     def nothing() -> None: ...
 

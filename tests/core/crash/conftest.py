@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
 from anybroker import App
 from anybroker.worker.process import WorkerOptions
+
+if TYPE_CHECKING:
+    import signal
 
 HERE = Path(__file__).parent
 LEASE = 1.0

@@ -1,4 +1,4 @@
-"""The tasks of the crash tests, run by worker processes. They note what they do in the file ``$RECORD``, a line each."""
+"""The tasks of the crash tests, run by worker processes. They note in the file ``$RECORD`` what they do."""
 
 from __future__ import annotations
 

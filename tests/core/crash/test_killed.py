@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 LEASE = 1.0
 """Seconds; the lease of a site's workers."""
+
+
+def _noted(site: Site, number: int) -> bool:
+    return len(site.lines("note")) > number
 
 
 def test_another_worker_has_every_task_again_within_the_lease_and_a_second(site: Site, wait_until: WaitUntil) -> None:
@@ -42,8 +47,8 @@ def test_a_busy_worker_that_is_killed_loses_nothing(site: Site, wait_until: Wait
     site.app.send_many([site.app.signature("note", [task], {}) for task in range(number)])
     for _ in range(3):
         worker = site.worker(concurrency=8)
-        before = len(site.lines("note"))
-        wait_until(lambda before=before: len(site.lines("note")) > before + 200)
+        progress = len(site.lines("note")) + 200
+        wait_until(partial(_noted, site, progress))
         worker.kill()
     last = site.worker(concurrency=8)
     wait_until(lambda: not site.left(), timeout=30)
@@ -63,7 +68,7 @@ def test_a_task_that_takes_its_worker_down_once_is_run_again(site: Site, wait_un
     assert {words[1] for words in site.lines("note")} == {"1", "2"}
 
 
-def test_results_survive_the_worker(site: Site, wait_until: WaitUntil) -> None:
+def test_results_survive_the_worker(site: Site) -> None:
     worker = site.worker()
     handles = [site.send("double", number) for number in range(20)]
     assert [handle.get(timeout=20) for handle in handles] == [2 * number for number in range(20)]

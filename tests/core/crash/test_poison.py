@@ -19,15 +19,13 @@ pytestmark = pytest.mark.slow
 
 def run_until_done(site: Site, wait_until: WaitUntil, *, most: int) -> int:
     """Start a worker whenever the last one has died, until nothing is left; returns how many died."""
-    deaths = 0
-    worker = site.worker(concurrency=4)
+    workers = [site.worker(concurrency=4)]
     while True:
-        wait_until(lambda worker=worker: worker.process.poll() is not None or not site.left(), timeout=30)
+        wait_until(lambda: workers[-1].process.poll() is not None or not site.left(), timeout=30)
         if not site.left():
-            return deaths
-        deaths += 1
-        assert deaths <= most, worker.log
-        worker = site.worker(concurrency=4)
+            return len(workers) - 1
+        assert len(workers) <= most, workers[-1].log
+        workers.append(site.worker(concurrency=4))
 
 
 @pytest.mark.parametrize("how", ["exit", "kill"])
@@ -93,7 +91,7 @@ def test_a_suspect_that_ends_well_is_done_and_the_worker_goes_on(make_site: Make
     assert site.left("default.dead") == 0
 
 
-def test_whoever_waits_for_it_is_told(make_site: MakeSite, wait_until: WaitUntil) -> None:
+def test_whoever_waits_for_it_is_told(make_site: MakeSite) -> None:
     site = make_site(max_deliveries=1)
     handle = site.send("double", 4)
     site.app.broker.acquire(["default"], limit=1, wait=0, lease=0)  # a worker takes it and dies at once

@@ -10,7 +10,7 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.core.conftest import WaitUntil
-    from tests.core.crash.conftest import MakeSite, Site
+    from tests.core.crash.conftest import MakeSite, Process, Site
 
 pytestmark = pytest.mark.slow
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
@@ -72,28 +72,32 @@ def test_an_idle_worker_exits_soon(site: Site, wait_until: WaitUntil) -> None:
 
 def test_two_signals_in_quick_succession_at_any_moment(site: Site, wait_until: WaitUntil) -> None:
     """A handler must not wait for what the main thread holds."""
-    for repetition in range(4):
-        worker = site.worker(grace=30)
-        wait_until(lambda worker=worker: worker.ready)
+
+    def stop_impatiently(worker: Process, number: signal.Signals) -> None:
+        wait_until(lambda: worker.ready)
         for _ in range(50):
             if worker.process.poll() is None:
-                worker.send(SIGNALS[repetition % 2])
+                worker.send(number)
         assert worker.wait(10) == 0, worker.log
+
+    for number in SIGNALS * 2:
+        stop_impatiently(site.worker(grace=30), number)
 
 
 def test_a_worker_under_load_loses_and_repeats_nothing(site: Site, wait_until: WaitUntil) -> None:
     """Stopped and started again and again, politely: each task runs once."""
     number = 2000
     site.app.send_many([site.app.signature("note", [task], {}) for task in range(number)])
-    stops = 0
-    while site.left():
-        worker = site.worker(concurrency=4)
-        before = len(site.lines("note"))
-        wait_until(lambda before=before: len(site.lines("note")) >= min(before + 150, number) or not site.left())
+
+    def work_a_little(worker: Process) -> None:
+        progress = len(site.lines("note")) + 150
+        wait_until(lambda: len(site.lines("note")) >= progress or not site.left())
         worker.send(signal.SIGTERM)
         assert worker.wait(10) == 0
-        stops += 1
-        assert stops < 50
+
+    for _ in range(50):
+        if site.left():
+            work_a_little(site.worker(concurrency=4))
     noted = [int(words[1]) for words in site.lines("note")]
     assert sorted(noted) == list(range(number))
 

@@ -12,7 +12,6 @@ import pytest
 from anybroker import Retry, State
 from anybroker.errors import BrokerUnavailable
 from anybroker.events import BrokerBack, BrokerLost, LeaseWasLost, Retried, Succeeded
-from anybroker.worker import outage
 from anybroker.worker.outage import Outage
 
 if TYPE_CHECKING:
@@ -43,12 +42,13 @@ def ran(faulty_app: App) -> list[int]:
     return noted
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("ran")
 def test_an_idle_worker_says_it_once_backs_off_and_resumes(
     faulty_app: App,
     faults: Faults,
     wait_until: WaitUntil,
     said: list[Any],
-    ran: list[int],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     app = faulty_app
@@ -75,8 +75,9 @@ def test_an_idle_worker_says_it_once_backs_off_and_resumes(
     ]
 
 
+@pytest.mark.usefixtures("ran")
 def test_a_broker_that_is_down_at_the_start_is_waited_for(
-    faulty_app: App, faults: Faults, wait_until: WaitUntil, said: list[Any], ran: list[int]
+    faulty_app: App, faults: Faults, wait_until: WaitUntil, said: list[Any]
 ) -> None:
     app = faulty_app
     handle = app.send_by_name("note", [1])
@@ -182,8 +183,7 @@ def test_the_backend_alone_goes_away(
         handles = []
         for number in range(6):
             handles.append(app.send_by_name("note", [number]))
-            wait_until(lambda number=number: number in ran)
-            wait_until(lambda: faults.calls["store"])
+            wait_until(lambda: len(ran) == len(handles))
         wait_until(lambda: faults.calls["store"] >= 4)
         assert [type(event) for event in said] == [BrokerLost]
         faults.failing = set()
@@ -192,8 +192,9 @@ def test_the_backend_alone_goes_away(
     assert len(ran) == 6
 
 
+@pytest.mark.usefixtures("ran")
 def test_a_result_is_stored_before_its_message_is_acknowledged(
-    faulty_app: App, faults: Faults, ran: list[int], wait_until: WaitUntil
+    faulty_app: App, faults: Faults, wait_until: WaitUntil
 ) -> None:
     app = faulty_app
     stored: list[State] = []
@@ -206,6 +207,7 @@ def test_a_result_is_stored_before_its_message_is_acknowledged(
     assert faults.log.index("store") < faults.log.index("ack")
 
 
+@pytest.mark.slow
 def test_no_result_no_acknowledgement(faulty_app: App, faults: Faults, wait_until: WaitUntil, ran: list[int]) -> None:
     """A worker that dies while it cannot store a result leaves the task to others."""
     app = faulty_app
@@ -222,6 +224,7 @@ def test_no_result_no_acknowledgement(faulty_app: App, faults: Faults, wait_unti
     assert ran == [7, 7]
 
 
+@pytest.mark.slow
 def test_an_outage_longer_than_the_lease_loses_nothing(
     faulty_app: App, faults: Faults, wait_until: WaitUntil, ran: list[int], gate: threading.Event
 ) -> None:
@@ -246,8 +249,10 @@ def test_an_outage_longer_than_the_lease_loses_nothing(
     assert app.inspect().stats("default").total == 0
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("ran")
 def test_an_error_that_is_no_outage_is_logged_and_survived(
-    faulty_app: App, faults: Faults, wait_until: WaitUntil, ran: list[int], caplog: pytest.LogCaptureFixture
+    faulty_app: App, faults: Faults, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An adapter with a bug: one message cannot be settled; the others are."""
     app = faulty_app
@@ -276,7 +281,7 @@ def test_pauses_grow_with_jitter_up_to_a_bound(monkeypatch: pytest.MonkeyPatch, 
             pauses.append(timeout or 0.0)
             return False
 
-    monkeypatch.setattr(outage.threading, "Event", Recorder)
+    monkeypatch.setattr("anybroker.worker.outage.threading.Event", Recorder)
     pausing = Outage("w", app.listeners)
     for _ in range(12):
         pausing.pause("acquire", BrokerUnavailable("away"))

@@ -63,8 +63,7 @@ def test_never_more_than_concurrency_at_once(app: App, wait_until: WaitUntil, ga
     @app.task(name="coroutine")
     async def coroutine() -> None:
         enter(1)
-        while not gate.is_set():
-            await asyncio.sleep(0.001)
+        await asyncio.to_thread(gate.wait, 10)
         enter(-1)
 
     handles = [app.send_by_name(kind) for _ in range(20)]
@@ -87,8 +86,7 @@ def test_concurrency_can_be_changed_while_running(
 
     @app.task(name="coroutine")
     async def coroutine() -> None:
-        while not gate.is_set():
-            await asyncio.sleep(0.001)
+        await asyncio.to_thread(gate.wait, 10)
 
     for _ in range(30):
         app.send_by_name(kind)

@@ -41,8 +41,7 @@ def test_running_tasks_finish_and_the_rest_is_given_back(
 
     @app.task(name="coroutine")
     async def coroutine() -> str:
-        while not gate.is_set():
-            await asyncio.sleep(0.002)
+        await asyncio.to_thread(gate.wait, 10)
         return "done"
 
     handles = [app.send_by_name(kind) for _ in range(10)]
@@ -104,7 +103,7 @@ def test_stopping_again_ends_the_grace_time(app: App, wait_until: WaitUntil, gat
     worker.start()
     wait_until(lambda: worker.stats().running == 1)
     first = in_background(worker.stop)
-    wait_until(lambda: worker._stopping.is_set())
+    wait_until(worker._stopping.is_set)
     start = time.monotonic()
     worker.stop()
     first.join(10)
@@ -175,6 +174,7 @@ def test_stopping_tells_of_no_lost_leases(
     assert app.inspect().stats("default").total == (1 if how == "grace is over" else 0)
 
 
+@pytest.mark.slow
 def test_a_worker_stops_while_its_broker_is_away(
     faulty_app: App, faults: Faults, wait_until: WaitUntil, gate: threading.Event
 ) -> None:

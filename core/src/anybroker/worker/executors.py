@@ -58,8 +58,13 @@ class Executors:
             self._loop.submit(coroutines, limit)
 
     def run_here(self, execution: Execution) -> Outcome:
-        """Run one plain function in the calling thread, in a context of its own."""
-        outcome: Outcome = copy_context().run(self._call, execution)
+        """Run one function in the calling thread, in a context of its own; a coroutine function in a loop of its own."""
+        try:
+            if execution.step_to_run.is_async:
+                return asyncio.run(self._call_coroutine(execution))
+            outcome: Outcome = copy_context().run(self._call, execution)
+        except BaseException as error:
+            return self._pipeline.broken(execution, error)
         return outcome
 
     def take_waiting(self, older_than: float = 0.0) -> list[Execution]:
@@ -94,10 +99,7 @@ class Executors:
         if not _take(self.waiting, execution):
             return True
         self.running[execution.key] = execution
-        try:
-            outcome = self.run_here(execution)
-        except BaseException as error:
-            outcome = self._broken(execution, error)
+        outcome = self.run_here(execution)
         if not _take(self.running, execution):
             return False
         execution.finished = True
@@ -145,14 +147,14 @@ class Executors:
             return
         self.running[execution.key] = execution
         try:
-            outcome = await self.run_coroutine(execution)
+            outcome = await self._call_coroutine(execution)
         except BaseException as error:
-            outcome = self._broken(execution, error)
+            outcome = self._pipeline.broken(execution, error)
         if _take(self.running, execution):
             execution.finished = True
             self._finish(outcome)
 
-    async def run_coroutine(self, execution: Execution) -> Outcome:
+    async def _call_coroutine(self, execution: Execution) -> Outcome:
         """Run one coroutine function in the running event loop."""
         _current.set(execution)
         timeout = execution.timeout
@@ -173,11 +175,6 @@ class Executors:
             return self._pipeline.succeeded(execution, value)
         finally:
             self._deadlines.forget(execution)
-
-    def _broken(self, execution: Execution, error: BaseException) -> Outcome:
-        """What is around the task's function raised, which it must not."""
-        _log.error("task %s (%s): the worker failed", execution.name, execution.id, exc_info=error)
-        return self._pipeline.broken(execution, error)
 
     def _started(self, execution: Execution) -> None:
         execution.started_at = time.monotonic()

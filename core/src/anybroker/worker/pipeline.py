@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import time
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from anybroker.codec import FutureVersion
 from anybroker.errors import (
     ArgumentsError,
     DecodeError,
+    MessageTooLarge,
     SignatureError,
     TaskError,
     TaskExpired,
@@ -75,6 +77,15 @@ class Pipeline:
 
     def admit(self, delivery: Delivery) -> Execution | Outcome:
         """The execution that a delivery asks for, or the outcome when there is nothing to run."""
+        try:
+            return self._judge(delivery)
+        except (
+            Exception
+        ) as error:  # whatever a body may do to us: it is kept, and neither comes back nor stops a worker
+            _log.exception("message %s cannot be judged", delivery.message.id)
+            return self._dead(delivery, "undecodable", error)
+
+    def _judge(self, delivery: Delivery) -> Execution | Outcome:
         body = delivery.message.body
         if len(body) > self._max_body:
             return self._dead(delivery, "oversized", DecodeError(f"{len(body):,} bytes"))
@@ -92,10 +103,6 @@ class Pipeline:
         if not known_step:
             return self._failed(execution, TaskError(f"{task.task} has no step {task.step}"), reason="arguments")
         return self._too_late(execution) or execution
-
-    def unjudgeable(self, delivery: Delivery, error: Exception) -> Outcome:
-        """A message that ``admit`` itself could not cope with: kept, so that it neither comes back nor is lost."""
-        return self._dead(delivery, "undecodable", error)
 
     def _too_late(self, execution: Execution) -> Outcome | None:
         """The outcome of a task that has killed too many workers, or that nobody wants any more."""
@@ -190,8 +197,14 @@ class Pipeline:
 
     def broken(self, execution: Execution, error: BaseException) -> Outcome:
         """Something around the function raised; no hook is called, since it may be the one."""
-        dead = self._dead(execution.delivery, "failed", error, task=execution.task)
-        return msgspec.structs.replace(dead, key=execution.key)
+        _log.error("task %s (%s): the worker failed", execution.name, execution.id, exc_info=error)
+        info = error_info(error)
+        return msgspec.structs.replace(
+            self._dead(execution.delivery, "failed", error, info=info, task=execution.task),
+            key=execution.key,
+            result=self._result(execution, State.FAILED, error=info) if self.keeps_result(execution) else None,
+            ttl=execution.definition.results_ttl,
+        )
 
     def bad_arguments(self, execution: Execution, error: ArgumentsError) -> Outcome:
         """The arguments do not fit the function: no retry would help."""
@@ -203,7 +216,8 @@ class Pipeline:
         carried = (execution.delivery_count or 1) - 1
         version = self._versions.unchanged(delivery)
         if carried != task.crashes:
-            version = self._versions.of(delivery, msgspec.structs.replace(task, crashes=carried))
+            with suppress(MessageTooLarge):  # then the suspicion is forgotten, not the task
+                version = self._versions.of(delivery, msgspec.structs.replace(task, crashes=carried))
         return Outcome(delivery, execution.key, version=version, task=task.task)
 
     def running(self, execution: Execution) -> Result:

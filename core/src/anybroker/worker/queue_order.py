@@ -33,8 +33,8 @@ class QueueOrder:
         if not weights:
             message = "a worker needs at least one queue"
             raise ConfigurationError(message)
-        self.names = tuple(weights)
-        self.weighted = any(weights.values())
+        self.names: tuple[str, ...] = tuple(weights)
+        self.weighted: bool = any(weights.values())
         self._weights = {name: weight or 1 for name, weight in weights.items()}
         self._strict = list(weights)
 

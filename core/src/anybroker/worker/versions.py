@@ -9,6 +9,7 @@ import msgspec
 
 from anybroker.app import BODY_RESERVE
 from anybroker.codec import encode_dead
+from anybroker.errors import MessageTooLarge
 from anybroker.task import WIRE_VERSION, DeadLetter
 
 if TYPE_CHECKING:
@@ -25,11 +26,17 @@ class Versions:
         self._max_body = app.broker.capabilities.max_body
 
     def of(self, delivery: Delivery, task: Task, delay: float | None = None) -> Message:
-        """The delivered message with another task in it, due after ``delay`` seconds (None: at once)."""
+        """The delivered message with another task in it, due after ``delay`` seconds (None: at once).
+
+        Raises ``MessageTooLarge`` where it cannot be made to fit.
+        """
         message, rewrite = delivery.message, self._app.codec.rewrite
         body = rewrite(message.body, task)
         if len(body) > self._max_body - BODY_RESERVE // 2 and task.error is not None:
             body = rewrite(message.body, msgspec.structs.replace(task, error=task.error.brief()))
+        if len(body) > self._max_body:
+            message = f"the next version of task {task.id} has {len(body):,} bytes; the broker takes {self._max_body:,}"
+            raise MessageTooLarge(message)
         eta = None if delay is None else self._app.clock.now() + timedelta(seconds=delay)
         return msgspec.structs.replace(message, body=body, eta=eta)
 

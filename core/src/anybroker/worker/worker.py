@@ -92,15 +92,15 @@ class Worker:
     ) -> None:
         settings = app.settings
         self.app = app
-        self.name = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
-        self.queues = QueueOrder(queues or settings.queues or settings.default_queue)
+        self.name: str = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
+        self.queues: QueueOrder = QueueOrder(queues or settings.queues or settings.default_queue)
         dead = [name for name in self.queues.names if name.endswith(settings.dead_queue_suffix)]
         if dead:
             message = f"{dead[0]!r} is a dead-letter queue; put its tasks back with: anybroker dead retry"
             raise ConfigurationError(message)
         self.concurrency = settings.concurrency if concurrency is None else concurrency
-        self.lease = seconds(settings.lease if lease is None else lease)
-        self.grace = seconds(settings.grace if grace is None else grace)
+        self.lease: float = seconds(settings.lease if lease is None else lease)
+        self.grace: float = seconds(settings.grace if grace is None else grace)
         self._pipeline = Pipeline(app)
         self._outage = Outage(self.name, app.listeners)
         self._held: dict[int, Execution] = {}
@@ -242,8 +242,9 @@ class Worker:
         self._clearing = False
         executions: list[Execution] = []
         for delivery in deliveries:
-            admitted = self._admit(delivery)
-            if admitted is None:
+            admitted = self._pipeline.admit(delivery)
+            if isinstance(admitted, Outcome):
+                self._settler.add(admitted)
                 continue
             self._held[admitted.key] = admitted
             if self._stopping.is_set():
@@ -259,17 +260,6 @@ class Worker:
         self._keeper.wake()
         if executions:
             self._executors.submit(executions, limit=self.concurrency)
-
-    def _admit(self, delivery: Delivery) -> Execution | None:
-        try:
-            admitted = self._pipeline.admit(delivery)
-        except Exception as error:
-            _log.exception("message %s cannot be judged", delivery.message.id)
-            admitted = self._pipeline.unjudgeable(delivery, error)
-        if isinstance(admitted, Outcome):
-            self._settler.add(admitted)
-            return None
-        return admitted
 
     # finishing
 
