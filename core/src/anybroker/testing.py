@@ -156,6 +156,7 @@ class RecordingBroker(MemoryBroker):
         self.sent: list[Message] = []
 
     def enqueue(self, messages: Sequence[Message]) -> None:
+        """Store messages, and remember them."""
         super().enqueue(messages)
         self.sent.extend(messages)
 

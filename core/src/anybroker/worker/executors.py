@@ -58,7 +58,7 @@ class Executors:
             self._loop.submit(coroutines, limit)
 
     def run_here(self, execution: Execution) -> Outcome:
-        """Run one function in the calling thread, in a context of its own; a coroutine function in a loop of its own."""
+        """Run one function in the calling thread, in a context, or an event loop, of its own."""
         try:
             if execution.step_to_run.is_async:
                 return asyncio.run(self._call_coroutine(execution))

@@ -232,8 +232,10 @@ class Pipeline:
         following = msgspec.structs.replace(
             task, step=task.step + 1, state=state, retries=0, error=None, crashes=0, deferrals=0
         )
-        version = self._versions.of(execution.delivery, following)
-        if len(version.body) > self._max_task:
+        version = None
+        with suppress(MessageTooLarge):
+            version = self._versions.of(execution.delivery, following)
+        if version is None or len(version.body) > self._max_task:
             message = f"step {task.step} returned {len(state):,} bytes, too many for the broker"
             raise ValueError(message)
         return Outcome(

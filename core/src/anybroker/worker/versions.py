@@ -35,8 +35,8 @@ class Versions:
         if len(body) > self._max_body - BODY_RESERVE // 2 and task.error is not None:
             body = rewrite(message.body, msgspec.structs.replace(task, error=task.error.brief()))
         if len(body) > self._max_body:
-            message = f"the next version of task {task.id} has {len(body):,} bytes; the broker takes {self._max_body:,}"
-            raise MessageTooLarge(message)
+            size = f"{len(body):,} bytes; the broker takes {self._max_body:,}"
+            raise MessageTooLarge(f"the next version of task {task.id} has {size}")
         eta = None if delay is None else self._app.clock.now() + timedelta(seconds=delay)
         return msgspec.structs.replace(message, body=body, eta=eta)
 
