@@ -58,7 +58,7 @@ BODY_RESERVE = 1024
 """Bytes of a broker's ``max_body`` that a task leaves free for what retries and dead-lettering add to it."""
 
 
-class _Decorator(Protocol):
+class TaskDecorator(Protocol):
     """What ``@app.task(...)`` returns: keeps the function's parameters and its result's type."""
 
     @overload
@@ -132,7 +132,7 @@ class App:
         results: Keep = ...,
         on_success: Hooks = ...,
         on_failure: Hooks = ...,
-    ) -> _Decorator: ...
+    ) -> TaskDecorator: ...
     def task(
         self,
         function: Callable[..., Any] | None = None,

@@ -161,6 +161,8 @@ class AsyncTaskFunction(Sender[P, R]):
 class Job(Sender[P, R]):
     """A declared job. Made by :meth:`App.job <anybroker.app.App.job>`."""
 
+    definition: Definition
+
     def __init__(self, app: App, definition: Definition, retry: Retry | None, timeout: float | None) -> None:
         super().__init__(app, definition)
         self._retry = retry
