@@ -82,6 +82,8 @@ class Codec:
         """
         payload = self._verified(body) if self._signer or body.startswith(_SIGNED) else body
         try:
+            if payload[:1] == b"{" and not payload.isascii():
+                payload.decode()  # also the names of fields that are not ours, which have to survive a rewrite
             task = format_decoder(payload).decode(payload)
         except DecodeError:
             raise
@@ -100,15 +102,20 @@ class Codec:
     def rewrite(self, body: bytes, task: Task) -> bytes:
         """The body for a new version of the task that ``body`` held, in the format of ``body``.
 
-        Fields of ``body`` that this version does not know are kept.
+        Fields of ``body`` that this version does not know are kept. Raises ``DecodeError`` where one has no readable name.
         """
         payload = self._verified(body) if self._signer else body
         is_json = payload[0] == _JSON_MAP
         module = msgspec.json if is_json else msgspec.msgpack
         was = format_decoder(payload).decode(payload)
+        try:
+            before = module.decode(payload, type=dict[str, msgspec.Raw])
+        except ValueError as error:
+            message = f"not a task: {error}"
+            raise DecodeError(message) from error
         kept = {  # all that did not change stays byte for byte, and so does what only other versions know
             name: raw
-            for name, raw in module.decode(payload, type=dict[str, msgspec.Raw]).items()
+            for name, raw in before.items()
             if name not in _FIELDS or getattr(task, name) == getattr(was, name)
         }
         changed = module.decode(module.encode(task), type=dict[str, msgspec.Raw])

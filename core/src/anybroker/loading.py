@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from datetime import timedelta
 from enum import Enum
+from functools import cache
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 from urllib.parse import quote, unquote
@@ -382,9 +384,14 @@ def _find(scheme: str, role: Role) -> EntryPoint | None:
 
 
 def _entry_points(role: Role) -> EntryPoints:
+    return _entry_points_of(_GROUPS[role], tuple(sys.path))
+
+
+@cache
+def _entry_points_of(group: str, path: tuple[str, ...]) -> EntryPoints:  # noqa: ARG001  what is found depends on it
     from importlib.metadata import entry_points  # slow; importing anybroker must not wait for it
 
-    return entry_points(group=_GROUPS[role])
+    return entry_points(group=group)
 
 
 def _not_found(address: Address, role: Role) -> ConfigurationError:

@@ -77,6 +77,14 @@ def test_a_later_delay_replaces_an_eta(app: App, t: Testing, ran: list[str]) -> 
     assert (t.run(), ran) == (1, ["later"])
 
 
+def test_a_later_eta_replaces_a_delay(app: App, t: Testing, ran: list[str]) -> None:
+    note(app, "now")
+    app.signature("note", ["eta"], {}).options(delay=60).options(eta=t.now + timedelta(seconds=5)).send()
+    t.advance(5)
+    t.run()
+    assert ran == ["now", "eta"]
+
+
 def test_queue_and_priority(app: App, t: Testing, ran: list[str]) -> None:
     note(app, "low", priority=-1)
     note(app, "high", priority=5)

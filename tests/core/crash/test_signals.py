@@ -70,6 +70,19 @@ def test_an_idle_worker_exits_soon(site: Site, wait_until: WaitUntil) -> None:
     assert time.monotonic() - start < 3
 
 
+def test_the_command_without_child_processes_stops_likewise(site: Site, wait_until: WaitUntil) -> None:
+    for task in range(3):
+        site.send("hold", task, "go")
+    worker = site.command("--concurrency", "2")
+    wait_until(lambda: len(site.lines("started")) == 2, timeout=20)
+    assert {words[2] for words in site.lines("started")} == {str(worker.pid)}
+    worker.send(signal.SIGTERM)
+    wait_until(lambda: site.app.inspect().stats("default").ready == 1)
+    site.flag("go")
+    assert worker.wait(10) == 0
+    assert len(site.lines("finished")) == 2
+
+
 def test_two_signals_in_quick_succession_at_any_moment(site: Site, wait_until: WaitUntil) -> None:
     """A handler must not wait for what the main thread holds."""
 

@@ -84,7 +84,7 @@ class Subject:
             opened.close()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", pytest.param("sqlite", marks=pytest.mark.slow)])
 def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]:
     memory = request.param == "memory"
     subject = Subject(uuid.uuid4().hex, ManualClock()) if memory else Subject(f"sqlite:///{tmp_path}/laws.db", None)
@@ -172,7 +172,7 @@ def assert_idle(broker: Broker) -> Callable[..., None]:
     return assert_idle
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", pytest.param("sqlite", marks=pytest.mark.slow)])
 def realtime(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FullBroker]:
     """A broker that lives in real time, to be measured."""
     broker = load_broker("memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/laws.db")
@@ -180,7 +180,7 @@ def realtime(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FullBro
     broker.close()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", pytest.param("sqlite", marks=pytest.mark.slow)])
 def realtime_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ResultBackend]:
     """A backend that lives in real time, to be measured."""
     backend = load_backend("memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/laws.db")
@@ -188,7 +188,7 @@ def realtime_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator
     backend.close()
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=[pytest.param("sqlite", marks=pytest.mark.slow)])
 def url(tmp_path: Path) -> str:
     """The address of a broker that several processes can share."""
     return f"sqlite:///{tmp_path}/laws.db"

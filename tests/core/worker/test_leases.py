@@ -99,6 +99,27 @@ def test_being_given_back_brings_no_task_nearer_to_the_dead_letter_queue(app: Ap
         assert handle.get(timeout=10) == (1, 1)
 
 
+def test_what_is_given_back_keeps_its_count_of_dead_workers(app: App) -> None:
+    """Else a message that kills its workers would live for ever where workers are stopped politely in between."""
+
+    @app.task
+    def count() -> int | None:
+        return current_context().delivery_count
+
+    handle = count.send()
+    for _ in range(2):
+        app.broker.acquire(["default"], limit=1, wait=0, lease=0)  # a worker takes it and dies
+    pipeline = Pipeline(app)
+    (delivery,) = app.broker.acquire(["default"], limit=1, wait=1, lease=60)
+    execution = pipeline.admit(delivery)
+    assert isinstance(execution, Execution)
+    version = pipeline.given_back(execution).version
+    assert version is not None
+    assert app.broker.update([(delivery, version)]) == [True]
+    with app.worker(concurrency=1):
+        assert handle.get(timeout=10) == 3
+
+
 def test_a_worker_that_lost_a_lease_says_so_and_changes_nothing(
     faulty_app: App,
     faults: Faults,

@@ -126,8 +126,9 @@ class Pipeline:
 
         It is then run with nothing beside it, so that no innocent task is ever dead-lettered for what another one did.
         """
-        deliveries = execution.delivery_count
-        return deliveries is not None and deliveries > 1 and deliveries == self._max_deliveries
+        if execution.delivery.delivery_count == 1 and not execution.task.crashes:
+            return False
+        return execution.delivery_count == self._max_deliveries
 
     def arguments(self, execution: Execution) -> tuple[Sequence[Any], Mapping[str, Any]]:
         """What the function is to be called with. Raises ``ArgumentsError``."""
@@ -198,9 +199,9 @@ class Pipeline:
     def broken(self, execution: Execution, error: BaseException) -> Outcome:
         """Something around the function raised; no hook is called, since it may be the one."""
         _log.error("task %s (%s): the worker failed", execution.name, execution.id, exc_info=error)
-        info = error_info(error)
+        info, reason = error_info(error), "undecodable" if isinstance(error, DecodeError) else "failed"
         return msgspec.structs.replace(
-            self._dead(execution.delivery, "failed", error, info=info, task=execution.task),
+            self._dead(execution.delivery, reason, error, info=info, task=execution.task),
             key=execution.key,
             result=self._result(execution, State.FAILED, error=info) if self.keeps_result(execution) else None,
             ttl=execution.definition.results_ttl,

@@ -21,7 +21,7 @@ from anybroker.worker.leases import LeaseKeeper
 from anybroker.worker.outage import Outage
 from anybroker.worker.pipeline import Pipeline
 from anybroker.worker.queue_order import QueueOrder
-from anybroker.worker.settler import Settler
+from anybroker.worker.settler import Settlement, Settler
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -235,31 +235,47 @@ class Worker:
         return self.concurrency + self._pace.prefetch() - len(self._held)
 
     def _dispatch(self, deliveries: Sequence[Delivery]) -> None:
+        """Begin with what was delivered; see :meth:`Pipeline.runs_alone` about suspects."""
         if not deliveries:
             return
         self._pace.took(deliveries)
-        clear = self._clearing and len(deliveries) == 1
-        self._clearing = False
-        executions: list[Execution] = []
+        executions = self._admitted(deliveries)
+        suspects = [execution for execution in executions if self._pipeline.runs_alone(execution)]
+        if suspects and (len(deliveries) > 1 or len(self._held) > 1):
+            self._clearing = True
+            self._leave_to_others(suspects)
+            executions = [execution for execution in executions if execution not in suspects]
+        else:
+            self._clearing = False
+            self._alone = suspects[0].key if suspects else None
+        self._keeper.wake()
+        if self._stopping.is_set():
+            self._give_back(executions)
+        elif executions:
+            self._executors.submit(executions, limit=self.concurrency)
+
+    def _admitted(self, deliveries: Sequence[Delivery]) -> list[Execution]:
+        """What there is to run, which is held from now on."""
+        executions = []
         for delivery in deliveries:
             admitted = self._pipeline.admit(delivery)
             if isinstance(admitted, Outcome):
                 self._settler.add(admitted)
-                continue
-            self._held[admitted.key] = admitted
-            if self._stopping.is_set():
-                self._give_back([admitted])
-            elif not self._pipeline.runs_alone(admitted):
-                executions.append(admitted)
-            elif clear or (len(deliveries) == 1 and len(self._held) == 1):
-                self._alone = admitted.key
-                executions.append(admitted)
             else:
-                self._clearing = True
-                self._give_back([admitted])
-        self._keeper.wake()
-        if executions:
-            self._executors.submit(executions, limit=self.concurrency)
+                self._held[admitted.key] = admitted
+                executions.append(admitted)
+        return executions
+
+    def _leave_to_others(self, suspects: Sequence[Execution]) -> None:
+        """Give these back before anything else begins, which might take this process down with them in it."""
+        outcomes = [self._pipeline.given_back(suspect) for suspect in suspects]
+        try:
+            Settlement(self.app, outcomes).carry_out()
+        except BrokerUnavailable:
+            self._give_back(suspects)  # as soon as it can be reached
+        else:
+            for suspect in suspects:
+                self._held.pop(suspect.key, None)
 
     # finishing
 
