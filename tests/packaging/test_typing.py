@@ -9,7 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import anybroker
+
+pytestmark = pytest.mark.slow
+
 
 CONTRACT = ("anybroker.backend", "anybroker.broker", "anybroker.capabilities", "anybroker.errors")
 

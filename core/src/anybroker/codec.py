@@ -102,7 +102,8 @@ class Codec:
     def rewrite(self, body: bytes, task: Task) -> bytes:
         """The body for a new version of the task that ``body`` held, in the format of ``body``.
 
-        Fields of ``body`` that this version does not know are kept. Raises ``DecodeError`` where one has no readable name.
+        Fields of ``body`` that this version does not know are kept. Raises ``DecodeError`` where one has no readable
+        name.
         """
         payload = self._verified(body) if self._signer else body
         is_json = payload[0] == _JSON_MAP

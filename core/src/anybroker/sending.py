@@ -228,9 +228,7 @@ def merge_options(before: SendOptions | None, added: SendOptions) -> SendOptions
     _check_options(added)
     options: SendOptions = {**(before or {}), **added}
     if "eta" in added:
-        options.pop("delay", None)
-    if "delay" in added:
-        options.pop("eta", None)
+        options.pop("delay", None)  # of the two, delay would win
     return options
 
 

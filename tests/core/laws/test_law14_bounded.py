@@ -19,6 +19,9 @@ from anybroker.memory import MemoryBackend, MemoryBroker
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.slow
+
+
 CYCLES = 6000
 clock = ManualClock()
 held: list[Delivery] = []

@@ -6,6 +6,7 @@ import tempfile
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
@@ -17,6 +18,9 @@ from anybroker.memory import MemoryBackend
 
 if TYPE_CHECKING:
     from anybroker.backend import ResultBackend
+
+pytestmark = pytest.mark.slow
+
 
 FOREVER = float("inf")
 KEYS = st.sampled_from(["a", "b", "🦊"])

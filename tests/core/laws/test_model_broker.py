@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, initialize, invariant, multiple, rule
@@ -20,6 +21,9 @@ from anybroker.memory import MemoryBroker
 
 if TYPE_CHECKING:
     from tests.core.laws.conftest import FullBroker
+
+pytestmark = pytest.mark.slow
+
 
 QUEUES = ["a", "b", "a.dead"]
 IDS = [f"m{n}" for n in range(8)]

@@ -5,6 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Literal
 
 import pytest
+
 from anybroker.errors import BrokerUnavailable, ConfigurationError
 from anybroker.loading import known_schemes, load_backend, load_broker
 

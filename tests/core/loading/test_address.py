@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
+
 from anybroker.errors import ConfigurationError
 from anybroker.loading import Address, parse_url, redact
 

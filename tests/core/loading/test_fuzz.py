@@ -9,15 +9,19 @@ from urllib.parse import quote
 
 import msgspec
 import pytest
-from anybroker.errors import ConfigurationError
-from anybroker.loading import Address, load_backend, load_broker, parse_url, read_options, redact
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from anybroker.errors import ConfigurationError
+from anybroker.loading import Address, load_backend, load_broker, parse_url, read_options, redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.core.loading.conftest import Install
+
+pytestmark = pytest.mark.slow
+
 
 PIECES = st.sampled_from(
     [

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 import pytest
+
 from anybroker.errors import ConfigurationError
 from anybroker.loading import parse_duration, parse_url, read_options
 

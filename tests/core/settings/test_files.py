@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+
 from anybroker.errors import ConfigurationError
 from anybroker.settings import Settings, load_settings
 

@@ -6,13 +6,17 @@ import string
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from anybroker.errors import ConfigurationError
-from anybroker.settings import Settings, load_settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from anybroker.errors import ConfigurationError
+from anybroker.settings import Settings, load_settings
+
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.slow
+
 
 NAMES = st.sampled_from(Settings.__struct_fields__)
 SECRET = "hunter2"

@@ -3,10 +3,11 @@ from __future__ import annotations
 from urllib.parse import quote
 
 import pytest
-from anybroker.errors import ConfigurationError
-from anybroker.settings import Settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from anybroker.errors import ConfigurationError
+from anybroker.settings import Settings
 
 
 @pytest.mark.parametrize(

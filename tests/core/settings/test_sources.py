@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+
 from anybroker.errors import ConfigurationError
 from anybroker.settings import Settings, load_settings
 

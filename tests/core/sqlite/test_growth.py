@@ -18,6 +18,9 @@ from anybroker.sqlite.statements import statement
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
+
 STATEMENTS = sorted(
     path.name.removesuffix(".sql")
     for path in (files("anybroker.sqlite") / "sql").iterdir()

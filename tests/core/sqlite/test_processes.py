@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+import pytest
+
 from anybroker.backend import Result, State
 from anybroker.broker import Delivery, Message
 from anybroker.sqlite import SqliteBackend, SqliteBroker
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
 
-    import pytest
+
+pytestmark = pytest.mark.slow
+
 
 Start = Callable[[str], "subprocess.Popen[str]"]
 

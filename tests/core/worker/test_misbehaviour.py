@@ -307,7 +307,30 @@ def test_an_internal_error_is_logged_and_holds_up_nobody(
     def one() -> int:
         return 1
 
-    one.options(id="bad").send()
-    with app.worker(concurrency=1):
-        assert one.send().get(timeout=5) == 1
+    handles = [one.send(), one.options(id="bad").send(), one.send()]
+    with app.worker(concurrency=3):
+        assert [handles[0].get(timeout=5), handles[2].get(timeout=5), one.send().get(timeout=5)] == [1, 1, 1]
     assert [record for record in caplog.records if record.levelno == logging.ERROR and record.exc_info]
+
+
+def test_a_machine_that_grants_no_more_threads_for_a_while(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    start, refusals = threading.Thread.start, 3
+
+    def refuse(thread: threading.Thread) -> None:
+        nonlocal refusals
+        if thread.name == "anybroker-task" and refusals:
+            refusals -= 1
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+    @app.task
+    def one() -> int:
+        return 1
+
+    handles = [one.send() for _ in range(4)]
+    with app.worker(concurrency=2, lease=1) as worker:
+        assert [handle.get(timeout=8) for handle in handles] == [1] * 4
+        assert worker.stats().abandoned == 0
+    assert refusals == 0

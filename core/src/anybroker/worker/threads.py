@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from queue import SimpleQueue
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from anybroker.worker.execution import Execution
+
+_log = logging.getLogger("anybroker.worker")
 
 
 class Threads:
@@ -53,10 +56,15 @@ class Threads:
 
     def _start(self, count: int) -> None:
         for _ in range(count):
-            self._alive += 1
             thread = threading.Thread(target=self._work, name="anybroker-task", daemon=True)
             self._threads.add(thread)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:  # the system's limit; what waits is tried again with the next resize
+                self._threads.discard(thread)
+                _log.warning("%s; going on with %d", error, self._alive)
+                return
+            self._alive += 1
 
     def _work(self) -> None:
         while (execution := self._jobs.get()) is not None and self._run(execution):

@@ -240,8 +240,33 @@ class Worker:
             return
         self._pace.took(deliveries)
         executions = self._admitted(deliveries)
+        try:
+            self._begin(executions)
+        except Exception:
+            for execution in executions:  # their leases bring back what was not begun
+                if self._executors.drop(execution) or execution.key not in self._executors.running:
+                    self._held.pop(execution.key, None)
+            raise
+
+    def _admitted(self, deliveries: Sequence[Delivery]) -> list[Execution]:
+        """What there is to run, which is held from now on."""
+        executions = []
+        for delivery in deliveries:
+            try:
+                admitted = self._pipeline.admit(delivery)
+            except Exception:
+                _log.exception("message %s cannot be judged; its lease brings it back", delivery.message.id)
+                continue
+            if isinstance(admitted, Outcome):
+                self._settler.add(admitted)
+            else:
+                self._held[admitted.key] = admitted
+                executions.append(admitted)
+        return executions
+
+    def _begin(self, executions: list[Execution]) -> None:
         suspects = [execution for execution in executions if self._pipeline.runs_alone(execution)]
-        if suspects and (len(deliveries) > 1 or len(self._held) > 1):
+        if suspects and len(self._held) > 1:
             self._clearing = True
             self._leave_to_others(suspects)
             executions = [execution for execution in executions if execution not in suspects]
@@ -253,18 +278,6 @@ class Worker:
             self._give_back(executions)
         elif executions:
             self._executors.submit(executions, limit=self.concurrency)
-
-    def _admitted(self, deliveries: Sequence[Delivery]) -> list[Execution]:
-        """What there is to run, which is held from now on."""
-        executions = []
-        for delivery in deliveries:
-            admitted = self._pipeline.admit(delivery)
-            if isinstance(admitted, Outcome):
-                self._settler.add(admitted)
-            else:
-                self._held[admitted.key] = admitted
-                executions.append(admitted)
-        return executions
 
     def _leave_to_others(self, suspects: Sequence[Execution]) -> None:
         """Give these back before anything else begins, which might take this process down with them in it."""
@@ -307,6 +320,8 @@ class Worker:
         """What was taken in advance and cannot be started soon is for others."""
         if len(self._executors.running) >= self.concurrency:
             self._give_back(self._executors.take_waiting(older_than=GIVE_BACK_AFTER))
+        elif self._executors.waiting:
+            self._executors.resize(self.concurrency)  # threads may have been refused
 
 
 class _Pace:
