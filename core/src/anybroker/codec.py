@@ -82,9 +82,10 @@ class Codec:
         """
         payload = self._verified(body) if self._signer or body.startswith(_SIGNED) else body
         try:
-            if payload[:1] == b"{" and not payload.isascii():
+            decoder = format_decoder(payload)
+            if decoder is _json_decoder and not payload.isascii():
                 payload.decode()  # also the names of fields that are not ours, which have to survive a rewrite
-            task = format_decoder(payload).decode(payload)
+            task = decoder.decode(payload)
         except DecodeError:
             raise
         except (ValueError, RecursionError, OverflowError) as error:

@@ -131,23 +131,22 @@ class Listeners:
 
     def __init__(self) -> None:
         self._listeners: list[tuple[type[Event], Callable[[Any], object]]] = []
+        self.any: bool = False
+        """Whether anybody listens to anything."""
 
     def add(self, kind: type[EventT], listener: Callable[[EventT], object]) -> None:
         """Call ``listener`` with every event of ``kind`` and of its subclasses."""
         self._listeners = [*self._listeners, (kind, listener)]
+        self.any = True
 
     def remove(self, listener: Callable[[Any], object]) -> None:
         """Do not call ``listener`` any more."""
         self._listeners = [(kind, heard) for kind, heard in self._listeners if heard != listener]
-
-    @property
-    def any(self) -> bool:
-        """Whether anybody listens to anything."""
-        return bool(self._listeners)
+        self.any = bool(self._listeners)
 
     def wants(self, kind: type[Event]) -> bool:
         """Whether anybody would hear an event of this class: spares making it where nobody does."""
-        return bool(self._listeners) and any(issubclass(kind, heard) for heard, _ in self._listeners)
+        return self.any and any(issubclass(kind, heard) for heard, _ in self._listeners)
 
     def emit(self, event: Event) -> None:
         """Tell everybody who listens."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 MAX_MESSAGE = 4_096
 MAX_TRACEBACK = 16_384
 """Characters of an error that travel; of a traceback its end."""
-_EXECUTORS = "anybroker.worker.executors"
+_RUNNER = "anybroker.worker.runner"
 
 
 def error_info(error: BaseException) -> TaskErrorInfo:
@@ -37,7 +37,7 @@ def brief(error: BaseException) -> str:
 
 def _own(trace: TracebackType | None) -> TracebackType | None:
     """A traceback without the worker's frames, which come first."""
-    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_globals.get("__name__") == _EXECUTORS:
+    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_globals.get("__name__") == _RUNNER:
         trace = trace.tb_next
     return trace
 

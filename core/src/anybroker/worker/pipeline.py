@@ -102,7 +102,13 @@ class Pipeline:
         execution = Execution(task, delivery, definition, step, format_, time.monotonic())
         if not known_step:
             return self._failed(execution, TaskError(f"{task.task} has no step {task.step}"), reason="arguments")
-        return self._too_late(execution) or execution
+        if delivery.delivery_count != 1 or task.crashes or task.expires is not None:
+            late = self._too_late(execution)
+            if late is not None:
+                return late
+        if self._listeners.any:
+            self._listeners.emit(Acquired(**_identity(execution), delivery_count=execution.delivery_count))
+        return execution
 
     def _too_late(self, execution: Execution) -> Outcome | None:
         """The outcome of a task that has killed too many workers, or that nobody wants any more."""
@@ -113,8 +119,6 @@ class Pipeline:
         expires = execution.task.expires
         if expires is not None and expires <= self._app.clock.now():
             return self._expired(execution)
-        if self._listeners.wants(Acquired):
-            self._listeners.emit(Acquired(**_identity(execution), delivery_count=deliveries))
         return None
 
     def keeps_result(self, execution: Execution) -> bool:

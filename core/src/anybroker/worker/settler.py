@@ -1,7 +1,7 @@
 """Carries out outcomes: results stored, successors enqueued, then messages settled; in batches, in this order.
 
-A batch is whatever has come together while the one before it was carried out, so that batches grow with the load and a
-lone task is not delayed.
+A batch is whatever has come together by the time it is looked at, so that batches grow with the load and a lone task is
+not delayed.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger("anybroker.worker")
 
 MAX_BATCH = 1000
+ENOUGH = 256
+"""Outcomes that a busy thread settles itself rather than leave them to the settler's."""
+LINGER = 0.002
+"""Seconds for which the settler's thread waits for more; only while other tasks run."""
 
 
 class Settlement:
@@ -89,14 +93,20 @@ class Settlement:
 
 
 class Settler:
-    """A thread that settles what is added to it."""
+    """Settles outcomes in batches: in the thread that runs out of work, else in a thread of its own.
+
+    The former keeps what a task has touched on the processor that touched it; the latter is there when tasks go on.
+    """
 
     def __init__(self, app: App, outage: Outage, settled: Callable[[Sequence[Outcome]], None]) -> None:
         self._app = app
         self._outage = outage
         self._settled = settled
         self._pending: deque[Outcome] = deque()
+        self._failed: deque[Settlement] = deque()
+        self._settling = threading.Lock()
         self._wake = threading.Event()
+        self._urgent = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="anybroker-settle", daemon=True)
 
@@ -105,14 +115,46 @@ class Settler:
         self._thread.start()
 
     def add(self, outcome: Outcome) -> None:
-        """Settle this soon. Any thread may call it."""
+        """Settle this now, in the settler's own thread. Any thread may call it."""
         self._pending.append(outcome)
-        if not self._wake.is_set():
+        if not self._urgent.is_set():
+            self._urgent.set()
             self._wake.set()
+
+    def collect(self, outcome: Outcome) -> None:
+        """Settle this with what comes next; the caller goes on to ``relieve`` or to ``flush``."""
+        self._pending.append(outcome)
+
+    def relieve(self) -> None:
+        """The caller has other work to do: settle soon what is pending, or now when it is much."""
+        if len(self._pending) >= ENOUGH:
+            self.flush()
+        elif self._pending and not self._wake.is_set():
+            self._wake.set()
+
+    def flush(self) -> None:
+        """Settle in the calling thread what is pending, unless another thread is at it."""
+        if not self._settling.acquire(blocking=False):
+            self._wake.set()
+            return
+        try:
+            while settlement := self._next_batch():
+                try:
+                    settlement.carry_out()
+                except Exception:  # the settler's own thread has the patience for it
+                    self._failed.append(settlement)
+                    self._urgent.set()
+                    self._wake.set()
+                    return
+                self._outage.over("settle")
+                self._settled(settlement.outcomes)
+        finally:
+            self._settling.release()
 
     def close(self) -> None:
         """Settle what is pending, then end; see :meth:`ended`."""
         self._closing = True
+        self._urgent.set()
         self._wake.set()
 
     def ended(self, timeout: float) -> bool:
@@ -121,14 +163,22 @@ class Settler:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while True:
+        while not self._closing or self._pending or self._failed:
             self._wake.wait()
+            self._urgent.wait(LINGER)
             self._wake.clear()
-            while self._pending:
-                batch = [self._pending.popleft() for _ in range(min(len(self._pending), MAX_BATCH))]
-                self._settle(Settlement(self._app, batch))
-            if self._closing and not self._pending:
-                return
+            self._urgent.clear()
+            with self._settling:
+                while self._failed:
+                    self._settle(self._failed.popleft())
+                while settlement := self._next_batch():
+                    self._settle(settlement)
+            if self._closing:
+                self._wake.set()
+
+    def _next_batch(self) -> Settlement | None:
+        batch = [self._pending.popleft() for _ in range(min(len(self._pending), MAX_BATCH))]
+        return Settlement(self._app, batch) if batch else None
 
     def _settle(self, settlement: Settlement) -> None:
         while not self._outage.given_up:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,9 +19,16 @@ _log = logging.getLogger("anybroker.worker")
 class Threads:
     """Threads that take executions from one queue; started as they are needed."""
 
-    def __init__(self, run: Callable[[Execution], bool]) -> None:
-        """``run`` says whether its thread is to take another one."""
+    def __init__(
+        self, run: Callable[[Execution], bool], *, between: Callable[[], None], idle: Callable[[], None]
+    ) -> None:
+        """``run`` says whether its thread is to take another one.
+
+        ``between`` is called when there is another one at once, ``idle`` when the thread has to wait for it.
+        """
         self._run = run
+        self._between = between
+        self._idle = idle
         self._jobs: SimpleQueue[Execution | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._alive = 0
@@ -67,6 +74,15 @@ class Threads:
             self._alive += 1
 
     def _work(self) -> None:
-        while (execution := self._jobs.get()) is not None and self._run(execution):
+        while (execution := self._next()) is not None and self._run(execution):
             del execution  # nothing of a finished task is kept while the thread waits
         self._threads.discard(threading.current_thread())
+
+    def _next(self) -> Execution | None:
+        try:
+            execution = self._jobs.get_nowait()
+        except Empty:
+            self._idle()
+            return self._jobs.get()
+        self._between()
+        return execution

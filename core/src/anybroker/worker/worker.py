@@ -105,7 +105,7 @@ class Worker:
         self._outage = Outage(self.name, app.listeners)
         self._held: dict[int, Execution] = {}
         self._settler = Settler(app, self._outage, self._settled)
-        self._executors = Executors(self._pipeline, self._finish, app.listeners)
+        self._executors = Executors(self._pipeline, self._settler, app.listeners)
         self._keeper = LeaseKeeper(app, self._pipeline, self._held, self.lease, self._lost)
         self._keeper.chores.append(self._give_back_overdue)
         self._alone: int | None = None
@@ -291,9 +291,6 @@ class Worker:
                 self._held.pop(suspect.key, None)
 
     # finishing
-
-    def _finish(self, outcome: Outcome) -> None:
-        self._settler.add(outcome)
 
     def _settled(self, batch: Sequence[Outcome]) -> None:
         for outcome in batch:
