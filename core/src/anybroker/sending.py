@@ -244,8 +244,9 @@ def _check_options(options: SendOptions) -> None:
             raise ConfigurationError(f"{name}={value.isoformat()} has no time zone; use e.g. datetime.now(UTC)")
         if name == "eta" and name in options and not isinstance(value, datetime):
             raise ConfigurationError(f"eta={value!r} is no datetime; for a time from now use delay=")
-    if seconds(options.get("delay", 0)) < 0:
-        raise ConfigurationError(f"delay={options['delay']} is in the past")
+    delay = options.get("delay", 0)
+    if seconds(delay) < 0:
+        raise ConfigurationError(f"delay={delay} is in the past")
     if "retry" in options:
         options["retry"].spec()
     check_timeout(options.get("timeout"))

@@ -6,11 +6,16 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+import pytest
+
 from anybroker.sqlite import SqliteBroker
 
 if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
+
+pytestmark = pytest.mark.slow
+
 
 Start = Callable[[str], "subprocess.Popen[str]"]
 

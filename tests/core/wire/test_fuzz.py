@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from anybroker.testing import Testing
 
+pytestmark = pytest.mark.slow
+
+
 KEYS = {"k": "a secret of many characters"}
 # With and without signing keys, together 10,000 bodies for the codec and as many for the worker.
 FEW_AND_MANY = pytest.mark.parametrize(

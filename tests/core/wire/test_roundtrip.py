@@ -20,6 +20,9 @@ from tests.core.wire.vectors import as_json, schema
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+pytestmark = pytest.mark.slow
+
+
 KEYS = {"new": "a secret of many characters", "old": "another secret of many characters"}
 FORMATS: st.SearchStrategy[Format] = st.sampled_from(["json", "msgpack"])
 TASKS = FORMATS.flatmap(lambda format_: st.tuples(st.just(format_), tasks(format_)))

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from anybroker.worker import Worker
     from tests.core.conftest import WaitUntil
 
+pytestmark = pytest.mark.slow
+
+
 TASKS = 100_000
 WARM_UP = 5_000
 
