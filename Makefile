@@ -21,8 +21,8 @@ demo: uv  ## real work on real processes, no server needed
 check: lint types  ## linter, types and the fast tests: before every commit
 	$(RUN) pytest -n auto -m "not slow" tests
 
-test: lint types docs  ## everything: also crashes, soaks, packages, the documentation and its examples
-	$(RUN) pytest -n auto
+test: lint types docs  ## everything but the long soak: also crashes, packages, the documentation and its examples
+	$(RUN) pytest -n auto -m "not soak"
 
 lint: uv  ## style and formatting
 	$(RUN) ruff check
@@ -38,7 +38,7 @@ docs: uv  ## the documentation, into docs/_build
 bench: uv  ## how fast it is here, and how fast its peers are
 	$(RUN) python benchmarks/run.py
 
-soak: uv  ## the tests that run for minutes, alone
+soak: uv  ## 100,000 tasks through workers that are killed at random
 	$(RUN) pytest -m soak
 
 format: uv  ## let ruff format and repair what it can
@@ -46,7 +46,7 @@ format: uv  ## let ruff format and repair what it can
 	$(RUN) ruff format
 
 clean:  ## remove all that make made
-	rm -rf .tools .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache dist docs/_build
+	rm -rf .tools .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache dist docs/_build demo-output
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: uv

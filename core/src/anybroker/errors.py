@@ -86,11 +86,13 @@ class UnknownTask(TaskError, LookupError):
 class TaskFailed(TaskError):
     """The task raised, and will not be tried again.
 
-    ``type`` is the qualified name of the remote exception, ``remote_traceback`` its formatted traceback.
+    ``type`` is the qualified name of the remote exception, ``remote_message`` its message and ``remote_traceback`` its
+    formatted traceback.
     """
 
-    def __init__(self, message: str, *, type: str = "", remote_traceback: str = "") -> None:
+    def __init__(self, message: str, *, type: str = "", remote_message: str = "", remote_traceback: str = "") -> None:
         super().__init__(message)
+        self.remote_message = remote_message
         self.type = type
         self.remote_traceback = remote_traceback
 

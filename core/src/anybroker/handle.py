@@ -125,7 +125,12 @@ class Handle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
         if error_info is None:
             raise TaskFailed(f"{what} failed")
         message = f"{what} failed: {error_info.type}: {error_info.message}"
-        raise TaskFailed(message, type=error_info.type, remote_traceback=error_info.traceback)
+        raise TaskFailed(
+            message,
+            type=error_info.type,
+            remote_message=error_info.message,
+            remote_traceback=error_info.traceback,
+        )
 
 
 def decode_result(stored: Result) -> tuple[TaskResult, Format]:

@@ -1,7 +1,7 @@
 """``anybroker send`` and ``anybroker call``: tasks sent by hand."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 import typer
@@ -32,6 +32,13 @@ Eta = Annotated[
         parser=read_moment, metavar="MOMENT", help="Not before: 2030-01-31T08:00, local time, or with a zone."
     ),
 ]
+Expires = Annotated[
+    float | None,
+    typer.Option(parser=read_seconds, metavar="DURATION", help="Not to be started later than this from now."),
+]
+OrderingKey = Annotated[
+    str | None, typer.Option(metavar="KEY", help="Tasks of a queue with one key run one after the other.")
+]
 Priority = Annotated[int | None, typer.Option(help="The higher number first.")]
 Id = Annotated[str | None, typer.Option(help="In place of a generated id.")]
 Headers = Annotated[list[str] | None, typer.Option("--header", metavar="NAME=VALUE", help="May be repeated.")]
@@ -45,7 +52,9 @@ def send(
     queue: Queue = None,
     delay: Delay = None,
     eta: Eta = None,
+    expires: Expires = None,
     priority: Priority = None,
+    ordering_key: OrderingKey = None,
     id: Id = None,
     header: Headers = None,
     app: AppTarget = None,
@@ -62,7 +71,7 @@ def send(
       anybroker send tasks.add 2 3 --app tasks:app
       anybroker send mail.welcome '{"name": "Ada"}' --delay 2h --url redis://localhost
     """  # noqa: D301
-    options = _options(queue, delay, eta, priority, id, header)
+    options = _options(queue, delay, eta, expires, priority, ordering_key, id, header)
     with opened(app, url) as chosen:
         handle = _send(chosen, name, args, kwargs, options)
     if as_json:
@@ -82,7 +91,9 @@ def call(
     queue: Queue = None,
     delay: Delay = None,
     eta: Eta = None,
+    expires: Expires = None,
     priority: Priority = None,
+    ordering_key: OrderingKey = None,
     id: Id = None,
     header: Headers = None,
     app: AppTarget = None,
@@ -96,7 +107,7 @@ def call(
 
     Example: anybroker call tasks.add 2 3 --app tasks:app --timeout 10s
     """
-    options = _options(queue, delay, eta, priority, id, header)
+    options = _options(queue, delay, eta, expires, priority, ordering_key, id, header)
     with opened(app, url) as chosen:
         _check_results_are_kept(chosen, name)
         handle = _send(chosen, name, args, kwargs, options)
@@ -117,24 +128,23 @@ def _options(
     queue: str | None,
     delay: float | None,
     eta: datetime | None,
+    expires: float | None,
     priority: int | None,
+    ordering_key: str | None,
     id_: str | None,
     headers: list[str] | None,
 ) -> SendOptions:
-    options: SendOptions = {}
-    if queue is not None:
-        options["queue"] = queue
-    if delay is not None:
-        options["delay"] = delay
-    if eta is not None:
-        options["eta"] = eta
-    if priority is not None:
-        options["priority"] = priority
-    if id_ is not None:
-        options["id"] = id_
-    if headers:
-        options["headers"] = dict(_header(text) for text in headers)
-    return options
+    given = {
+        "queue": queue,
+        "delay": delay,
+        "eta": eta,
+        "expires": expires,
+        "priority": priority,
+        "ordering_key": ordering_key,
+        "id": id_,
+        "headers": dict(_header(text) for text in headers) if headers else None,
+    }
+    return cast("SendOptions", {name: value for name, value in given.items() if value is not None})
 
 
 def _send(app: App, name: str, args: list[str] | None, kwargs: str | None, options: SendOptions) -> Handle[Any]:
@@ -178,7 +188,7 @@ def _header(text: str) -> tuple[str, str]:
 
 def _failure(error: TaskFailed | TaskExpired | TaskCancelled) -> dict[str, object]:
     if isinstance(error, TaskFailed):
-        info = {"type": error.type, "message": error.args[0], "traceback": error.remote_traceback}
+        info = {"type": error.type, "message": error.remote_message, "traceback": error.remote_traceback}
         return {"state": State.FAILED, "error": info}
     state = State.EXPIRED if isinstance(error, TaskExpired) else State.CANCELLED
     return {"state": state, "error": {"type": "", "message": str(error), "traceback": ""}}

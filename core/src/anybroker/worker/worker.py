@@ -57,7 +57,7 @@ class WorkerStats(msgspec.Struct, frozen=True):
     settling: int
     """Done, and not yet settled with the broker."""
     finished: int
-    """Since the worker started, whatever came of them."""
+    """Since the worker started, whatever came of them; without those that were given back."""
     abandoned: int
     """Tasks that ignored their time limit and were given up; each keeps a thread of this process."""
 
@@ -114,6 +114,7 @@ class Worker:
         """A suspect was seen: take nothing until nothing is held, then one message only."""
         self._room = threading.Event()
         self._finished = 0
+        self._given_back = 0
         self._pace = _Pace()
         self._stopping = threading.Event()
         self._hurried = False
@@ -143,7 +144,7 @@ class Worker:
             running=running,
             waiting=waiting,
             settling=max(0, len(self._held) - running - waiting),
-            finished=self._finished,
+            finished=self._finished - self._given_back,
             abandoned=self._executors.abandoned,
         )
 
@@ -305,6 +306,7 @@ class Worker:
 
     def _give_back(self, executions: Iterable[Execution]) -> None:
         for execution in executions:
+            self._given_back += 1
             execution.finished = True
             self._settler.add(self._pipeline.given_back(execution))
 
