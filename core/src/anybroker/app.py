@@ -6,12 +6,14 @@ import inspect
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from anybroker.broker import MAX_QUEUE_NAME, Inspect, Message
 from anybroker.clock import Clock, SystemClock
 from anybroker.codec import Codec
+from anybroker.context import shielded
 from anybroker.definition import Definition, Step, check_timeout, task_name
 from anybroker.errors import ArgumentsError, ConfigurationError, MessageTooLarge, Unsupported
 from anybroker.events import Enqueued, Event, Listeners
@@ -236,7 +238,7 @@ class App:
         now = self.clock.now()
         calls = list(signatures)
         messages = [self.message(call, now) for call in calls]
-        self.broker.enqueue(messages)
+        shielded(partial(self.broker.enqueue, messages))
         self.tell_enqueued(messages)
         return [
             Handle(self, message.id, message.queue, call.definition)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from anybroker.broker import Delivery
     from anybroker.task import Task, TaskErrorInfo
+
+T = TypeVar("T")
 
 _current: ContextVar[Context] = ContextVar("anybroker_context")
 
@@ -17,12 +19,14 @@ _current: ContextVar[Context] = ContextVar("anybroker_context")
 class Context:
     """One run of one task. Inside the task: ``ctx = current_context()``."""
 
-    __slots__ = ("delivery", "lease_lost", "task")
+    __slots__ = ("delivery", "lease_lost", "shielded", "task")
 
     def __init__(self, task: Task, delivery: Delivery) -> None:
         self.task: Task = task
         """The decoded message."""
         self.delivery: Delivery = delivery
+        self.shielded: int = 0
+        """Above 0 while the task is in a call that its time limit must not interrupt; see :func:`shielded`."""
         self.lease_lost: bool = False
         """True as soon as the worker learns that its lease ran out: another worker may be running the task too."""
 
@@ -71,6 +75,22 @@ class Context:
     def step(self) -> int:
         """Of a job: which step this is, 0 for the first."""
         return self.task.step
+
+
+def shielded(call: Callable[[], T]) -> T:
+    """Make a call that a time limit must not interrupt in the middle, such as one that takes locks.
+
+    A time limit raises an exception between two instructions of a thread; between the taking of a lock and the ``try``
+    that would release it, that would leave the lock taken for ever. The exception waits until the call returns.
+    """
+    context = _current.get(None)
+    if context is None:
+        return call()
+    context.shielded += 1
+    try:
+        return call()
+    finally:
+        context.shielded -= 1
 
 
 def current_context() -> Context:

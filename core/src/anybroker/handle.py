@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
 from anybroker.backend import Result, ResultBackend, State
+from anybroker.context import shielded
 from anybroker.errors import (
     ConfigurationError,
     DecodeError,
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
 
 R_co = TypeVar("R_co", covariant=True)
 
-_LONG = 60.0
-"""Seconds for one call of ``wait``; a longer wait is several of them."""
+_LOOK = 0.5
+"""Seconds for one call of ``wait``, in which a task that waits for another one cannot be interrupted."""
 _json_decoder = msgspec.json.Decoder(TaskResult)
 _msgpack_decoder = msgspec.msgpack.Decoder(TaskResult)
 
@@ -51,12 +53,12 @@ class Handle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
     @property
     def status(self) -> State:
         """The state as the result backend has it; ``PENDING`` where it has none."""
-        stored = self._backend().fetch([self.id])[0]
+        stored = self._fetch()
         return stored.state if stored else State.PENDING
 
     def result(self) -> TaskResult | None:
         """All that is stored about the task, or None. Raises ``DecodeError``."""
-        stored = self._backend().fetch([self.id])[0]
+        stored = self._fetch()
         return decode_result(stored)[0] if stored else None
 
     def get(self, timeout: float | None = None) -> R_co:
@@ -68,8 +70,8 @@ class Handle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
         backend = self._backend()
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            remaining = _LONG if deadline is None else max(0.0, deadline - time.monotonic())
-            stored = backend.wait([self.id], timeout=min(remaining, _LONG))
+            remaining = _LOOK if deadline is None else max(0.0, deadline - time.monotonic())
+            stored = shielded(partial(backend.wait, [self.id], timeout=min(remaining, _LOOK)))
             if stored:
                 return self._unwrap(stored[0])
             if deadline is not None and time.monotonic() >= deadline:
@@ -85,6 +87,9 @@ class Handle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
 
         Raises ``Unsupported`` where the broker cannot look into its queues.
         """
+        return shielded(self._cancel)
+
+    def _cancel(self) -> bool:
         removed = self._app.inspect().remove(self.queue, [self.id])[0]
         backend, definition = self._app.backend, self._definition
         if removed and backend is not None and (definition is None or definition.keep_results):
@@ -98,7 +103,10 @@ class Handle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
 
     def forget(self) -> None:
         """Remove the stored result."""
-        self._backend().forget([self.id])
+        shielded(partial(self._backend().forget, [self.id]))
+
+    def _fetch(self) -> Result | None:
+        return shielded(partial(self._backend().fetch, [self.id]))[0]
 
     def _backend(self) -> ResultBackend:
         if self._definition is not None and not self._definition.keep_results:

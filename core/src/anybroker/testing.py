@@ -177,10 +177,10 @@ class _Backend(MemoryBackend):
 
 def _run(runner: Runner, execution: Execution) -> Outcome:
     if not execution.step_to_run.is_async:
-        return runner.run_here(execution)
+        return runner.conclude(execution, runner.run(execution))
     outcomes: list[Outcome] = []
     # a thread of its own, because the test may itself run in an event loop
-    thread = threading.Thread(target=lambda: outcomes.append(runner.run_here(execution)))
+    thread = threading.Thread(target=lambda: outcomes.append(runner.conclude(execution, runner.run(execution))))
     thread.start()
     thread.join()
     return outcomes[0]

@@ -9,7 +9,7 @@ import msgspec
 
 from anybroker.capabilities import BackendCapabilities, Durability
 from anybroker.clock import Clock, SystemClock
-from anybroker.errors import MessageTooLarge
+from anybroker.errors import BrokerUnavailable, MessageTooLarge
 from anybroker.memory.expiring import Expiring
 from anybroker.memory.guard import Guarded
 from anybroker.memory.names import MAX_BODY, Names, read_memory_url
@@ -72,6 +72,10 @@ class MemoryBackend:
         name, options = read_memory_url(url)
         return cls(name=name, max_body=options.max_body)
 
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise BrokerUnavailable("this memory backend was closed")
+
     def store(self, results: Sequence[Result], *, ttl: float | None) -> list[bool]:
         """Write states; False where a later attempt or a final state is there already."""
         for result in results:
@@ -81,6 +85,7 @@ class MemoryBackend:
                 )
         store = self._store
         with store.changed:
+            self._refuse_if_closed()
             now = store.clock.time()
             end = now + (float("inf") if ttl is None else ttl)
             answers = [_store_one(store.results, result, end, now) for result in results]
@@ -91,6 +96,7 @@ class MemoryBackend:
         """The current states, None where unknown or expired."""
         store = self._store
         with store.changed:
+            self._refuse_if_closed()
             now = store.clock.time()
             return [store.results.get(id_, now) for id_ in ids]
 
@@ -101,8 +107,9 @@ class MemoryBackend:
         with store.changed:
             now = clock.time()
             while True:
+                self._refuse_if_closed()
                 final = _final(store.results, ids, now)
-                if final or timeout <= 0 or not ids or self._closed:
+                if final or timeout <= 0 or not ids:
                     return final
                 clock.wait(store.changed, timeout)
                 before, now = now, clock.time()
@@ -111,6 +118,7 @@ class MemoryBackend:
     def forget(self, ids: Sequence[str]) -> None:
         """Remove results."""
         with self._store.changed:
+            self._refuse_if_closed()
             for id_ in ids:
                 self._store.results.drop(id_)
 

@@ -69,16 +69,18 @@ class Inspection:
     def purge(self, queue: str) -> int:
         """Remove every message that is not leased and was there when the call began."""
         ((newest,),) = self._opened().read(_NEWEST)
-        purged = 0
-        while bite := self._purge_bite(queue, newest):
+        there = self.stats(queue)
+        purged, left = 0, there.ready + there.delayed
+        while left and (bite := self._purge_bite(queue, newest, min(left, PURGE_BITE))):
             purged += bite
+            left -= bite
         return purged
 
-    def _purge_bite(self, queue: str, newest: int) -> int:
+    def _purge_bite(self, queue: str, newest: int, limit: int) -> int:
         with self._database.transaction() as connection:
             moment = now(connection)
             rows = connection.execute(
-                _PURGE, {"queue": queue, "now": moment, "newest": newest, "limit": PURGE_BITE}
+                _PURGE, {"queue": queue, "now": moment, "newest": newest, "limit": limit}
             ).fetchall()
             unblock(connection, {(queue, key) for (key,) in rows if key is not None}, moment)
         self._database.watch.notify()

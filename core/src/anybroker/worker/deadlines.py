@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 GIVE_UP_AFTER = 1.0
 """Seconds after its time limit for which a task may still end by itself."""
+SHIELDED_POLL = 0.005
+"""Seconds between two looks at a task that is past its limit and in a call that must not be interrupted."""
+_log = logging.getLogger("anybroker.worker")
 
 
 class Deadlines:
@@ -27,7 +31,7 @@ class Deadlines:
 
     def __init__(self, give_up: Callable[[Execution], None]) -> None:
         self._give_up = give_up
-        self._armed: dict[int, tuple[float, int]] = {}
+        self._armed: dict[int, tuple[float, int, Execution]] = {}
         self._overdue: dict[int, tuple[float, Execution]] = {}
         self._changed = threading.Condition()
         self._running = False
@@ -37,7 +41,7 @@ class Deadlines:
         now = time.monotonic()
         with self._changed:
             if thread is not None:
-                self._armed[execution.key] = (now + timeout, thread)
+                self._armed[execution.key] = (now + timeout, thread, execution)
             self._overdue[execution.key] = (now + timeout + GIVE_UP_AFTER, execution)
             if not self._running:
                 self._running = True
@@ -56,22 +60,28 @@ class Deadlines:
         """The task has ended; nothing was to be raised in it."""
         self._overdue.pop(execution.key, None)
 
+    def _do_give_up(self, execution: Execution) -> None:
+        try:
+            self._give_up(execution)
+        except Exception:  # this thread is there for all the other tasks as well
+            _log.exception("task %s (%s) could not be given up", execution.name, execution.id)
+
     def _run(self) -> None:
         while True:
             now = time.monotonic()
-            for key, (deadline, thread) in list(self._armed.items()):
-                if deadline <= now and self._armed.pop(key, None) is not None:
+            for key, (deadline, thread, execution) in list(self._armed.items()):
+                if deadline <= now and not execution.shielded and self._armed.pop(key, None) is not None:
                     _raise_in(thread)
             for key, (deadline, execution) in list(self._overdue.items()):
                 if deadline <= now and self._overdue.pop(key, None) is not None:
                     self._armed.pop(key, None)
-                    self._give_up(execution)
+                    self._do_give_up(execution)
             with self._changed:
-                moments = [deadline for deadline, _ in [*self._armed.values(), *self._overdue.values()]]
+                moments = [entry[0] for entry in self._armed.values()] + [entry[0] for entry in self._overdue.values()]
                 if not moments:
                     self._running = False
                     return
-                self._changed.wait(max(0.0, min(moments) - time.monotonic()))
+                self._changed.wait(max(SHIELDED_POLL, min(moments) - time.monotonic()))
 
 
 def _raise_in(thread: int) -> None:

@@ -29,8 +29,9 @@ class EventLoop:
         """Run these, up to ``limit`` at once."""
         turn = self._turn
         if turn is None:
-            turn = self._turn = _Turn(self._run)
-            turn.thread.start()
+            turn = _Turn(self._run)
+            turn.start()
+            self._turn = turn
         turn.queued.extend(executions)
         turn.resize(limit)
 
@@ -67,8 +68,7 @@ class EventLoop:
         """End the loop."""
         if (turn := self._turn) is not None:
             self._turn = None
-            turn.loop.call_soon_threadsafe(turn.loop.stop)
-            turn.thread.join(2 * ANSWERS_WITHIN)
+            turn.close()
 
 
 class _Turn:
@@ -77,11 +77,25 @@ class _Turn:
     def __init__(self, run: Callable[[Execution], Coroutine[None, None, None]]) -> None:
         self.loop = asyncio.new_event_loop()
         self.queued: deque[Execution] = deque()
-        self.thread = threading.Thread(target=self._serve, name="anybroker-asyncio", daemon=True)
+        self._closing = False
+        self._thread = threading.Thread(target=self._serve, name="anybroker-asyncio", daemon=True)
         self._run = run
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._given_up: set[asyncio.Task[None]] = set()
         self._limit = 0
+
+    def start(self) -> None:
+        """Raises ``RuntimeError`` where the system grants no thread."""
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self.loop.close()
+            raise
+
+    def close(self) -> None:
+        self._closing = True
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(2 * ANSWERS_WITHIN)
 
     def resize(self, limit: int) -> None:
         self._limit = limit
@@ -110,10 +124,17 @@ class _Turn:
             self._tasks.pop(execution.key, None)
             self._start()
 
+    def _run_forever(self) -> None:
+        try:
+            self.loop.run_forever()
+        except BaseException:  # asyncio lets SystemExit and KeyboardInterrupt of a task's own tasks through
+            _log.exception("a coroutine tried to end the event loop")
+
     def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
-            self.loop.run_forever()
+            while not self._closing:
+                self._run_forever()
             self.queued.clear()
             left = asyncio.all_tasks(self.loop)
             for task in left:

@@ -53,6 +53,7 @@ class Execution(Context):
         self.task = task
         self.delivery = delivery
         self.lease_lost = False
+        self.shielded = 0
         self.definition = definition
         self.step_to_run = step
         self.timeout = task.timeout or step.timeout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -82,21 +83,21 @@ class Executors:
         if not _take(self.waiting, execution):
             return True
         self.running[execution.key] = execution
-        outcome = self._runner.run_here(execution)
+        ending = self._runner.run(execution)
         if not _take(self.running, execution):
             return False
         execution.finished = True
-        self._settler.collect(outcome)
+        self._settler.collect(self._runner.conclude(execution, ending))
         return True
 
     async def _run_in_loop(self, execution: Execution) -> None:
         if not _take(self.waiting, execution):
             return
         self.running[execution.key] = execution
-        outcome = await self._runner.run_in_loop(execution)
+        ending = await self._runner.run_coroutine(execution)
         if _take(self.running, execution):
             execution.finished = True
-            self._settler.add(outcome)
+            self._settler.add(self._runner.conclude(execution, ending))
 
     def _give_up(self, execution: Execution) -> None:
         """A task did not stop when it was told to: leave its thread or its event loop to it and go on without."""
@@ -105,7 +106,9 @@ class Executors:
         self.abandoned += 1
         where = "event loop" if execution.step_to_run.is_async else "thread"
         _log.error("task %s (%s) ignores its time limit and keeps its %s", execution.name, execution.id, where)
-        self._settler.add(self._pipeline.raised(execution, timed_out(execution.timeout)))
+        execution.finished = True
+        # in a thread of its own: a hook that blocks must not hold up the time limits of others
+        threading.Thread(target=self._conclude_late, args=(execution,), name="anybroker-given-up", daemon=True).start()
         if not execution.step_to_run.is_async:
             self._threads.lost_one()
             return
@@ -117,6 +120,10 @@ class Executors:
             for other in caught:
                 if _take(self.running, other) or _take(self.waiting, other):
                     self._settler.add(self._pipeline.given_back(other))
+
+    def _conclude_late(self, execution: Execution) -> None:
+        ending = (self._pipeline.raised, timed_out(execution.timeout))
+        self._settler.add(self._runner.conclude(execution, ending))
 
 
 def _take(executions: dict[int, Execution], execution: Execution) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -21,46 +22,75 @@ if TYPE_CHECKING:
     from anybroker.worker.pipeline import Pipeline
 
 
+Ending = tuple[Callable[["Execution", Any], "Outcome"], Any]
+"""How a run ended: what makes an outcome of it, and what it returned or raised."""
+
+
 class Runner:
-    """Makes an outcome of an execution, whatever the function does."""
+    """Calls the function of an execution, and makes an outcome of how that ended.
+
+    These are two steps, because between them it is decided whose outcome counts: a task that was given back or given up
+    in the meantime has one already.
+    """
 
     def __init__(self, pipeline: Pipeline, listeners: Listeners, deadlines: Deadlines) -> None:
         self._pipeline = pipeline
         self._listeners = listeners
         self._deadlines = deadlines
 
-    def run_here(self, execution: Execution) -> Outcome:
-        """Run one function in the calling thread, in a context, or an event loop, of its own."""
+    def run(self, execution: Execution) -> Ending:
+        """Run one function in the calling thread, in a context, or an event loop, of its own. Raises nothing."""
         try:
             if execution.step_to_run.is_async:
-                return asyncio.run(self._call_coroutine(execution))
-            outcome: Outcome = copy_context().run(self._call, execution)
+                return asyncio.run(self.run_coroutine(execution))
+            ending: Ending = copy_context().run(self._call, execution)
         except BaseException as error:
-            return self._pipeline.broken(execution, error)
-        return outcome
+            return self._pipeline.broken, error
+        return ending
 
-    async def run_in_loop(self, execution: Execution) -> Outcome:
-        """Run one coroutine function in the running event loop."""
-        try:
-            return await self._call_coroutine(execution)
-        except BaseException as error:
-            return self._pipeline.broken(execution, error)
-
-    def _call(self, execution: Execution) -> Outcome:
+    async def run_coroutine(self, execution: Execution) -> Ending:
+        """Run one coroutine function in the running event loop. Raises nothing."""
         _current.set(execution)
         try:
             args, kwargs = self._pipeline.arguments(execution)
         except ArgumentsError as error:
-            return self._pipeline.bad_arguments(execution, error)
+            return self._pipeline.bad_arguments, error
+        except BaseException as error:
+            return self._pipeline.broken, error
+        self._started(execution)
+        limit = asyncio.timeout(execution.timeout)
+        if execution.timeout is not None:
+            self._deadlines.arm(execution, execution.timeout, thread=None)
+        try:
+            async with limit:
+                value: Any = await execution.step_to_run.function(*args, **kwargs)
+        except BaseException as error:  # SystemExit and KeyboardInterrupt end the task, not the worker
+            return self._pipeline.raised, timed_out(execution.timeout) if limit.expired() else error
+        finally:
+            self._deadlines.forget(execution)
+        return self._pipeline.succeeded, value
+
+    def conclude(self, execution: Execution, ending: Ending) -> Outcome:
+        """The outcome; calls the task's hooks. Raises nothing."""
+        conclude, what = ending
+        try:
+            return conclude(execution, what)
+        except BaseException as error:
+            return self._pipeline.broken(execution, error)
+
+    def _call(self, execution: Execution) -> Ending:
+        _current.set(execution)
+        try:
+            args, kwargs = self._pipeline.arguments(execution)
+        except ArgumentsError as error:
+            return self._pipeline.bad_arguments, error
         self._started(execution)
         try:
             if execution.timeout is None:
-                value = execution.step_to_run.function(*args, **kwargs)
-            else:
-                value = self._call_limited(execution, execution.timeout, args, kwargs)
+                return self._pipeline.succeeded, execution.step_to_run.function(*args, **kwargs)
+            return self._pipeline.succeeded, self._call_limited(execution, execution.timeout, args, kwargs)
         except BaseException as error:  # SystemExit and KeyboardInterrupt end the task, not the worker
-            return self._pipeline.raised(execution, error)
-        return self._pipeline.succeeded(execution, value)
+            return self._pipeline.raised, error
 
     def _call_limited(
         self, execution: Execution, timeout: float, args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -79,27 +109,6 @@ class Runner:
             if error.args:
                 raise
             raise timed_out(timeout).with_traceback(error.__traceback__) from None
-
-    async def _call_coroutine(self, execution: Execution) -> Outcome:
-        _current.set(execution)
-        timeout = execution.timeout
-        try:
-            args, kwargs = self._pipeline.arguments(execution)
-        except ArgumentsError as error:
-            return self._pipeline.bad_arguments(execution, error)
-        self._started(execution)
-        limit = asyncio.timeout(timeout)
-        if timeout is not None:
-            self._deadlines.arm(execution, timeout, thread=None)
-        try:
-            async with limit:
-                value: Any = await execution.step_to_run.function(*args, **kwargs)
-        except BaseException as error:  # as for plain functions; a cancelled task is dropped by its canceller
-            return self._pipeline.raised(execution, timed_out(timeout) if limit.expired() else error)
-        else:
-            return self._pipeline.succeeded(execution, value)
-        finally:
-            self._deadlines.forget(execution)
 
     def _started(self, execution: Execution) -> None:
         execution.started_at = time.monotonic()

@@ -246,7 +246,7 @@ class Worker:
         except Exception:
             for execution in executions:  # their leases bring back what was not begun
                 if self._executors.drop(execution) or execution.key not in self._executors.running:
-                    self._held.pop(execution.key, None)
+                    self._release(execution.key)
             raise
 
     def _admitted(self, deliveries: Sequence[Delivery]) -> list[Execution]:
@@ -289,16 +289,14 @@ class Worker:
             self._give_back(suspects)  # as soon as it can be reached
         else:
             for suspect in suspects:
-                self._held.pop(suspect.key, None)
+                self._release(suspect.key)
 
     # finishing
 
     def _settled(self, batch: Sequence[Outcome]) -> None:
         for outcome in batch:
             if outcome.key is not None:
-                self._held.pop(outcome.key, None)
-                if self._alone == outcome.key:
-                    self._alone = None
+                self._release(outcome.key)
         self._finished += len(batch)
         self._pace.finished(len(batch))
         if not self._room.is_set():
@@ -313,7 +311,14 @@ class Worker:
     def _lost(self, execution: Execution) -> None:
         """Another worker may have it: do not begin with it here."""
         if self._executors.drop(execution):
-            self._held.pop(execution.key, None)
+            self._release(execution.key)
+            self._room.set()
+
+    def _release(self, key: int) -> None:
+        """It is held no more."""
+        self._held.pop(key, None)
+        if self._alone == key:
+            self._alone = None
 
     def _give_back_overdue(self) -> None:
         """What was taken in advance and cannot be started soon is for others."""
