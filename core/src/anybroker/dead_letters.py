@@ -20,8 +20,9 @@ import msgspec
 from anybroker.app import BODY_RESERVE
 from anybroker.broker import Message
 from anybroker.codec import decode_dead
-from anybroker.errors import DecodeError
+from anybroker.errors import AnybrokerError, DecodeError
 from anybroker.task import DeadLetter, Task
+from anybroker.validation import check_messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -146,13 +147,18 @@ def _read(app: App, message: Message) -> Letter | None:
 
 
 def _revived(app: App, message: Message) -> Message | None:
-    """The message that a letter was, ready for its queue; None for one that is no letter or not whole."""
+    """The message that a letter was, ready for its queue; None for one that is none, not whole, or unfit."""
     letter = _read(app, message)
     if letter is None or letter.dead.truncated_from is not None:
         return None
     dead = letter.dead
     body = letter.body if letter.task is None else _rewritten(app, letter, letter.task, app.clock.now())
-    return Message(message.id, dead.queue, body, None, dead.priority, dead.ordering_key)
+    revived = Message(message.id, dead.queue, body, None, dead.priority, dead.ordering_key)
+    try:
+        check_messages([revived], app.broker.capabilities)  # any program may have written the letter
+    except AnybrokerError:
+        return None
+    return revived
 
 
 def _rewritten(app: App, letter: Letter, task: Task, now: datetime) -> bytes:

@@ -13,12 +13,11 @@ import msgspec
 
 from anybroker.arguments import Parameters
 from anybroker.errors import ConfigurationError
-from anybroker.retry import Seconds, seconds
+from anybroker.retry import Retry, Seconds, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from anybroker.retry import Retry
     from anybroker.sending import Hook
 
 P = ParamSpec("P")
@@ -33,6 +32,13 @@ class Step(Generic[P, R]):
 
         Raises ``ConfigurationError`` for parameters that cannot travel and for a limit that is not positive.
         """
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            message = f"{name} is a generator function, which would return without having run; make it a function"
+            raise ConfigurationError(message)
+        given: object = retry  # for those who do not run a type checker
+        if given is not None and not isinstance(given, Retry):
+            message = f"{name}: retry={given!r}; give Retry(max=...)"
+            raise ConfigurationError(message)
         self.function = function
         self.name = name
         self.retry = retry
@@ -70,6 +76,9 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
 
 def task_name(function: Callable[..., Any]) -> str:
     """``module.function``; in a script that is run directly, the name under which a worker imports it."""
+    if not hasattr(function, "__qualname__"):
+        message = f"{function!r} has no name; give the task name=..., or wrap it into a function"
+        raise ConfigurationError(message)
     module = function.__module__
     if module == "__main__":
         main = sys.modules["__main__"]

@@ -96,15 +96,25 @@ class Retry(Exception):
         give_up_on: Errors = (),
     ) -> None:
         super().__init__(max)
-        if max is not None and max < 0:
-            message = f"Retry(max={max}): give the number of retries, 0 or more"
-            raise ConfigurationError(message)
         self.max: int | None = max
         self.after: After | None = fixed(after) if isinstance(after, int | float | timedelta) else after
         self.on: tuple[type[BaseException], ...] = on if isinstance(on, tuple) else (on,)
-        self.give_up_on: tuple[type[BaseException], ...] = (
-            give_up_on if isinstance(give_up_on, tuple) else (give_up_on,)
-        )
+        never = give_up_on if isinstance(give_up_on, tuple) else (give_up_on,)
+        self.give_up_on: tuple[type[BaseException], ...] = never
+        self._check(max, self.after, (*self.on, *never))
+
+    @staticmethod
+    def _check(max: object, after: object, kinds: tuple[object, ...]) -> None:
+        """For those who do not run a type checker. Raises ``ConfigurationError``."""
+        if max is not None and (not isinstance(max, int) or max < 0):
+            message = f"Retry(max={max!r}): give the number of retries, 0 or more"
+            raise ConfigurationError(message)
+        if not (after is None or callable(after) or isinstance(after, BackoffSpec)):
+            message = f"Retry(after={after!r}): give seconds, a timedelta, exponential() and the like, or a function"
+            raise ConfigurationError(message)
+        if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+            message = "Retry(on=, give_up_on=): give exception classes"
+            raise ConfigurationError(message)
 
     def __repr__(self) -> str:
         """As it was written."""

@@ -220,6 +220,8 @@ class NewJob:
         return self._job.step(function, retry=retry, timeout=timeout)
 
 
+LONGEST = 100 * 365 * 86_400.0
+
 Hook = Callable[..., object] | Sender[..., Any]
 
 
@@ -236,6 +238,7 @@ def _check_options(options: SendOptions) -> None:
     unknown = set(options) - set(SendOptions.__annotations__)
     if unknown:
         raise ConfigurationError(unknown_name("option", min(unknown), "of a task", SendOptions.__annotations__))
+    _check_kinds(options)
     if "eta" in options and "delay" in options:
         raise ConfigurationError("give delay or eta, not both")
     for name in ("eta", "expires"):
@@ -245,8 +248,8 @@ def _check_options(options: SendOptions) -> None:
         if name == "eta" and name in options and not isinstance(value, datetime):
             raise ConfigurationError(f"eta={value!r} is no datetime; for a time from now use delay=")
     delay = options.get("delay", 0)
-    if seconds(delay) < 0:
-        raise ConfigurationError(f"delay={delay} is in the past")
+    if not 0 <= seconds(delay) <= LONGEST:
+        raise ConfigurationError(f"delay={delay} is in the past, or more than a hundred years away")
     if "retry" in options:
         options["retry"].spec()
     check_timeout(options.get("timeout"))
@@ -255,6 +258,24 @@ def _check_options(options: SendOptions) -> None:
     headers = options.get("headers") or {}
     if not all(isinstance(part, str) for pair in headers.items() for part in pair):
         raise ConfigurationError("headers are strings by name")
+
+
+_KINDS: dict[str, type] = {
+    "priority": int,
+    "id": str,
+    "ordering_key": str,
+    "queue": str,
+    "headers": Mapping,
+    "retry": Retry,
+}
+
+
+def _check_kinds(options: SendOptions) -> None:
+    """For those who do not run a type checker."""
+    for name, value in options.items():
+        kind = _KINDS.get(name, object)
+        if not isinstance(value, kind):
+            raise ConfigurationError(f"{name}={value!r}: {kind.__name__} is expected")
 
 
 def moment(value: datetime | Seconds, now: datetime) -> datetime:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from anybroker.backend import Result
     from anybroker.broker import Message
     from anybroker.sending import Sender
-    from anybroker.task import DeadLetter
+    from anybroker.task import DeadLetter, Task
 
 P = ParamSpec("P")
 
@@ -109,10 +109,9 @@ class Testing:
             bytes(one.args) == bytes(wanted.args) and bytes(one.kwargs) == bytes(wanted.kwargs) for one in same_name
         ):
             return
-        found = [f"{one.task}: {bytes(one.args)!r} {bytes(one.kwargs)!r}" for one in same_name or sent]
-        message = (
-            f"{task.name} was not sent with {bytes(wanted.args)!r} {bytes(wanted.kwargs)!r}; sent: {found or 'nothing'}"
-        )
+        found = ", ".join(self._shown(one) for one in same_name or sent) or "nothing"
+        call = ", ".join([*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())])
+        message = f"{task.name}({call}) was not sent; sent: {found}"
         raise AssertionError(message)
 
     def assert_not_enqueued(self, task: Sender[Any, Any]) -> None:
@@ -123,8 +122,17 @@ class Testing:
             if one.task == task.name
         ]
         if sent:
-            message = f"{task.name} was sent: {[bytes(one.args) for one in sent]}"
+            message = f"{task.name} was sent: {', '.join(self._shown(one) for one in sent)}"
             raise AssertionError(message)
+
+    def _shown(self, task: Task) -> str:
+        """A sent task as a call."""
+        definition = self.app.tasks.get(task.task)
+        if definition is None:
+            return f"{task.task}(...)"
+        args, kwargs = definition.parameters.decode(task, self.app.codec.format)
+        call = ", ".join([*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())])
+        return f"{task.task}({call})"
 
     def _waiting(self) -> list[Message]:
         suffix = self.app.settings.dead_queue_suffix

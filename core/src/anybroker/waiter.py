@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from anybroker.backend import Result, ResultBackend
 
-_TURN = 0.01
-"""Seconds for one call of ``wait`` on behalf of coroutines: those that come in the meantime join the next one."""
+_TURN = 0.005
+_LONGEST_TURN = 0.08
+"""Seconds for one call of ``wait`` on behalf of coroutines, longer each time while nothing happens: those that come
+in the meantime join the next one."""
 _IDLE = 5.0
 """Seconds after which a thread that has nobody to wait for ends."""
 
@@ -23,7 +25,8 @@ class Waiter:
         self.backend = backend
         self._changed = threading.Condition()
         self._waiting: dict[str, list[asyncio.Future[Result]]] = {}
-        self._running = False
+        self._thread: threading.Thread | None = None
+        self._turn = _TURN
 
     async def result(self, id: str) -> Result:
         """The final state of a task, as soon as it is there."""
@@ -31,9 +34,11 @@ class Waiter:
         with self._changed:
             self._waiting.setdefault(id, []).append(future)
             self._changed.notify()
-            if not self._running:
-                self._running = True
-                threading.Thread(target=self._run, name="anybroker-results", daemon=True).start()
+            self._turn = _TURN
+            if self._thread is None or not self._thread.is_alive():  # it is not alive in the child of a fork
+                thread = threading.Thread(target=self._run, name="anybroker-results", daemon=True)
+                thread.start()
+                self._thread = thread
         try:
             result: Result = await future
             return result
@@ -51,11 +56,12 @@ class Waiter:
     def _run(self) -> None:
         while ids := self._wanted():
             try:
-                results = self.backend.wait(ids, timeout=_TURN)
+                results = self.backend.wait(ids, timeout=self._turn)
             except Exception as error:  # whoever waits gets to see it
                 for id_ in ids:
                     self._resolve(id_, error)
                 continue
+            self._turn = _TURN if results else min(2 * self._turn, _LONGEST_TURN)
             for result in results:
                 self._resolve(result.id, result)
 
@@ -64,7 +70,8 @@ class Waiter:
         with self._changed:
             if not self._waiting:
                 self._changed.wait(_IDLE)
-            self._running = bool(self._waiting)
+            if not self._waiting:
+                self._thread = None
             return list(self._waiting)
 
     def _resolve(self, id: str, outcome: Result | Exception) -> None:

@@ -15,7 +15,7 @@ from anybroker.cli.exits import exit_code
 from anybroker.errors import AnybrokerError
 from anybroker.loading import redact
 from anybroker.target import find_app
-from anybroker.worker.process import WorkerOptions, configure_logging, run_target
+from anybroker.worker.process import WorkerOptions, configure_logging, leave, run_target
 from anybroker.worker.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -73,4 +73,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -105,11 +105,11 @@ class MemoryBackend:
         store = self._store
         clock = store.clock
         with store.changed:
+            self._refuse_if_closed()
             now = clock.time()
             while True:
-                self._refuse_if_closed()
                 final = _final(store.results, ids, now)
-                if final or timeout <= 0 or not ids:
+                if final or timeout <= 0 or not ids or self._closed:
                     return final
                 clock.wait(store.changed, timeout)
                 before, now = now, clock.time()

@@ -9,7 +9,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from anybroker.errors import AnybrokerError
+from anybroker.errors import AnybrokerError, BrokerUnavailable
 from anybroker.sqlite import schema
 from anybroker.sqlite.maintenance import take_bite
 from anybroker.sqlite.statements import statement
@@ -41,6 +41,7 @@ class Database:
         self.path = path
         self.busy_timeout = busy_timeout
         self._connection: sqlite3.Connection | None = None
+        self._retired = False
         self._file: schema.Identity | None = None
         self._log: schema.Identity | None = None
         self._seen_version: int | None = None
@@ -70,6 +71,12 @@ class Database:
         """The first row, or None, of one query for each value."""
         with self._access:
             return [self._read_one(sql, value) for value in values]
+
+    def retire(self) -> None:
+        """Close the connection for good; calls that are under way raise ``BrokerUnavailable``."""
+        with self.lock:
+            self._retired = True
+            self.close()
 
     def close(self) -> None:
         """Close the connection. The next use opens it again."""
@@ -116,6 +123,8 @@ class Database:
         return self._patiently(lambda: self._connected().execute(sql, (value,)).fetchone())
 
     def _connected(self) -> sqlite3.Connection:
+        if self._retired:
+            raise BrokerUnavailable(f"{self.path} was closed")
         if self._connection is not None and self._file != schema.identity(self.path):
             schema.remove_log(self.path, self._log)
             self.close()

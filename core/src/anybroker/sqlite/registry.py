@@ -39,7 +39,7 @@ def give_back(database: Database) -> None:
         if users > 1:
             _shared[key] = (database, users - 1)
     if users == 1:
-        database.close()
+        database.retire()
 
 
 def _resolved(path: str | os.PathLike[str]) -> Path:

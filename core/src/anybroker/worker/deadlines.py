@@ -40,12 +40,12 @@ class Deadlines:
         """Watch an execution from now on; ``thread`` is where the exception is raised, None: nowhere."""
         now = time.monotonic()
         with self._changed:
+            if not self._running:  # the new thread waits for this lock, so it finds what follows
+                threading.Thread(target=self._run, name="anybroker-deadlines", daemon=True).start()
+                self._running = True
             if thread is not None:
                 self._armed[execution.key] = (now + timeout, thread, execution)
             self._overdue[execution.key] = (now + timeout + GIVE_UP_AFTER, execution)
-            if not self._running:
-                self._running = True
-                threading.Thread(target=self._run, name="anybroker-deadlines", daemon=True).start()
             self._changed.notify()
 
     def disarm(self, execution: Execution) -> None:

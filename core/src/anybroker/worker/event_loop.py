@@ -6,6 +6,8 @@ import asyncio
 import logging
 import threading
 from collections import deque
+from contextlib import suppress
+from contextvars import Context
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -115,7 +117,8 @@ class _Turn:
     def _start(self) -> None:
         while self.queued and len(self._tasks) < self._limit:
             execution = self.queued.popleft()
-            self._tasks[execution.key] = self.loop.create_task(self._run_and_go_on(execution))
+            run = self._run_and_go_on(execution)
+            self._tasks[execution.key] = self.loop.create_task(run, context=Context())  # not the last task's
 
     async def _run_and_go_on(self, execution: Execution) -> None:
         try:
@@ -135,12 +138,17 @@ class _Turn:
         try:
             while not self._closing:
                 self._run_forever()
-            self.queued.clear()
-            left = asyncio.all_tasks(self.loop)
-            for task in left:
-                task.cancel()
-            if left:
-                self.loop.run_until_complete(asyncio.wait(left, timeout=ANSWERS_WITHIN))
-            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            with suppress(RuntimeError):  # the loop was just leaving by itself
+                self._farewell()
         finally:
             self.loop.close()
+
+    def _farewell(self) -> None:
+        """Let what is left end itself, for a moment."""
+        self.queued.clear()
+        left = asyncio.all_tasks(self.loop)
+        for task in left:
+            task.cancel()
+        if left:
+            self.loop.run_until_complete(asyncio.wait(left, timeout=ANSWERS_WITHIN))
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())

@@ -86,8 +86,9 @@ class Executors:
         ending = self._runner.run(execution)
         if not _take(self.running, execution):
             return False
+        outcome = self._runner.conclude(execution, ending)
         execution.finished = True
-        self._settler.collect(self._runner.conclude(execution, ending))
+        self._settler.collect(outcome)
         return True
 
     async def _run_in_loop(self, execution: Execution) -> None:
@@ -96,8 +97,9 @@ class Executors:
         self.running[execution.key] = execution
         ending = await self._runner.run_coroutine(execution)
         if _take(self.running, execution):
+            outcome = self._runner.conclude(execution, ending)
             execution.finished = True
-            self._settler.add(self._runner.conclude(execution, ending))
+            self._settler.add(outcome)
 
     def _give_up(self, execution: Execution) -> None:
         """A task did not stop when it was told to: leave its thread or its event loop to it and go on without."""
@@ -106,9 +108,11 @@ class Executors:
         self.abandoned += 1
         where = "event loop" if execution.step_to_run.is_async else "thread"
         _log.error("task %s (%s) ignores its time limit and keeps its %s", execution.name, execution.id, where)
-        execution.finished = True
-        # in a thread of its own: a hook that blocks must not hold up the time limits of others
-        threading.Thread(target=self._conclude_late, args=(execution,), name="anybroker-given-up", daemon=True).start()
+        late = threading.Thread(target=self._conclude_late, args=(execution,), name="anybroker-given-up", daemon=True)
+        try:
+            late.start()  # a thread of its own: a hook that blocks must not hold up the time limits of others
+        except RuntimeError:  # the system grants none
+            self._conclude_late(execution)
         if not execution.step_to_run.is_async:
             self._threads.lost_one()
             return
@@ -122,8 +126,9 @@ class Executors:
                     self._settler.add(self._pipeline.given_back(other))
 
     def _conclude_late(self, execution: Execution) -> None:
-        ending = (self._pipeline.raised, timed_out(execution.timeout))
-        self._settler.add(self._runner.conclude(execution, ending))
+        outcome = self._runner.conclude(execution, (self._pipeline.raised, timed_out(execution.timeout)))
+        execution.finished = True
+        self._settler.add(outcome)
 
 
 def _take(executions: dict[int, Execution], execution: Execution) -> bool:

@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from anybroker.app import App
+    from anybroker.backend import Result
     from anybroker.worker.execution import Execution
     from anybroker.worker.pipeline import Pipeline
 
 _log = logging.getLogger("anybroker.worker")
 
 TICK = 0.1
+CLOSE_WITHIN = 1.0
+"""Seconds; a broker that does not answer a heartbeat must not hold up a stop."""
 SHOW_RUNNING_AFTER = 0.1
 """Seconds after which a task's state is stored as running; shorter ones are not worth the call."""
 
@@ -60,7 +63,7 @@ class LeaseKeeper:
         """End."""
         self._closing = True
         self._wake.set()
-        self._thread.join()
+        self._thread.join(CLOSE_WITHIN)
 
     def _run(self) -> None:
         tick = min(TICK, self._lease / 6)
@@ -115,6 +118,9 @@ class LeaseKeeper:
             and not execution.running_stored
             and 0 < execution.started_at <= since
         ]
+        by_ttl: dict[float | None, list[Result]] = {}
         for execution in shown:
             execution.running_stored = True
-            self._app.results().store([self._pipeline.running(execution)], ttl=execution.definition.results_ttl)
+            by_ttl.setdefault(execution.definition.results_ttl, []).append(self._pipeline.running(execution))
+        for ttl, results in by_ttl.items():
+            self._app.results().store(results, ttl=ttl)

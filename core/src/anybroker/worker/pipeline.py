@@ -215,14 +215,14 @@ class Pipeline:
         """The arguments do not fit the function: no retry would help."""
         return self._failed(execution, error, reason="arguments")
 
-    def given_back(self, execution: Execution) -> Outcome:
-        """The task was not finished here and is not to blame: others get it at once."""
+    def given_back(self, execution: Execution, delay: float | None = None) -> Outcome:
+        """The task was not finished here and is not to blame: others get it at once, or after ``delay`` seconds."""
         delivery, task = execution.delivery, execution.task
         carried = (execution.delivery_count or 1) - 1
         version = self._versions.unchanged(delivery)
-        if carried != task.crashes:
+        if carried != task.crashes or delay is not None:
             with suppress(MessageTooLarge):  # then the suspicion is forgotten, not the task
-                version = self._versions.of(delivery, msgspec.structs.replace(task, crashes=carried))
+                version = self._versions.of(delivery, msgspec.structs.replace(task, crashes=carried), delay)
         return Outcome(delivery, execution.key, version=version, task=task.task)
 
     def running(self, execution: Execution) -> Result:

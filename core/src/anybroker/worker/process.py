@@ -11,11 +11,13 @@ import os
 import sys
 import threading
 from functools import partial
+from typing import NoReturn
 
 import msgspec
 
 from anybroker.errors import AnybrokerError
 from anybroker.target import find_app
+from anybroker.worker.child import Pulse
 from anybroker.worker.signals import StopSignals
 from anybroker.worker.worker import Worker
 
@@ -39,23 +41,29 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     log_level: str = "INFO"
     lifeline: int | None = None
     """A file descriptor that is closed when the supervisor dies, however it dies."""
+    pulse: int | None = None
+    """A file descriptor on which the supervisor hears that this process lives."""
 
 
-def run(worker: Worker, *, lifeline: int | None = None) -> int:
+def run(worker: Worker, *, lifeline: int | None = None, pulse: int | None = None) -> int:
     """Run a worker in this process until a signal stops it; returns the exit code.
 
     The first SIGTERM or SIGINT lets running tasks finish within the grace time, the second gives them back at once.
     """
     signals = StopSignals(lambda _: worker.hurry() if signals.count > 1 else None)
+    life = Pulse(pulse)
     orphaned = threading.Event()
     if lifeline is not None:
         follow = partial(_follow, lifeline, orphaned, signals)
         threading.Thread(target=follow, name="anybroker-lifeline", daemon=True).start()
     with worker:
         queues = ", ".join(worker.queues.names)
+        life.begun(worker.lease, worker.grace)
         _log.info("worker %s: queues %s, concurrency %d", worker.name, queues, worker.concurrency)
         while not signals.count and not orphaned.is_set() and not (lifeline is not None and worker.stats().abandoned):
             signals.wait(1.0)
+            life.beat()
+        life.stopping()
         _log.info("stopping; %d running tasks may finish within %.0f s", worker.stats().running, worker.grace)
     _log.info("worker %s stopped; %d tasks", worker.name, worker.stats().finished)
     return EXIT_RECYCLE if not signals.count and not orphaned.is_set() else EXIT_STOPPED
@@ -68,9 +76,24 @@ def run_target(options: WorkerOptions) -> int:
         app, queues=options.queues, concurrency=options.concurrency, lease=options.lease, grace=options.grace
     )
     try:
-        return run(worker, lifeline=options.lifeline)
+        return run(worker, lifeline=options.lifeline, pulse=options.pulse)
     finally:
         app.close()
+
+
+def leave(code: int) -> NoReturn:
+    """End the process, also when a task has left threads behind that would keep it from ending.
+
+    Python waits at its end for the threads of thread pools, such as that of ``asyncio.to_thread``.
+    """
+    left = [thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()]
+    if left:
+        _log.warning("%d threads that tasks have started still run; ending all the same", len(left))
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def configure_logging(level: str) -> None:
@@ -98,4 +121,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

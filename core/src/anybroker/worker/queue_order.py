@@ -18,18 +18,24 @@ class QueueOrder:
     def __init__(self, queues: str | Iterable[str]) -> None:
         """Raises ``ConfigurationError`` for a weight that is not a positive number and for a queue named twice."""
         parts = queues.split(",") if isinstance(queues, str) else list(queues)
-        weights: dict[str, int] = {}
+        weights: dict[str, int | None] = {}
         for part in filter(None, (part.strip() for part in parts)):
-            name, colon, weight = part.rpartition(":")
-            if not (colon and weight.isdecimal()):
-                name, weight = part, "0"
-            elif weight == "0":
+            name, colon, text = part.rpartition(":")
+            weight = int(text) if colon and text.isdecimal() else None
+            if colon and weight is None and isinstance(queues, str):
+                message = f"{part!r}: a weight is a whole number, as in mail:3,default:1"
+                raise ConfigurationError(message)
+            if weight == 0:
                 message = f"queue {name!r} has weight 0 and would never be asked; leave it out"
                 raise ConfigurationError(message)
-            if check_queue_name(name) in weights:
+            name = check_queue_name(part if weight is None else name)
+            if name in weights:
                 message = f"queue {name!r} is named twice"
                 raise ConfigurationError(message)
-            weights[name] = int(weight)
+            weights[name] = weight
+        if None in weights.values() and any(weights.values()):
+            message = f"{queues!r}: give every queue a weight, or none of them"
+            raise ConfigurationError(message)
         if not weights:
             message = "a worker needs at least one queue"
             raise ConfigurationError(message)

@@ -59,9 +59,9 @@ class Runner:
             return self._pipeline.broken, error
         self._started(execution)
         limit = asyncio.timeout(execution.timeout)
-        if execution.timeout is not None:
-            self._deadlines.arm(execution, execution.timeout, thread=None)
         try:
+            if execution.timeout is not None:
+                self._deadlines.arm(execution, execution.timeout, thread=None)
             async with limit:
                 value: Any = await execution.step_to_run.function(*args, **kwargs)
         except BaseException as error:  # SystemExit and KeyboardInterrupt end the task, not the worker

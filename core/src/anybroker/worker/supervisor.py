@@ -5,33 +5,32 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import subprocess
-import sys
-import threading
 import time
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from anybroker.worker.process import EXIT_MISCONFIGURED, EXIT_RECYCLE, EXIT_STOPPED, WorkerOptions
+from anybroker.worker.child import Child
+from anybroker.worker.process import EXIT_MISCONFIGURED, EXIT_RECYCLE, EXIT_STOPPED
 from anybroker.worker.signals import StopSignals
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from anybroker.worker.process import WorkerOptions
 
 _log = logging.getLogger("anybroker.supervisor")
 
 SHORT_LIFE = 2.0
 """Seconds; a child that dies younger is replaced with growing delay."""
 LONGEST_DELAY = 30.0
-RELOAD_INTERVAL = 0.5
+POLL = 0.5
+"""Seconds between two looks at the children, and at files."""
 
 
 class Supervisor:
     """Keeps ``processes`` worker processes running until a signal stops them.
 
-    A child that dies, by a signal or by ``os._exit``, is replaced; what it held is delivered again after its lease.
-    When this process dies, however it does, the children stop by themselves.
+    A child that dies, by a signal or by ``os._exit``, is replaced, and so is one that hangs; what it held is delivered
+    again after its lease. When this process dies, however it does, the children stop by themselves.
     """
 
     def __init__(self, options: WorkerOptions, processes: int, *, reload: Path | None = None) -> None:
@@ -41,19 +40,19 @@ class Supervisor:
         self._files = _Files(reload) if reload else None
         self._lifeline, self._held_end = os.pipe()
         self._code = EXIT_STOPPED
-        self._signals = StopSignals(self._send_all)
+        self._signals = StopSignals(self._stop_all)
 
     def run(self) -> int:
         """Until all children have stopped; returns the exit code."""
-        while not self._stopping or any(slot.process for slot in self._slots):
+        while not self._stopping or any(slot.child for slot in self._slots):
             for slot in self._slots:
                 self._attend(slot)
             if self._files and self._files.changed() and not self._stopping:
                 _log.info("files changed; replacing the worker")
                 for slot in self._slots:
                     slot.not_before = 0.0
-                self._send_all(signal.SIGTERM)
-            self._signals.wait(RELOAD_INTERVAL)
+                self._stop_all(signal.SIGTERM)
+            self._signals.wait(POLL)
         os.close(self._held_end)
         os.close(self._lifeline)
         return self._code
@@ -62,61 +61,58 @@ class Supervisor:
     def _stopping(self) -> bool:
         return self._signals.count > 0 or self._code != EXIT_STOPPED
 
-    def _send_all(self, number: signal.Signals) -> None:
+    def _stop_all(self, number: signal.Signals) -> None:
         for slot in self._slots:
-            if slot.process is not None and slot.process.poll() is None:
-                slot.process.send_signal(number)
+            if slot.child is not None:
+                slot.child.stop(number)
 
     def _attend(self, slot: _Slot) -> None:
-        process = slot.process
-        if process is not None and process.poll() is not None:
-            slot.process = None
-            self._mourn(slot, process)
-        if slot.process is None and not self._stopping and time.monotonic() >= slot.not_before:
+        child = slot.child
+        if child is not None:
+            child.listen()
+            if child.exit_code() is None:
+                if reason := child.kill_if_stuck():
+                    _log.error("worker process %d %s; killed", child.pid, reason)
+                return
+            slot.child = None
+            child.close()
+            self._mourn(slot, child)
+        if not self._stopping and time.monotonic() >= slot.not_before:
             self._start(slot)
 
-    def _mourn(self, slot: _Slot, process: subprocess.Popen[bytes]) -> None:
-        code = process.returncode
-        if code == EXIT_MISCONFIGURED and self._files:  # wait for the mistake to be mended
-            slot.not_before = float("inf")
+    def _mourn(self, slot: _Slot, child: Child) -> None:
+        code = child.exit_code() or 0
+        if code == EXIT_MISCONFIGURED and not child.begun and not child.asked:
+            if self._files:  # wait for the mistake to be mended
+                slot.not_before = float("inf")
+            else:  # the next one would fail in the same way
+                self._code = EXIT_MISCONFIGURED
+                self._stop_all(signal.SIGTERM)
             return
-        if code == EXIT_MISCONFIGURED:  # the next one would fail in the same way
-            self._code = EXIT_MISCONFIGURED
-            self._send_all(signal.SIGTERM)
-            return
-        if self._stopping or code in (EXIT_STOPPED, EXIT_RECYCLE):
+        if child.asked or (child.stopped_by_itself and code == EXIT_RECYCLE):
             return
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        short = time.monotonic() - slot.started < SHORT_LIFE
-        slot.failures = slot.failures + 1 if short else 0
+        slot.failures = slot.failures + 1 if time.monotonic() - child.started < SHORT_LIFE else 0
         delay = min(0.5 * 2**slot.failures, LONGEST_DELAY) if slot.failures else 0.0
         slot.not_before = time.monotonic() + delay
-        _log.error("worker process %d died (%s); its tasks are delivered again after their lease", process.pid, how)
+        _log.error("worker process %d died (%s); its tasks are delivered again after their lease", child.pid, how)
 
     def _start(self, slot: _Slot) -> None:
-        options = msgspec.structs.replace(self._options, lifeline=self._lifeline)
-        slot.started = time.monotonic()
-        # a session of its own: Ctrl-C reaches this process alone, which passes it on
-        slot.process = subprocess.Popen(  # noqa: S603  our own module with our own arguments
-            [sys.executable, "-P", "-m", "anybroker.worker.process", msgspec.json.encode(options).decode()],
-            pass_fds=[self._lifeline],
-            start_new_session=True,
-        )
-        if self._stopping:  # the signal came while there was no process yet to pass it on to
-            slot.process.send_signal(signal.SIGTERM)
-        threading.Thread(target=self._watch, args=(slot.process,), name="anybroker-child", daemon=True).start()
-
-    def _watch(self, process: subprocess.Popen[bytes]) -> None:
-        process.wait()
-        self._signals.wake()
+        try:
+            slot.child = Child(self._options, self._lifeline, self._signals.wake)
+        except OSError as error:  # the system's limit of processes or memory
+            _log.error("no worker process can be started: %s", error)
+            slot.not_before = time.monotonic() + LONGEST_DELAY
+            return
+        if self._stopping:  # the signal came while there was no child yet to pass it on to
+            slot.child.stop(signal.SIGTERM)
 
 
 class _Slot:
     """The place of one child."""
 
     def __init__(self) -> None:
-        self.process: subprocess.Popen[bytes] | None = None
-        self.started = 0.0
+        self.child: Child | None = None
         self.failures = 0
         self.not_before = 0.0
 

@@ -82,7 +82,9 @@ class Threads:
         try:
             execution = self._jobs.get_nowait()
         except Empty:
-            self._idle()
-            return self._jobs.get()
-        self._between()
-        return execution
+            pass  # go on outside of the handler: what is settled there may run code of users
+        else:
+            self._between()
+            return execution
+        self._idle()
+        return self._jobs.get()

@@ -38,6 +38,12 @@ STOP_POLL = 0.01
 """Seconds between two looks at whether a stop is complete."""
 HURRIED_SETTLE = 1.0
 """Seconds that a stop in a hurry takes to settle what can be settled."""
+CLEARING = 3.0
+"""Seconds for which a worker takes nothing, to become empty for a task that is suspected of killing its workers."""
+CLEARING_INTERVAL = 60.0
+"""Seconds after which it tries that again when it did not become empty."""
+SUSPECT_PAUSE = 1.0
+"""Seconds after which a suspect is delivered again that met a worker which does not become empty."""
 MAX_PREFETCH = 1000
 PREFETCH_SECONDS = 0.05
 """A worker takes as many messages in advance as it has finished in this time."""
@@ -101,6 +107,10 @@ class Worker:
         self.concurrency = settings.concurrency if concurrency is None else concurrency
         self.lease: float = seconds(settings.lease if lease is None else lease)
         self.grace: float = seconds(settings.grace if grace is None else grace)
+        longest = app.broker.capabilities.max_lease
+        if not 0 < self.lease <= longest or self.grace < 0:
+            message = f"lease={self.lease} and grace={self.grace}: above 0 and up to {longest} s, and not below 0"
+            raise ConfigurationError(message)
         self._pipeline = Pipeline(app)
         self._outage = Outage(self.name, app.listeners)
         self._held: dict[int, Execution] = {}
@@ -110,8 +120,9 @@ class Worker:
         self._keeper.chores.append(self._give_back_overdue)
         self._alone: int | None = None
         """Key of the suspect that is running with nothing beside it."""
-        self._clearing = False
-        """A suspect was seen: take nothing until nothing is held, then one message only."""
+        self._clearing_until = 0.0
+        """A suspect was seen: until then take nothing while anything is held, and then one message only."""
+        self._next_clearing = 0.0
         self._room = threading.Event()
         self._finished = 0
         self._given_back = 0
@@ -170,12 +181,11 @@ class Worker:
         self._room.set()
         deadline = time.monotonic() + (self.grace if grace is None else seconds(grace))
         self._give_back(self._executors.take_waiting())
-        while self._executors.running and time.monotonic() < deadline and not self._hurried:
+        while self._unfinished() and time.monotonic() < deadline and not self._hurried:
             time.sleep(STOP_POLL)
         self._consumer.join(WAIT + 1.0)
         self._give_back(self._executors.take_waiting())
         self._give_back(self._executors.take_running())
-        self._settler.close()
         self._await_settler()
         self._keeper.close()
         self._executors.close()
@@ -197,15 +207,23 @@ class Worker:
         """Stop."""
         self.stop()
 
+    def _unfinished(self) -> bool:
+        """Whether something that was taken has no outcome yet."""
+        return any(not execution.finished for execution in list(self._held.values()))
+
     def _await_settler(self) -> None:
         """Wait until all is settled, but no longer than its leases last, and hardly when in a hurry."""
         deadline = time.monotonic() + self.lease
-        while not self._settler.ended(STOP_POLL):
+        while self._held or not self._settler.ended(STOP_POLL):
+            if not self._held:
+                self._settler.close()
             if self._hurried:
                 deadline = min(deadline, time.monotonic() + HURRIED_SETTLE)
             if time.monotonic() >= deadline:
                 self._outage.give_up()
+                self._settler.close()
                 return
+            time.sleep(STOP_POLL)
 
     # acquiring
 
@@ -215,7 +233,7 @@ class Worker:
             if limit < 1:
                 self._room.clear()
                 if self._free() < 1 and not self._stopping.is_set():
-                    self._room.wait()
+                    self._room.wait(CLEARING if self._clearing_until else None)
                 continue
             try:
                 deliveries = self.app.broker.acquire(self.queues.next(), limit=limit, wait=WAIT, lease=self.lease)
@@ -231,8 +249,12 @@ class Worker:
         """How many messages to ask for."""
         if self._alone is not None:
             return 0
-        if self._clearing:
-            return 0 if self._held else 1
+        if self._clearing_until:
+            if time.monotonic() < self._clearing_until:
+                return 0 if self._held else 1
+            if self._held:  # tasks that run for long must neither wait for suspects nor keep them waiting everywhere
+                self._next_clearing = time.monotonic() + CLEARING_INTERVAL
+            self._clearing_until = 0.0
         return self.concurrency + self._pace.prefetch() - len(self._held)
 
     def _dispatch(self, deliveries: Sequence[Delivery]) -> None:
@@ -268,11 +290,13 @@ class Worker:
     def _begin(self, executions: list[Execution]) -> None:
         suspects = [execution for execution in executions if self._pipeline.runs_alone(execution)]
         if suspects and len(self._held) > 1:
-            self._clearing = True
-            self._leave_to_others(suspects)
+            now = time.monotonic()
+            clearing = now >= self._next_clearing
+            self._leave_to_others(suspects, None if clearing else SUSPECT_PAUSE)
+            self._clearing_until = now + CLEARING if clearing else 0.0
             executions = [execution for execution in executions if execution not in suspects]
         else:
-            self._clearing = False
+            self._clearing_until = 0.0
             self._alone = suspects[0].key if suspects else None
         self._keeper.wake()
         if self._stopping.is_set():
@@ -280,9 +304,9 @@ class Worker:
         elif executions:
             self._executors.submit(executions, limit=self.concurrency)
 
-    def _leave_to_others(self, suspects: Sequence[Execution]) -> None:
+    def _leave_to_others(self, suspects: Sequence[Execution], delay: float | None) -> None:
         """Give these back before anything else begins, which might take this process down with them in it."""
-        outcomes = [self._pipeline.given_back(suspect) for suspect in suspects]
+        outcomes = [self._pipeline.given_back(suspect, delay) for suspect in suspects]
         try:
             Settlement(self.app, outcomes).carry_out()
         except BrokerUnavailable:
@@ -322,10 +346,9 @@ class Worker:
 
     def _give_back_overdue(self) -> None:
         """What was taken in advance and cannot be started soon is for others."""
-        if len(self._executors.running) >= self.concurrency:
-            self._give_back(self._executors.take_waiting(older_than=GIVE_BACK_AFTER))
-        elif self._executors.waiting:
+        if self._executors.waiting:
             self._executors.resize(self.concurrency)  # threads may have been refused
+            self._give_back(self._executors.take_waiting(older_than=GIVE_BACK_AFTER))
 
 
 class _Pace:
