@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from anybroker.broker import MAX_QUEUE_NAME, Inspect, Message
@@ -378,6 +377,8 @@ class App:
         """The name of the dead-letter queue of a queue: with the suffix, and shortened where that makes it too long."""
         suffix = self.settings.dead_queue_suffix
         if len(queue) + len(suffix) > MAX_QUEUE_NAME:
+            from hashlib import sha256  # rarely needed, and slow to load
+
             suffix = f"~{sha256(queue.encode()).hexdigest()[:8]}{suffix}"
         return queue[: MAX_QUEUE_NAME - len(suffix)] + suffix
 

@@ -9,8 +9,6 @@ A body starts with one of three things, so that every reader knows what it has w
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -146,7 +144,9 @@ class Codec:
         if secret is None:
             message = "signed with an unknown key"
             raise SignatureError(message)
-        if not hmac.compare_digest(mac, _mac(secret, payload)):
+        from hmac import compare_digest
+
+        if not compare_digest(mac, _mac(secret, payload)):
             message = "the signature does not fit the body: it was altered, or signed with another secret"
             raise SignatureError(message)
         return payload
@@ -180,7 +180,9 @@ def decode_dead(body: bytes) -> tuple[DeadLetter, bytes]:
 
 
 def _mac(secret: bytes, payload: bytes) -> bytes:
-    return hmac.digest(secret, payload, hashlib.sha256).hex().encode()
+    import hmac  # with OpenSSL behind it, it takes longer to load than all the rest of this module
+
+    return hmac.digest(secret, payload, "sha256").hex().encode()
 
 
 def _version(payload: bytes) -> int:

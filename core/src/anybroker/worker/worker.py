@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("anybroker.worker")
 
-WAIT = 0.25
+WAIT = 0.5
 """Seconds for one ``acquire`` of an idle worker, and so the longest time that a stop has to wait for it."""
 STOP_POLL = 0.01
 """Seconds between two looks at whether a stop is complete."""

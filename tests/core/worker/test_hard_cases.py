@@ -1,0 +1,280 @@
+"""Cases in which a worker once hung, lost or repeated a task."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import threading
+import time
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from anybroker import State, TaskFailed
+from anybroker.broker import Message
+from anybroker.errors import ConfigurationError
+from anybroker.retry import Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from anybroker import App
+    from tests.core.conftest import WaitUntil
+
+TENANT: ContextVar[str] = ContextVar("tenant", default="none")
+
+
+def spin(seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        pass
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of threads that the system refuses to start, each entry once."""
+    names: list[str] = []
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name in names:
+            names.remove(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    return names
+
+
+async def exit_in_gathered() -> None:
+    async def sub() -> None:
+        sys.exit(3)
+
+    await asyncio.gather(sub())
+
+
+async def interrupt_in_group() -> None:
+    async def sub() -> None:
+        raise KeyboardInterrupt
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(sub())
+
+
+async def exit_in_callback() -> None:
+    asyncio.get_running_loop().call_soon(sys.exit)
+    await asyncio.sleep(0)
+
+
+async def stop_loop() -> None:
+    asyncio.get_running_loop().stop()
+
+
+@pytest.mark.parametrize("end", [exit_in_gathered, interrupt_in_group, exit_in_callback, stop_loop])
+def test_what_ends_the_event_loop_affects_only_its_own_task(
+    app: App, end: Callable[[], Coroutine[Any, Any, None]], wait_until: WaitUntil
+) -> None:
+    @app.task
+    async def bad() -> None:
+        await end()
+
+    @app.task
+    async def good() -> int:
+        await asyncio.sleep(0)
+        return 1
+
+    with app.worker(concurrency=2) as worker:
+        assert good.send().get(timeout=3) == 1
+        handle = bad.send()
+        wait_until(lambda: handle.status in {State.FAILED, State.SUCCEEDED}, 3)
+        assert good.send().get(timeout=3) == 1
+        wait_until(lambda: worker.stats().idle, 3)
+
+
+def test_an_event_loop_whose_thread_was_refused_is_started_again(make_app: Callable[..., App], refused: list[str]) -> None:
+    app = make_app(lease=1)
+
+    @app.task
+    async def good() -> int:
+        return 1
+
+    refused.append("anybroker-asyncio")
+    handles = [good.send() for _ in range(3)]
+    with app.worker(concurrency=4):
+        assert [handle.get(timeout=5) for handle in handles] == [1] * 3
+        assert good.send().get(timeout=3) == 1
+    assert refused == []
+
+
+@pytest.mark.slow
+def test_time_limits_hold_after_the_thread_that_watches_them_was_refused(
+    make_app: Callable[..., App], refused: list[str], wait_until: WaitUntil
+) -> None:
+    app = make_app(lease=1)
+
+    @app.task(timeout=0.3)
+    async def coroutine() -> int:
+        return 1
+
+    @app.task(timeout=0.3)
+    def endless() -> None:
+        spin(4)
+
+    refused.append("anybroker-deadlines")
+    with app.worker(concurrency=2) as worker:
+        first = coroutine.send()
+        wait_until(lambda: refused == [], 3)
+        with pytest.raises(TaskFailed, match="TaskTimeout"):
+            endless.send().get(timeout=3)
+        wait_until(lambda: first.status in {State.SUCCEEDED, State.FAILED} and worker.stats().idle, 4)
+
+
+@pytest.mark.slow
+def test_a_task_is_given_up_although_its_thread_for_that_was_refused(
+    app: App, refused: list[str], gate: threading.Event, wait_until: WaitUntil
+) -> None:
+    @app.task(timeout=0.1)
+    def stuck() -> None:
+        gate.wait(60)
+
+    refused.append("anybroker-given-up")
+    with app.worker(concurrency=1) as worker:
+        with pytest.raises(TaskFailed, match="TaskTimeout"):
+            stuck.send().get(timeout=4)
+        wait_until(lambda: worker.stats().idle, 2)
+        assert worker.stats().abandoned == 1
+        assert refused == []
+
+
+@pytest.mark.slow
+def test_a_given_up_task_whose_outcome_cannot_be_written_stops_no_time_limits(
+    make_app: Callable[..., App], gate: threading.Event, wait_until: WaitUntil
+) -> None:
+    app = make_app("memory://?max_body=3000", results_url="memory://")
+
+    @app.task(name="stuck", timeout=0.1, retry=Retry(max=3))
+    def stuck(text: str) -> None:
+        gate.wait(60)
+
+    @app.task(timeout=0.1)
+    def endless() -> None:
+        spin(4)
+
+    body = {"v": 1, "id": "m1", "task": "stuck", "args": ["x" * 2880], "sent_at": "2026-01-01T00:00:00Z"}
+    with app.worker(concurrency=2) as worker:
+        app.broker.enqueue([Message("m1", "default", json.dumps(body).encode())])
+        wait_until(lambda: worker.stats().abandoned == 1, 4)
+        wait_until(lambda: worker.stats().idle, 2, why="the task that was given up is not held for ever")
+        with pytest.raises(TaskFailed, match="TaskTimeout"):
+            endless.send().get(timeout=3)
+
+
+@pytest.mark.slow
+def test_a_hook_that_blocks_after_its_task_was_given_up_stops_no_time_limits(app: App, gate: threading.Event) -> None:
+    in_hook = threading.Event()
+
+    def blocking_hook(_context: object, _error: object) -> None:
+        in_hook.set()
+        gate.wait(60)
+
+    @app.task(timeout=0.1, on_failure=blocking_hook)
+    def stuck() -> None:
+        gate.wait(60)
+
+    @app.task(timeout=0.1)
+    def endless() -> None:
+        spin(4)
+
+    with app.worker(concurrency=2):
+        stuck.send()
+        assert in_hook.wait(4)
+        with pytest.raises(TaskFailed, match="TaskTimeout"):
+            endless.send().get(timeout=3)
+        gate.set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["plain", "coroutine"])
+def test_a_hook_may_take_longer_than_the_time_limit_of_its_task(app: App, kind: str) -> None:
+    calls: list[str] = []
+
+    def slow_hook(_context: object, _value: object) -> None:
+        spin(1.5)
+        calls.append("success")
+
+    def failed(_context: object, _error: object) -> None:
+        calls.append("failure")
+
+    @app.task(name="plain", timeout=0.2, on_success=slow_hook, on_failure=failed)
+    def plain() -> int:
+        return 1
+
+    @app.task(name="coroutine", timeout=0.2, on_success=slow_hook, on_failure=failed)
+    async def coroutine() -> int:
+        return 1
+
+    with app.worker(concurrency=2) as worker:
+        assert app.send_by_name(kind).get(timeout=5) == 1
+        assert worker.stats().abandoned == 0
+    assert calls == ["success"]
+
+
+@pytest.mark.slow
+def test_stop_waits_for_hooks_for_the_grace_time_however_short_the_lease(app: App) -> None:
+    in_hook, calls = threading.Event(), []
+
+    def slow_hook(_context: object, value: object) -> None:
+        in_hook.set()
+        spin(1.5)
+        calls.append(value)
+
+    @app.task(on_success=slow_hook)
+    def quick() -> int:
+        return 1
+
+    worker = app.worker(concurrency=1, lease=0.5)
+    worker.start()
+    handle = quick.send()
+    assert in_hook.wait(5)
+    worker.stop(grace=30)
+    stats = app.inspect().stats("default")
+    assert (handle.status, stats.ready, stats.leased, calls) == (State.SUCCEEDED, 0, 0, [1])
+
+
+def test_a_coroutine_that_is_given_back_has_not_failed_for_its_hooks(app: App) -> None:
+    started, calls = threading.Event(), []
+
+    @app.task(on_failure=lambda _context, error: calls.append(error))
+    async def slow() -> None:
+        started.set()
+        await asyncio.sleep(60)
+
+    worker = app.worker(concurrency=1)
+    worker.start()
+    slow.send()
+    assert started.wait(5)
+    worker.stop(grace=0)
+    assert app.inspect().stats("default").ready == 1
+    assert calls == []
+
+
+@pytest.mark.parametrize("kind", ["plain", "coroutine"])
+def test_a_context_variable_that_a_task_sets_is_not_seen_by_the_next(app: App, kind: str) -> None:
+    @app.task(name="plain")
+    def plain(name: str) -> str:
+        seen = TENANT.get()
+        TENANT.set(name)
+        return seen
+
+    @app.task(name="coroutine")
+    async def coroutine(name: str) -> str:
+        seen = TENANT.get()
+        TENANT.set(name)
+        await asyncio.sleep(0)
+        return seen
+
+    handles = [app.send_by_name(kind, [name]) for name in ("alpha", "beta", "gamma", "delta")]
+    with app.worker(concurrency=1):
+        assert [handle.get(timeout=5) for handle in handles] == ["none"] * 4
