@@ -18,13 +18,13 @@ from anybroker.broker import Message
 from anybroker.codec import encode_dead
 from anybroker.errors import BrokerUnavailable
 from anybroker.memory.backend import MemoryBackend
-from anybroker.sqlite import SqliteBroker
 from anybroker.task import DeadLetter, TaskErrorInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from anybroker.sqlite import SqliteBroker
     from tests.core.conftest import WaitUntil
 
 MakeApp = Callable[..., App]
@@ -146,7 +146,7 @@ def test_close__a_transaction_that_was_waiting_raises_and_opens_nothing(
     database.lock.acquire()  # so that the call has passed its check and waits here when close comes
     thread = threading.Thread(target=late, daemon=True)
     thread.start()
-    wait_until(lambda: not thread.is_alive() or _waits_in(thread, "__enter__"))
+    wait_until(lambda: not thread.is_alive() or _waits_in(thread, "transaction"))
     write_lock.release()
     broker.close()
     database.lock.release()

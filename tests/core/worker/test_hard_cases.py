@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +20,7 @@ import pytest
 from anybroker import State, TaskFailed
 from anybroker.broker import Message
 from anybroker.errors import ConfigurationError
+from anybroker.events import Succeeded
 from anybroker.retry import Retry
 
 if TYPE_CHECKING:
@@ -93,7 +99,10 @@ def test_what_ends_the_event_loop_affects_only_its_own_task(
         wait_until(lambda: worker.stats().idle, 3)
 
 
-def test_an_event_loop_whose_thread_was_refused_is_started_again(make_app: Callable[..., App], refused: list[str]) -> None:
+@pytest.mark.slow
+def test_an_event_loop_whose_thread_was_refused_is_started_again(
+    make_app: Callable[..., App], refused: list[str]
+) -> None:
     app = make_app(lease=1)
 
     @app.task
@@ -155,8 +164,9 @@ def test_a_given_up_task_whose_outcome_cannot_be_written_stops_no_time_limits(
     app = make_app("memory://?max_body=3000", results_url="memory://")
 
     @app.task(name="stuck", timeout=0.1, retry=Retry(max=3))
-    def stuck(text: str) -> None:
+    def stuck(text: str) -> int:
         gate.wait(60)
+        return len(text)
 
     @app.task(timeout=0.1)
     def endless() -> None:
@@ -278,3 +288,139 @@ def test_a_context_variable_that_a_task_sets_is_not_seen_by_the_next(app: App, k
     handles = [app.send_by_name(kind, [name]) for name in ("alpha", "beta", "gamma", "delta")]
     with app.worker(concurrency=1):
         assert [handle.get(timeout=5) for handle in handles] == ["none"] * 4
+
+
+def generator() -> Any:
+    yield 1
+
+
+async def async_generator() -> Any:
+    yield 1
+
+
+@pytest.mark.parametrize("function", [generator, async_generator])
+@pytest.mark.parametrize("results", [True, False])
+def test_a_generator_function_is_refused_as_a_task(app: App, function: Callable[[], Any], *, results: bool) -> None:
+    with pytest.raises(ConfigurationError, match="generator function"):
+        app.task(results=results)(function)
+
+
+@pytest.mark.parametrize("function", [partial(spin, 0), 3])
+def test_what_has_no_name_is_refused_as_a_task_with_a_sentence(app: App, function: Any) -> None:
+    with pytest.raises(ConfigurationError, match="has no name"):
+        app.task(function)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"on": "ValueError"}, {"on": 3}, {"give_up_on": "ValueError"}, {"after": "5s"}, {"max": "x"}, {"max": -1}],
+)
+def test_a_retry_policy_that_makes_no_sense_is_refused_where_it_is_written(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="Retry"):
+        Retry(**options)
+
+
+def test_a_retry_that_is_no_policy_is_refused_at_declaration(app: App) -> None:
+    policy: Any = 3
+    with pytest.raises(ConfigurationError, match="Retry"):
+
+        @app.task(retry=policy)
+        def declared() -> None: ...
+
+
+def test_listeners_run_without_a_foreign_exception_around_them(app: App) -> None:
+    contexts: list[object] = []
+
+    @app.on(Succeeded)
+    def listener(_event: Succeeded) -> None:
+        contexts.append(sys.exc_info()[1])
+
+    @app.task
+    def one() -> int:
+        return 1
+
+    @app.task
+    async def async_one() -> int:
+        return 1
+
+    with app.worker(concurrency=1) as worker:
+        for handle in [one.send(), async_one.send(), one.send()]:
+            assert handle.get(timeout=5) == 1
+        assert worker.stats().abandoned == 0
+    assert contexts == [None] * 3
+
+
+@pytest.mark.parametrize("options", [{"lease": 0}, {"lease": -1}, {"lease": 1e9}, {"grace": -1}])
+def test_a_worker_is_not_made_with_a_lease_or_grace_time_that_cannot_be(app: App, options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="lease"):
+        app.worker(**options)
+
+
+@pytest.mark.slow
+def test_a_task_that_runs_for_long_is_not_waited_for_because_of_a_suspect(
+    app: App, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anybroker.worker.worker.CLEARING", 0.3)
+    beside: list[int] = []
+
+    @app.task
+    def suspect() -> int:
+        beside.append(worker.stats().running)
+        return 1
+
+    @app.task
+    def long() -> None:
+        gate.wait(60)
+
+    @app.task
+    def quick() -> int:
+        return 1
+
+    suspected = suspect.send()
+    for _ in range(4):
+        assert app.broker.acquire(["default"], limit=1, wait=3, lease=0.02), "its worker died, and its lease ran out"
+    worker = app.worker(concurrency=4, grace=1)
+    long.send()
+    with worker:
+        handles = [quick.send() for _ in range(20)]
+        assert [handle.get(timeout=4) for handle in handles] == [1] * 20
+        assert (worker.stats().running, beside) == (1, []), "the suspect does not run beside others"
+        gate.set()
+        assert suspected.get(timeout=5) == 1
+    assert beside == [1]
+
+
+FORKING = """
+import asyncio, os, sys
+from anybroker import App
+
+app = App(sys.argv[1])
+
+@app.task(name="one")
+def one() -> int:
+    return 1
+
+async def result(handle):
+    return await handle
+
+with app.worker(concurrency=1):
+    assert asyncio.run(result(one.send())) == 1
+    handle = one.send()
+    assert handle.get(5) == 1
+child = os.fork()
+if not child:
+    os._exit(0 if asyncio.run(result(handle)) == 1 else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.slow
+def test_a_result_is_awaited_in_the_child_of_a_process_that_awaited_one(sqlite_url: str) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", FORKING, sqlite_url]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        _, errors = process.communicate(timeout=5)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, errors

@@ -137,14 +137,22 @@ class SqliteBroker(Inspection):
         deadline = time.monotonic() + wait
         while not self._closed:
             seen = database.watch.version
-            until_next, found = self._look(queues)
-            taken = self._claim(found, limit, milliseconds) if found else []
+            try:
+                until_next, found = self._look(queues)
+                taken = self._claim(found, limit, milliseconds) if found else []
+            except BrokerUnavailable:
+                if self._is_closed():  # while this call was under way
+                    return []
+                raise
             left = deadline - time.monotonic()
             if taken or left <= 0:
                 return taken
             if not found:
                 database.watch.wait(seen, min(left, until_next, _LONGEST_WAIT))
         return []
+
+    def _is_closed(self) -> bool:
+        return self._closed
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[bool]:
         """Remove messages for good; False where the lease had been lost."""

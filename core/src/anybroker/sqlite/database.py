@@ -57,19 +57,19 @@ class Database:
 
         When a ``durable`` one has ended, it and all before it survive a power cut.
         """
-        with self._access:
+        with self.lock, self._access:
             connection = self._patiently(lambda: self._begin(durable=durable))
             yield connection
             connection.execute("COMMIT")
 
     def read(self, sql: str, parameters: Mapping[str, Any] | tuple[Any, ...] = ()) -> list[Any]:
         """The rows of one query, read at one moment."""
-        with self._access:
+        with self.lock, self._access:
             return self._patiently(lambda: self._connected().execute(sql, parameters).fetchall())
 
     def read_each(self, sql: str, values: Iterable[str]) -> list[Any]:
         """The first row, or None, of one query for each value."""
-        with self._access:
+        with self.lock, self._access:
             return [self._read_one(sql, value) for value in values]
 
     def retire(self) -> None:
@@ -151,7 +151,9 @@ class Database:
 
     def _changed_by_others(self) -> bool:
         """Whether another process has committed, or the file is another one, since the last time."""
-        with self._access:
+        if self._retired:
+            return True  # who waits looks again, and finds it closed
+        with self.lock, self._access:
             try:
                 version = _data_version(self._connected())
                 changed = version != self._seen_version
@@ -174,20 +176,21 @@ class Database:
 
 
 class _Access:
-    """Around every use of a database: one thread at a time, nothing left half-done, and errors translated."""
+    """Around every use of a database, inside of its lock: nothing left half-done, and errors translated.
+
+    The lock is taken by the ``with`` itself: one that is taken in Python, in an ``__enter__``, is taken for ever when
+    an exception that comes from another thread, such as a task's time limit, arrives right behind it.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def __enter__(self) -> None:
-        self._database.lock.acquire()
+        pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        try:
-            if error is not None:
-                self._database.recover(error)
-        finally:
-            self._database.lock.release()
+        if error is not None:
+            self._database.recover(error)
         if isinstance(error, UNTRANSLATED) and not isinstance(error, AnybrokerError):
             raise translated(error, self._database.path) from error
 

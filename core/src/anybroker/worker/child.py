@@ -75,12 +75,17 @@ class Child:
         os.set_blocking(self._pipe, False)
         options = msgspec.structs.replace(options, lifeline=lifeline, pulse=theirs)
         # a session of its own: Ctrl-C reaches the supervisor alone, which passes it on
-        self._process = subprocess.Popen(  # noqa: S603  our own module with our own arguments
-            [sys.executable, "-P", "-m", "anybroker.worker.process", msgspec.json.encode(options).decode()],
-            pass_fds=[lifeline, theirs],
-            start_new_session=True,
-        )
-        os.close(theirs)
+        try:
+            self._process = subprocess.Popen(  # noqa: S603  our own module with our own arguments
+                [sys.executable, "-P", "-m", "anybroker.worker.process", msgspec.json.encode(options).decode()],
+                pass_fds=[lifeline, theirs],
+                start_new_session=True,
+            )
+        except OSError:
+            os.close(self._pipe)
+            raise
+        finally:
+            os.close(theirs)
         self._ended = ended
         threading.Thread(target=self._watch, name="anybroker-child", daemon=True).start()
 

@@ -6,6 +6,7 @@ Run as ``python -m anybroker.worker.process '{"target": "tasks:app", ...}'`` it 
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
@@ -82,18 +83,16 @@ def run_target(options: WorkerOptions) -> int:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process, also when a task has left threads behind that would keep it from ending.
+    """End the process now, whatever threads tasks have left behind.
 
-    Python waits at its end for the threads of thread pools, such as that of ``asyncio.to_thread``.
+    Python itself would wait at its end for the threads of thread pools, such as that of ``asyncio.to_thread``, and for
+    a thread that keeps the interpreter to itself. What is registered with ``atexit`` is called.
     """
-    left = [thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()]
-    if left:
-        _log.warning("%d threads that tasks have started still run; ending all the same", len(left))
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    atexit._run_exitfuncs()  # noqa: SLF001  there is no other way to call them and not to wait for threads
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def configure_logging(level: str) -> None:
