@@ -257,7 +257,7 @@ def test_a_coroutine_that_blocks_the_event_loop_is_given_up_alone(
     handles = [neighbour.send(number) for number in range(others)]
     with app.worker(concurrency=3) as worker:
         bad = block.send()
-        assert blocking.wait(10)
+        assert blocking.wait(30)
         handles += [neighbour.send(others + number) for number in range(3)]
         with pytest.raises(TaskFailed, match="TaskTimeout"):
             bad.get(timeout=10)
