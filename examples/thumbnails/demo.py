@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from tasks import Picture
 
-    from anybroker import Handle
+    from anybroker import App, Handle
 
 HERE = Path(__file__).parent
 STEPS = 3
@@ -131,7 +131,7 @@ def run(count: int, scratch: Path, output: Path) -> int:
         outcome = watch(handles, journal, began, supervisor)
         note = f"{count} pictures, {STEPS * count} steps, two worker processes, one of them killed on the way"
         sheet = tasks.contact_sheet.send(outcome.pictures, note, str(output / "contact-sheet.png")).get(timeout=60)
-        left = tasks.app.inspect().stats("default").total
+        left = wait_until_empty(tasks.app)
         tasks.app.close()
     lost = count - sum(Path(picture.file).exists() for picture in outcome.pictures)
     report(count, lost + left, outcome, journal)
@@ -192,6 +192,14 @@ def watch(
         except TaskError as error:
             print(f"  lost: {error}")
     return Outcome(pictures, killed, seconds)
+
+
+def wait_until_empty(app: App) -> int:
+    """Wait until the last task, whose result is there already, is acknowledged too; returns how many are left."""
+    deadline = time.monotonic() + 3 * LEASE
+    while (left := app.inspect().stats("default").total) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
 
 
 def report(count: int, lost: int, outcome: Outcome, journal: Journal) -> None:
