@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from anybroker.backend import Result, State
 from anybroker.broker import Message
 from anybroker.errors import BrokerUnavailable, ConfigurationError
-from anybroker.sqlite import SqliteBackend, SqliteBroker
+from anybroker.sqlite import SqliteBackend, SqliteBroker, schema
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -182,6 +183,22 @@ def test_database_of_another_program__is_refused_and_left_alone(path: Path, open
     with pytest.raises(ConfigurationError, match="another program"):
         open_broker().queues()
     assert path.read_bytes() == before
+
+
+def test_tables_that_another_process_creates_meanwhile__are_ours(path: Path) -> None:
+    path.touch()
+    with closing(sqlite3.connect(path)) as connection:
+
+        def create_before_second(_: str) -> None:
+            if next(statements) == 2:
+                schema.open_connection(path).close()
+
+        statements = count(1)
+        connection.set_trace_callback(create_before_second)
+        schema._check_ownership(connection, path)
+        assert next(statements) > 2
+        connection.set_trace_callback(None)
+        assert connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()[0] > 0
 
 
 def test_file_of_a_later_version__is_refused(path: Path, broker: SqliteBroker, backend: SqliteBackend) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 from pathlib import Path
@@ -40,6 +41,8 @@ def launch(command: Launch) -> int:
     """Run workers until a signal stops them; returns the exit code. Raises ``ConfigurationError``."""
     options = command.worker
     if command.reload:  # the app is imported by the child alone, which can be replaced
+        # Two changes within a second that keep a file's size look the same to a cache of compiled files.
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         return Supervisor(options, command.processes or 1, reload=Path.cwd()).run()
     processes = command.processes
     if processes is None:

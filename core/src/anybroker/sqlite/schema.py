@@ -89,8 +89,9 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _check_ownership(connection: sqlite3.Connection, path: Path) -> None:
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    # In this order: another process may create the tables in between, and marks them as ours in the same transaction.
     tables = connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()[0]
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
     if tables and application != APPLICATION_ID:
         raise ConfigurationError(f"{path} is the database of another program; choose a file of its own for anybroker")
     if tables and _version(connection) > VERSION:
