@@ -10,11 +10,17 @@ from contextlib import chdir
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+# How fast examples are drawn says how busy the machine is, and nothing of what is tested.
+settings.register_profile("anybroker", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("anybroker")
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -13,7 +14,7 @@ from anybroker.broker import MAX_QUEUE_NAME, Inspect, Message
 from anybroker.clock import Clock, SystemClock
 from anybroker.codec import Codec
 from anybroker.context import shielded
-from anybroker.definition import Definition, Step, check_timeout, task_name
+from anybroker.definition import Definition, Place, Step, check_timeout, task_name
 from anybroker.errors import ArgumentsError, ConfigurationError, MessageTooLarge, Unsupported
 from anybroker.events import Enqueued, Event, Listeners
 from anybroker.handle import Handle
@@ -163,7 +164,9 @@ class App:
         def declare(function: Callable[..., Any]) -> Sender[..., Any]:
             declared_name = name or task_name(function)
             only_step: Step[..., Any] = Step(function, retry=retry, timeout=timeout, name=declared_name)
-            definition = self._define(declared_name, (only_step,), queue, results, on_success, on_failure)
+            definition = self._define(
+                declared_name, (only_step,), only_step.place, queue, results, on_success, on_failure
+            )
             self.register(definition)
             kind = AsyncTaskFunction if only_step.is_async else TaskFunction
             return kind(self, definition)
@@ -191,21 +194,25 @@ class App:
         ``retry`` and ``timeout`` hold for every step that has none of its own; the other options are those of
         :meth:`task`. Raises ``ConfigurationError`` for a name that is taken.
         """
-        definition = self._define(name, (), queue, results, on_success, on_failure)
+        caller = sys._getframe(1)  # noqa: SLF001  a job has no function of its own to tell where it is declared
+        place = (caller.f_code.co_filename, caller.f_lineno)
+        definition = self._define(name, (), place, queue, results, on_success, on_failure)
         return NewJob(self, definition, retry, check_timeout(timeout))
 
     def register(self, definition: Definition) -> None:
         """Make a task known to the workers of this app. Raises ``ConfigurationError`` for a name that is taken."""
         known = self.tasks.get(definition.name)
-        if known is not None and not _same_place(known.steps, definition.steps):
-            message = f"two tasks are named {definition.name!r}; give one of them name=..."
+        if known is not None and not known.agrees_with(definition):
+            message = f"two tasks are named {definition.name!r}; give one of them another name"
             raise ConfigurationError(message)
-        self.tasks[definition.name] = definition
+        if known is None or len(known.steps) <= len(definition.steps):  # a job that is declared anew begins short
+            self.tasks[definition.name] = definition
 
     def _define(
         self,
         name: str,
         steps: tuple[Step[..., Any], ...],
+        place: Place,
         queue: str | None,
         results: Keep,
         on_success: Hooks,
@@ -220,6 +227,7 @@ class App:
             name=name,
             queue=check_queue_name(queue or self.settings.default_queue),
             steps=steps,
+            place=place,
             keep_results=results is not False,
             results_ttl=ttl,
             on_success=_hooks(on_success),
@@ -429,16 +437,3 @@ def _hooks(hooks: Hooks) -> tuple[Hook, ...]:
             message = f"hook {hook.__name__} is a coroutine function; give a plain function, or make it a task"
             raise ConfigurationError(message)
     return found
-
-
-def _same_place(known: tuple[Step[..., Any], ...], steps: tuple[Step[..., Any], ...]) -> bool:
-    """Whether a task is declared again by the same lines: a module that is imported anew, or under two names.
-
-    A job is registered with each of its steps, so one may be the beginning of the other.
-    """
-
-    def place(step: Step[..., Any]) -> object:
-        code = getattr(step.function, "__code__", None)
-        return (code.co_filename, code.co_firstlineno) if code else step.function
-
-    return all(place(one) == place(other) for one, other in zip(known, steps, strict=False))

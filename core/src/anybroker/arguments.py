@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from anybroker.errors import ArgumentsError, ConfigurationError
-from anybroker.task import NO_ARGS, NO_KWARGS
+from anybroker.task import NO_KWARGS
 from anybroker.values import Fidelity, check_type, convert, decode_value, decoder, encode_value, fidelity, is_same
 
 if TYPE_CHECKING:
@@ -134,14 +134,8 @@ class Parameters:
 
     def _decode(self, args: msgspec.Raw, kwargs: msgspec.Raw, format: Format) -> _Bound:
         try:
-            named = {} if bytes(kwargs) in _NOTHING else self._convert_named(kwargs, format)
-            if args is NO_ARGS or bytes(args) in _NOTHING:
-                return (), named
-            if not self._simple:
-                return self._convert_positional(args, format), named
-            positional = msgspec.structs.astuple(self._decoders[format].decode(args))
-            while positional and positional[-1] is msgspec.UNSET:
-                positional = positional[:-1]
+            named = {} if kwargs is NO_KWARGS or bytes(kwargs) in _NOTHING else self._convert_named(kwargs, format)
+            return self._convert_positional(args, format), named
         except ConfigurationError:  # an annotation is wrong, not an argument
             raise
         except (ValueError, RecursionError, OverflowError) as error:
@@ -149,11 +143,21 @@ class Parameters:
             for index, parameter in enumerate(self._positional):
                 problem = problem.replace(f"`$[{index}]", f"`{parameter.name}")
             raise ArgumentsError(f"{self._name}(): {problem}") from error
-        return positional, named
 
-    def _convert_positional(self, args: msgspec.Raw, format: Format) -> list[Any]:
-        values = decode_value(args, list[Any], format)
-        return [self._convert(name, value) for name, value in zip(self._names(len(values)), values, strict=True)]
+    def _convert_positional(self, args: msgspec.Raw, format: Format) -> Sequence[Any]:
+        try:
+            if not self._simple:
+                values = decode_value(args, list[Any], format)
+                names = self._names(len(values))
+                return [self._convert(name, value) for name, value in zip(names, values, strict=True)]
+            positional = msgspec.structs.astuple(self._decoders[format].decode(args))
+        except ValueError:
+            if bytes(args) in _NOTHING:  # looked at last, since it is rare
+                return ()
+            raise
+        while positional and positional[-1] is msgspec.UNSET:
+            positional = positional[:-1]
+        return positional
 
     def _convert_named(self, kwargs: msgspec.Raw, format: Format) -> dict[str, Any]:
         values = decode_value(kwargs, dict[str, Any], format)

@@ -83,6 +83,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """The broker also implements :class:`~anybroker.broker.Inspect`."""
     max_body: int
     """Largest body accepted (law 2)."""
+    min_lease: float = 0.0
+    """Shortest lease: a shorter one that is asked for holds for that long."""
     max_lease: float = float("inf")
     """Longest lease that one ``acquire`` or ``extend`` can ask for."""
     delay_precision: float

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+Place = object
+"""File and line, or what else is the same when the same lines are executed again."""
+
 
 class Step(Generic[P, R]):
     """One function that a task or a job runs, with its retry policy and its time limit."""
@@ -35,6 +38,9 @@ class Step(Generic[P, R]):
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             message = f"{name} is a generator function, which would return without having run; make it a function"
             raise ConfigurationError(message)
+        if inspect.isclass(function):
+            message = f"{name} is a class; give a function, which may make and use an object of it"
+            raise ConfigurationError(message)
         given: object = retry  # for those who do not run a type checker
         if given is not None and not isinstance(given, Retry):
             message = f"{name}: retry={given!r}; give Retry(max=...)"
@@ -45,10 +51,17 @@ class Step(Generic[P, R]):
         self.timeout: float | None = check_timeout(timeout)
         self.is_async: bool = inspect.iscoroutinefunction(function)
         self.parameters: Parameters = Parameters(function, name)
+        _refuse_method(function, name)
 
     def __repr__(self) -> str:
         """Its name."""
         return f"<step {self.name}>"
+
+    @property
+    def place(self) -> Place:
+        """Where its function is written."""
+        code = getattr(self.function, "__code__", None)
+        return (code.co_filename, code.co_firstlineno) if code else self.function
 
 
 class Definition(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,11 +70,21 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     queue: str
     steps: tuple[Step[..., Any], ...]
+    place: Place
+    """Where it is declared: of two declarations of one name that differ in it, one is a mistake."""
     keep_results: bool
     results_ttl: float | None
     """Seconds; None: for ever."""
     on_success: tuple[Hook, ...] = ()
     on_failure: tuple[Hook, ...] = ()
+
+    def agrees_with(self, other: Definition) -> bool:
+        """Whether both are made by the same lines: of a module that is imported anew, or under two names.
+
+        One may have further steps, since a job is declared step by step.
+        """
+        steps = zip(self.steps, other.steps, strict=False)
+        return self.place == other.place and all(one.place == another.place for one, another in steps)
 
     @property
     def parameters(self) -> Parameters:
@@ -85,6 +108,15 @@ def task_name(function: Callable[..., Any]) -> str:
         spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
         module = spec.name.removesuffix(".__main__") if spec else Path(file).stem if file else module
     return f"{module}.{function.__qualname__}"
+
+
+def _refuse_method(function: Callable[..., Any], name: str) -> None:
+    """A method that is taken from its class would need an object, and none travels."""
+    owner = getattr(function, "__qualname__", "").rpartition(".")[0]
+    first = next(iter(inspect.signature(function).parameters), "")
+    if first in {"self", "cls"} and owner and not owner.endswith("<locals>"):
+        message = f"{name} is a method without its object; give a function, or the method of an object"
+        raise ConfigurationError(message)
 
 
 def check_timeout(timeout: Seconds | None) -> float | None:

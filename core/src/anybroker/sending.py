@@ -159,14 +159,35 @@ class AsyncTaskFunction(Sender[P, R]):
 
 
 class Job(Sender[P, R]):
-    """A declared job. Made by :meth:`App.job <anybroker.app.App.job>`."""
+    """A declared job. Made by :meth:`App.job <anybroker.app.App.job>`.
 
-    definition: Definition
+    A worker finds its steps by the job's name, so one name stands for one sequence of steps: a job that goes on with
+    another step is only the beginning of a job and cannot be sent, and one that was sent cannot go on. Two jobs that
+    begin alike have two names; a function may be a step of both.
+    """
 
     def __init__(self, app: App, definition: Definition, retry: Retry | None, timeout: float | None) -> None:
         super().__init__(app, definition)
         self._retry = retry
         self._timeout = timeout
+        self._used = False
+
+    def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]:
+        """As :meth:`Sender.s`. Raises ``ConfigurationError`` when the job goes on with another step."""
+        self._use()
+        return super().s(*args, **kwargs)
+
+    def options(self, **options: Unpack[SendOptions]) -> Sender[P, R]:
+        """As :meth:`Sender.options`. Raises ``ConfigurationError`` when the job goes on with another step."""
+        self._use()
+        return super().options(**options)
+
+    def _use(self) -> None:
+        steps = self._app.tasks[self.name].steps
+        if len(steps) > len(self.definition.steps):
+            message = f"job {self.name!r} has {len(steps)} steps, and this is its beginning; use what .step() returned"
+            raise ConfigurationError(message)
+        self._used = True
 
     @overload
     def step(
@@ -181,12 +202,15 @@ class Job(Sender[P, R]):
         self: Job[P, S], function: Callable[[S], R2], *, retry: Retry | None = ..., timeout: Seconds | None = ...
     ) -> Job[P, R2]: ...
     def step(self, function: Callable[..., Any], *, retry: Retry | None = None, timeout: Seconds | None = None) -> Any:
-        """Add a step: a function of what the step before it returned.
+        """The job with one more step: a function of what the step before it returned.
 
         ``retry`` and ``timeout`` (seconds for one run) are its own; by default the job's hold. Raises
-        ``ConfigurationError`` for parameters that cannot travel.
+        ``ConfigurationError`` for parameters that cannot travel, and when this job was sent or goes on otherwise.
         """
         steps = self.definition.steps
+        if self._used:
+            message = f"job {self.name!r} was sent already; declare all its steps first"
+            raise ConfigurationError(message)
         name = f"{self.definition.name}, step {task_name(function)}" if steps else self.definition.name
         added: Step[..., Any] = Step(
             function,
@@ -196,9 +220,9 @@ class Job(Sender[P, R]):
         )
         if steps:
             added.parameters.check_takes_one()
-        self.definition = msgspec.structs.replace(self.definition, steps=(*steps, added))
-        self._app.register(self.definition)
-        return self
+        longer = msgspec.structs.replace(self.definition, steps=(*steps, added))
+        self._app.register(longer)
+        return Job(self._app, longer, self._retry, self._timeout)
 
 
 class NewJob:

@@ -5,9 +5,10 @@ A broker carries the encoded form as an opaque body; a result backend stores the
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import datetime
-from random import getrandbits
+from random import Random
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -28,13 +29,15 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 
+_random = Random()  # noqa: S311  ids are unique, not secret; of its own, since a task may seed the shared one
+os.register_at_fork(after_in_child=_random.seed)
+
 
 def new_id() -> str:
     """A UUID of version 7: unique, and sorted by time, which keeps the indexes of databases compact."""
-    ms = time.time_ns() // 1_000_000
-    bits = getrandbits(74)
-    variant = 0x8000 | bits >> 48 & 0x3FFF
-    return f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-7{bits >> 62:03x}-{variant:04x}-{bits & 0xFFFFFFFFFFFF:012x}"
+    moment = (time.time_ns() // 1_000_000).to_bytes(6, "big").hex()
+    chance = _random.getrandbits(72).to_bytes(9, "big").hex()
+    return f"{moment[:8]}-{moment[8:]}-7{chance[:3]}-8{chance[3:6]}-{chance[6:]}"
 
 
 class TaskErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -271,5 +271,67 @@ def test_steps_are_checked_where_they_are_declared(app: App) -> None:
 
 
 def test_a_function_without_a_signature_is_refused(app: App) -> None:
-    with pytest.raises(ConfigurationError, match="str"):
-        app.job("job").step(str)
+    with pytest.raises(ConfigurationError, match="no signature"):
+        app.job("job").step(min)
+
+
+def test_a_step_leaves_the_job_it_is_added_to_as_it_is(app: App) -> None:
+    beginning = app.job("job").step(fetch)
+    whole = beginning.step(halve)
+    assert [step.function for step in beginning.definition.steps] == [fetch]
+    assert [step.function for step in whole.definition.steps] == [fetch, halve]
+    assert app.tasks["job"] is whole.definition
+
+
+def test_the_beginning_of_a_job_is_not_sent_for_the_whole(app: App) -> None:
+    beginning = app.job("job").step(fetch)
+    beginning.step(halve)
+    for use in (lambda: beginning.send("cat"), lambda: beginning.s("cat"), lambda: beginning.options(delay=1)):
+        with pytest.raises(ConfigurationError, match="'job' has 2 steps, and this is its beginning"):
+            use()
+
+
+def test_a_job_does_not_go_on_in_two_ways(app: App) -> None:
+    beginning = app.job("job").step(fetch)
+    beginning.step(halve)
+    with pytest.raises(ConfigurationError, match="two tasks are named 'job'"):
+        beginning.step(upload)
+
+
+@pytest.mark.parametrize(
+    "use", [lambda job: job.send("cat"), lambda job: job.options(delay=1)], ids=["send", "options"]
+)
+def test_a_job_that_was_sent_does_not_go_on(app: App, use: Callable[[Any], object]) -> None:
+    job = app.job("job").step(fetch)
+    use(job)
+    with pytest.raises(ConfigurationError, match="'job' was sent already"):
+        job.step(halve)
+
+
+def test_another_job_that_begins_alike_needs_another_name(app: App) -> None:
+    app.job("job").step(fetch).step(halve)
+    with pytest.raises(ConfigurationError, match="two tasks are named 'job'"):
+        app.job("job").step(fetch)
+    app.job("other").step(fetch)
+
+
+def test_a_job_that_is_declared_again_by_the_same_lines_is_the_same(app: App, t: Testing) -> None:
+    """A module that is imported anew, or under two names; meanwhile its tasks run."""
+
+    def declare() -> list[Any]:
+        beginning = app.job("job").step(fetch)
+        counts = len(app.tasks["job"].steps)
+        return [beginning.step(halve), counts]
+
+    first, _ = declare()
+    again, steps_meanwhile = declare()
+    assert steps_meanwhile == 2
+    handles = [first.send("cat"), again.send("dog")]
+    t.run()
+    assert [handle.get() for handle in handles] == [Picture("cat", (50, 50)), Picture("dog", (50, 50))]
+
+
+def test_a_task_and_a_job_do_not_share_a_name(app: App) -> None:
+    app.task(name="same")(fetch)
+    with pytest.raises(ConfigurationError, match="two tasks are named 'same'"):
+        app.job("same").step(fetch)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import random
+import subprocess
+import sys
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import RFC_4122, UUID
 
 import pytest
 
 from anybroker import ArgumentsError, ConfigurationError, MessageTooLarge, Retry, Unsupported, current_context, fixed
 from anybroker.memory import MemoryBroker
+from anybroker.task import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -351,3 +357,36 @@ def test_a_declaration_that_cannot_work_is_refused(app: App) -> None:
         app.task(queue="q" * 81)(Declared.one)
     with pytest.raises(ConfigurationError, match="max"):
         Retry(max=-1)
+
+
+def test_a_generated_id_is_a_uuid_of_version_7__sorted_by_time() -> None:
+    before = time.time_ns() // 1_000_000
+    id_ = UUID(new_id())
+    assert (id_.version, id_.variant) == (7, RFC_4122)
+    assert before <= id_.int >> 80 <= time.time_ns() // 1_000_000
+
+
+def test_generated_ids_differ__also_when_a_program_seeds_its_random_numbers() -> None:
+    ids = []
+    for _ in range(1000):
+        random.seed(7)
+        ids.append(new_id())
+    assert len({id_[15:] for id_ in ids}) == 1000
+
+
+FORKED = """
+import os
+from anybroker.task import new_id
+new_id()
+for _ in range(2):
+    if (child := os.fork()) == 0:
+        os.write(1, new_id().encode() + b"\\n")
+        os._exit(0)
+    os.waitpid(child, 0)
+os.write(1, new_id().encode() + b"\\n")
+"""
+
+
+def test_generated_ids_differ_in_the_children_of_a_fork() -> None:
+    ids = subprocess.check_output([sys.executable, "-c", FORKED], text=True, timeout=60).split()
+    assert len({id_[15:] for id_ in ids}) == 3

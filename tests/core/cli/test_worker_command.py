@@ -34,6 +34,33 @@ def test_sigint_stops_it_too(project: Project) -> None:
     assert worker.stop(signal.SIGINT) == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("moment", "times"),
+    [
+        pytest.param("typer", 1, id="while the command line is read"),
+        pytest.param("anybroker.codec", 2, id="while its own process starts"),
+    ],
+)
+def test_a_signal_in_the_first_moments_stops_it(
+    project: Project, number: signal.Signals, moment: str, times: int
+) -> None:
+    worker = project.start("worker", "tasks:app", PYTHONPROFILEIMPORTTIME="1")
+    until(lambda: sum(line.split()[-1:] == [moment] for line in list(worker.lines)) >= times, moment)
+    assert worker.stop(number) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_a_signal_while_the_app_is_imported_stops_it(project: Project, number: signal.Signals, processes: str) -> None:
+    tasks = project.directory / "tasks.py"
+    slow = "import sys, time\nprint('importing', file=sys.stderr, flush=True)\ntime.sleep(3600)\n"
+    tasks.write_text(slow + tasks.read_text())
+    worker = project.start("worker", "tasks:app", "--processes", processes)
+    worker.wait_for("importing")
+    assert worker.stop(number) == 0
+
+
 def test_options_reach_the_worker(project: Project) -> None:
     worker = project.start(
         "worker", "tasks:app", "--queues", "mail:3,default:1", "--concurrency", "3", "--lease", "5s", "--grace", "0"

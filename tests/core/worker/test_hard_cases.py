@@ -305,6 +305,41 @@ def test_a_generator_function_is_refused_as_a_task(app: App, function: Callable[
         app.task(results=results)(function)
 
 
+class Shop:
+    def sell(self, item: str) -> None: ...
+
+    @classmethod
+    def open(cls, name: str) -> None: ...
+
+    @staticmethod
+    def count(items: int) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (Shop, "is a class; give a function"),
+        (Shop.sell, "is a method without its object"),
+        (Shop.open.__func__, "is a method without its object"),  # type: ignore[attr-defined]
+    ],
+)
+def test_what_needs_an_object_is_refused_as_a_task(app: App, function: Any, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        app.task(function)
+    with pytest.raises(ConfigurationError, match=says):
+        app.job("job").step(function)
+
+
+def test_a_method_of_an_object_and_a_function_with_a_parameter_of_that_name_are_tasks(app: App) -> None:
+    def local(self: int) -> int:
+        return self
+
+    functions: list[Any] = [Shop().sell, Shop.open, Shop.count, local]
+    for number, function in enumerate(functions):
+        app.task(name=f"task {number}")(function)
+    assert len(app.tasks) == 4
+
+
 @pytest.mark.parametrize("function", [partial(spin, 0), 3])
 def test_what_has_no_name_is_refused_as_a_task_with_a_sentence(app: App, function: Any) -> None:
     with pytest.raises(ConfigurationError, match="has no name"):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from anybroker import Retry, State, TaskFailed, current_context
+from anybroker.codec import Codec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -289,19 +290,18 @@ def test_a_hook_or_a_result_that_misbehaves_past_the_timeout(app: App) -> None:
 
 
 def test_an_internal_error_is_logged_and_holds_up_nobody(
-    app: App, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    app: App, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil
 ) -> None:
-    """A message on which the worker itself stumbles does not take the worker along."""
-    from anybroker.worker.pipeline import Pipeline
+    """A message on which the worker itself stumbles does not take the worker along, and is kept."""
+    decode = Codec.decode
 
-    admit = Pipeline.admit
-
-    def stumble(self: Pipeline, delivery: Any) -> Any:
-        if delivery.message.id == "bad":
+    def stumble(self: Codec, body: bytes) -> Any:
+        task = decode(self, body)
+        if task.id == "bad":
             raise AttributeError("a bug")
-        return admit(self, delivery)
+        return task
 
-    monkeypatch.setattr(Pipeline, "admit", stumble)
+    monkeypatch.setattr(Codec, "decode", stumble)
 
     @app.task
     def one() -> int:
@@ -310,6 +310,7 @@ def test_an_internal_error_is_logged_and_holds_up_nobody(
     handles = [one.send(), one.options(id="bad").send(), one.send()]
     with app.worker(concurrency=3):
         assert [handles[0].get(timeout=5), handles[2].get(timeout=5), one.send().get(timeout=5)] == [1, 1, 1]
+        wait_until(lambda: [message.id for message in app.inspect().peek("default.dead")] == ["bad"])
     assert [record for record in caplog.records if record.levelno == logging.ERROR and record.exc_info]
 
 

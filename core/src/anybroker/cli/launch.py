@@ -16,7 +16,8 @@ from anybroker.cli.exits import exit_code
 from anybroker.errors import AnybrokerError
 from anybroker.loading import redact
 from anybroker.target import find_app
-from anybroker.worker.process import WorkerOptions, configure_logging, leave, run_target
+from anybroker.worker.process import EXIT_STOPPED, WorkerOptions, configure_logging, leave, run_target
+from anybroker.worker.signals import end_start_when_asked
 from anybroker.worker.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -66,10 +67,13 @@ def _report_silence(app: App) -> None:
 
 def main() -> int:
     """The entry point of the process."""
-    command = msgspec.json.decode(sys.argv[1], type=Launch)
-    configure_logging(command.worker.log_level)
     try:
+        end_start_when_asked()
+        command = msgspec.json.decode(sys.argv[1], type=Launch)
+        configure_logging(command.worker.log_level)
         return launch(command)
+    except KeyboardInterrupt:  # it has not begun to work
+        return EXIT_STOPPED
     except AnybrokerError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201  what a command says to its user
         return exit_code(error)

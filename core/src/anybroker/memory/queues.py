@@ -15,7 +15,7 @@ it surfaces, or when such items outnumber the live ones.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from enum import Enum
 from heapq import heapify, heappop, heappush, nsmallest
 from itertools import count
@@ -69,32 +69,43 @@ class Entry(msgspec.Struct, eq=False, gc=False):
 class Queue:
     """The entries of one queue, by their place."""
 
-    __slots__ = ("entries", "lines", "ready")
+    __slots__ = ("entries", "lines", "overtaking", "ready")
 
     def __init__(self) -> None:
         self.entries: dict[int, Entry] = {}
-        self.ready: list[int] = []
-        """Heap of the places of READY entries."""
+        self.ready: deque[int] = deque()
+        """The places of READY entries that became so in the order of delivery, as nearly all do."""
+        self.overtaking: list[int] = []
+        """Heap of the places of the other READY entries."""
         self.lines: dict[str, OrderedDict[int, Entry]] = {}
         """By ordering key: who waits for whom, oldest first. Only the head may be delivered."""
 
     def pop_ready(self) -> Entry | None:
         """The entry that is next in the order of delivery, or None."""
-        ready, entries = self.ready, self.entries
-        while ready:
-            entry = entries.get(heappop(ready))
+        ready, overtaking, entries = self.ready, self.overtaking, self.entries
+        while ready or overtaking:
+            first = ready and not (overtaking and overtaking[0] < ready[0])
+            entry = entries.get(ready.popleft() if first else heappop(overtaking))
             if entry is not None and entry.state is READY:
                 return entry
         return None
+
+    def push_ready(self, place: int) -> None:
+        """The entry at this place is READY."""
+        if not self.ready or place > self.ready[-1]:
+            self.ready.append(place)
+        else:
+            heappush(self.overtaking, place)
 
     def first(self, limit: int) -> list[Entry]:
         """The first entries in the order of delivery, whatever their state."""
         return [self.entries[place] for place in nsmallest(limit, self.entries)]
 
     def trim(self) -> None:
-        """Rebuild the heap when outdated items outnumber the entries."""
-        if len(self.ready) > 2 * len(self.entries) + SLACK:
-            self.ready = sorted(place for place, entry in self.entries.items() if entry.state is READY)
+        """Forget what is outdated when it outnumbers the entries."""
+        if len(self.ready) + len(self.overtaking) > 2 * len(self.entries) + SLACK:
+            self.ready = deque(sorted(place for place, entry in self.entries.items() if entry.state is READY))
+            self.overtaking.clear()
 
 
 class Queues:
@@ -214,7 +225,7 @@ class Queues:
         """Let an entry be delivered."""
         entry.state = READY
         entry.due = since
-        heappush(self.by_name[entry.message.queue].ready, entry.place)
+        self.by_name[entry.message.queue].push_ready(entry.place)
 
     def next_alarm(self) -> float:
         """When to call :meth:`ring` next, at the latest."""
@@ -235,7 +246,7 @@ class Queues:
         else:
             entry.state = READY
             entry.due = now
-            heappush(queue.ready, entry.place)
+            queue.push_ready(entry.place)
 
     def _leave_line(self, queue: Queue, key: str, entry: Entry, now: float) -> bool:
         line = queue.lines[key]

@@ -69,15 +69,16 @@ class Deadlines:
     def _run(self) -> None:
         while True:
             now = time.monotonic()
-            for key, (deadline, thread, execution) in list(self._armed.items()):
-                if deadline <= now and not execution.shielded and self._armed.pop(key, None) is not None:
+            for deadline, thread, execution in list(self._armed.values()):  # others take entries out meanwhile
+                if deadline <= now and not execution.shielded and self._armed.pop(execution.key, None) is not None:
                     _raise_in(thread)
-            for key, (deadline, execution) in list(self._overdue.items()):
-                if deadline <= now and self._overdue.pop(key, None) is not None:
-                    self._armed.pop(key, None)
+            for deadline, execution in list(self._overdue.values()):
+                if deadline <= now and self._overdue.pop(execution.key, None) is not None:
+                    self._armed.pop(execution.key, None)
                     self._do_give_up(execution)
             with self._changed:
-                moments = [entry[0] for entry in self._armed.values()] + [entry[0] for entry in self._overdue.values()]
+                armed, overdue = list(self._armed.values()), list(self._overdue.values())
+                moments = [entry[0] for entry in armed] + [entry[0] for entry in overdue]
                 if not moments:
                     self._running = False
                     return

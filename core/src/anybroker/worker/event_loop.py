@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections import deque
 from contextlib import suppress
 from contextvars import Context
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from anybroker.worker.execution import Execution
 
 ANSWERS_WITHIN = 1.0
-"""Seconds; a loop that takes longer is blocked by a coroutine in it."""
+"""Seconds; a loop that takes longer is stuck with a coroutine in it."""
+BLOCKED_AFTER = 0.5
+"""Seconds without an answer after which a loop is left alone until it gives one."""
 _log = logging.getLogger("anybroker.worker")
 
 
@@ -52,6 +55,17 @@ class EventLoop:
         if (turn := self._turn) is not None:
             turn.loop.call_soon_threadsafe(turn.give_up, execution.key)
 
+    def probe(self) -> None:
+        """Ask the loop for a sign of life, unless it owes one."""
+        if (turn := self._turn) is not None:
+            turn.probe()
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the loop owes a sign of life for too long, because a coroutine in it blocks."""
+        turn = self._turn
+        return turn is not None and turn.blocked
+
     def is_stuck(self) -> bool:
         """Whether the loop does not answer, because a coroutine in it blocks."""
         answered = threading.Event()
@@ -74,7 +88,7 @@ class EventLoop:
 
 
 class _Turn:
-    """One loop and what it runs. Its fields but ``queued`` belong to the loop's thread."""
+    """One loop and what it runs. ``queued`` and the probe are shared; other fields belong to the loop's thread."""
 
     def __init__(self, run: Callable[[Execution], Coroutine[None, None, None]]) -> None:
         self.loop = asyncio.new_event_loop()
@@ -85,6 +99,9 @@ class _Turn:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._given_up: set[asyncio.Task[None]] = set()
         self._limit = 0
+        self._asked: float | None = None
+        """When the loop was asked for a sign of life that it has not given yet; seconds of ``time.monotonic``."""
+        self._warned = False
 
     def start(self) -> None:
         """Raises ``RuntimeError`` where the system grants no thread."""
@@ -103,6 +120,19 @@ class _Turn:
         self._limit = limit
         self.loop.call_soon_threadsafe(self._start)
 
+    def probe(self) -> None:
+        if self._asked is None:
+            self._asked = time.monotonic()
+            self.loop.call_soon_threadsafe(self._answer)
+        elif self.blocked and not self._warned:
+            self._warned = True
+            _log.error("a coroutine blocks the event loop; until it ends, other coroutines are left to other workers")
+
+    @property
+    def blocked(self) -> bool:
+        asked = self._asked  # the loop may answer between two looks
+        return asked is not None and time.monotonic() - asked > BLOCKED_AFTER
+
     def cancel(self, keys: list[int]) -> None:
         self.loop.call_soon_threadsafe(lambda: [self._tasks[key].cancel() for key in keys if key in self._tasks])
 
@@ -113,6 +143,10 @@ class _Turn:
             task.add_done_callback(self._given_up.discard)
             task.cancel()
         self._start()
+
+    def _answer(self) -> None:
+        self._asked = None
+        self._warned = False
 
     def _start(self) -> None:
         while self.queued and len(self._tasks) < self._limit:

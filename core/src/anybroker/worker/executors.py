@@ -73,6 +73,15 @@ class Executors:
         self._threads.resize(limit)
         self._loop.resize(limit)
 
+    @property
+    def loop_blocked(self) -> bool:
+        """Whether a coroutine blocks the event loop, so that no other one would run."""
+        return self._loop.blocked
+
+    def probe_loop(self) -> None:
+        """To be called every now and then, so that ``loop_blocked`` is known."""
+        self._loop.probe()
+
     def close(self) -> None:
         """End what is idle; what still runs ends when it is done."""
         self._loop.close()

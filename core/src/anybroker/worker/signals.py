@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
+def end_start_when_asked() -> None:
+    """From now on, until there are :class:`StopSignals`, either stop signal raises ``KeyboardInterrupt``.
+
+    That includes one that came while they were held back, as the command line does.
+    """
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
 class StopSignals:
     """Counts the signals that ask this process to stop, and wakes its main thread."""
 

@@ -19,6 +19,7 @@ from anybroker.worker.execution import Execution, Outcome
 from anybroker.worker.executors import Executors
 from anybroker.worker.leases import LeaseKeeper
 from anybroker.worker.outage import Outage
+from anybroker.worker.pace import Pace
 from anybroker.worker.pipeline import Pipeline
 from anybroker.worker.queue_order import QueueOrder
 from anybroker.worker.settler import Settlement, Settler
@@ -44,12 +45,12 @@ CLEARING_INTERVAL = 60.0
 """Seconds after which it tries that again when it did not become empty."""
 SUSPECT_PAUSE = 1.0
 """Seconds after which a suspect is delivered again that met a worker which does not become empty."""
-MAX_PREFETCH = 1000
-PREFETCH_SECONDS = 0.05
-"""A worker takes as many messages in advance as it has finished in this time."""
-PREFETCH_BYTES = 64 * 1024 * 1024
 GIVE_BACK_AFTER = 1.0
 """Seconds after which a message that was taken in advance and not started is given back."""
+BLOCKED_PAUSE = 0.1
+"""Seconds after which a worker whose event loop is blocked looks again for tasks that it can run all the same."""
+BLOCKED_DELAY = 1.0
+"""Seconds after which a coroutine that met such a worker is delivered again, so that others come first until then."""
 
 
 class WorkerStats(msgspec.Struct, frozen=True):
@@ -117,7 +118,7 @@ class Worker:
         self._settler = Settler(app, self._outage, self._settled)
         self._executors = Executors(self._pipeline, self._settler, app.listeners)
         self._keeper = LeaseKeeper(app, self._pipeline, self._held, self.lease, self._lost)
-        self._keeper.chores.append(self._give_back_overdue)
+        self._keeper.chores += [self._executors.probe_loop, self._give_back_overdue]
         self._alone: int | None = None
         """Key of the suspect that is running with nothing beside it."""
         self._clearing_until = 0.0
@@ -126,7 +127,7 @@ class Worker:
         self._room = threading.Event()
         self._finished = 0
         self._given_back = 0
-        self._pace = _Pace()
+        self._pace = Pace()
         self._stopping = threading.Event()
         self._hurried = False
         self._stopped = threading.Event()
@@ -235,10 +236,13 @@ class Worker:
                 if self._free() < 1 and not self._stopping.is_set():
                     self._room.wait(CLEARING if self._clearing_until else None)
                 continue
+            blocked = self._executors.loop_blocked
+            wait = 0.0 if blocked else WAIT  # a coroutine that arrives is for those who wait and can run it
             try:
-                deliveries = self.app.broker.acquire(self.queues.next(), limit=limit, wait=WAIT, lease=self.lease)
+                deliveries = self.app.broker.acquire(self.queues.next(), limit=limit, wait=wait, lease=self.lease)
                 self._outage.over("acquire")
-                self._dispatch(deliveries)
+                if not self._dispatch(deliveries) and blocked:
+                    self._stopping.wait(BLOCKED_PAUSE)
             except BrokerUnavailable as error:
                 self._outage.pause("acquire", error)
             except Exception as error:
@@ -257,10 +261,10 @@ class Worker:
             self._clearing_until = 0.0
         return self.concurrency + self._pace.prefetch() - len(self._held)
 
-    def _dispatch(self, deliveries: Sequence[Delivery]) -> None:
-        """Begin with what was delivered; see :meth:`Pipeline.runs_alone` about suspects."""
+    def _dispatch(self, deliveries: Sequence[Delivery]) -> bool:
+        """Begin with what was delivered; see :meth:`Pipeline.runs_alone` about suspects. Whether any of it can run."""
         if not deliveries:
-            return
+            return False
         self._pace.took(deliveries)
         executions = self._admitted(deliveries)
         try:
@@ -270,20 +274,21 @@ class Worker:
                 if self._executors.drop(execution) or execution.key not in self._executors.running:
                     self._release(execution.key)
             raise
+        return bool(executions)
 
     def _admitted(self, deliveries: Sequence[Delivery]) -> list[Execution]:
-        """What there is to run, which is held from now on."""
+        """What there is to run, which is held from now on; without coroutines while a coroutine blocks the loop."""
+        blocked = self._executors.loop_blocked
         executions = []
         for delivery in deliveries:
-            try:
-                admitted = self._pipeline.admit(delivery)
-            except Exception:
-                _log.exception("message %s cannot be judged; its lease brings it back", delivery.message.id)
-                continue
+            admitted = self._pipeline.admit(delivery)
             if isinstance(admitted, Outcome):
                 self._settler.add(admitted)
+                continue
+            self._held[admitted.key] = admitted
+            if blocked and admitted.step_to_run.is_async:
+                self._give_back([admitted], BLOCKED_DELAY)
             else:
-                self._held[admitted.key] = admitted
                 executions.append(admitted)
         return executions
 
@@ -326,11 +331,11 @@ class Worker:
         if not self._room.is_set():
             self._room.set()
 
-    def _give_back(self, executions: Iterable[Execution]) -> None:
+    def _give_back(self, executions: Iterable[Execution], delay: float | None = None) -> None:
         for execution in executions:
             self._given_back += 1
             execution.finished = True
-            self._settler.add(self._pipeline.given_back(execution))
+            self._settler.add(self._pipeline.given_back(execution, delay))
 
     def _lost(self, execution: Execution) -> None:
         """Another worker may have it: do not begin with it here."""
@@ -349,34 +354,3 @@ class Worker:
         if self._executors.waiting:
             self._executors.resize(self.concurrency)  # threads may have been refused
             self._give_back(self._executors.take_waiting(older_than=GIVE_BACK_AFTER))
-
-
-class _Pace:
-    """How many messages to take in advance: what is finished in a few milliseconds, within bounds."""
-
-    def __init__(self) -> None:
-        self._since = time.monotonic()
-        self._count = 0
-        self._prefetch = 0
-        self._body = 1024.0
-
-    def took(self, deliveries: Sequence[Delivery]) -> None:
-        """Keep in mind how large bodies are."""
-        mean = sum(len(delivery.message.body) for delivery in deliveries) / len(deliveries)
-        self._body = max(mean, (self._body + mean) / 2)
-
-    def finished(self, count: int) -> None:
-        """So many tasks have been settled."""
-        self._count += count
-        elapsed = time.monotonic() - self._since
-        if elapsed >= PREFETCH_SECONDS / 2:
-            rate = self._count / elapsed
-            wanted = min(rate * PREFETCH_SECONDS, MAX_PREFETCH, PREFETCH_BYTES / self._body)
-            self._prefetch = int(wanted if wanted < self._prefetch else (self._prefetch + 3 * wanted) / 4)
-            self._since, self._count = time.monotonic(), 0
-
-    def prefetch(self) -> int:
-        """How many messages to hold beyond those that run."""
-        if time.monotonic() - self._since > 20 * PREFETCH_SECONDS:
-            self._prefetch = 0
-        return self._prefetch

@@ -1,0 +1,56 @@
+"""The thread that watches time limits, under many tasks that end before theirs."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from anybroker.worker.deadlines import Deadlines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def execution(key: int) -> Any:
+    return SimpleNamespace(key=key, shielded=0)
+
+
+@pytest.fixture
+def _switch_interval() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("_switch_interval")
+def test_time_limits_are_watched_while_tasks_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread looks through what others change at any moment."""
+    failed: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", failed.append)
+    given_up, gone = threading.Event(), threading.Event()
+    deadlines = Deadlines(lambda _execution: given_up.set())
+
+    def come_and_go() -> None:
+        while not gone.is_set():
+            deadlines.arm(execution(0), 60, thread=None)
+            deadlines.forget(execution(0))
+
+    tasks = [execution(number) for number in range(1, 5000)]
+    for task in tasks:
+        deadlines.arm(task, 60, thread=None)
+    sys.setswitchinterval(1e-6)
+    coming = threading.Thread(target=come_and_go)
+    coming.start()
+    for task in tasks:
+        deadlines.forget(task)
+        time.sleep(0)  # let the other threads go on
+    gone.set()
+    coming.join()
+    deadlines.arm(execution(-1), 0.01, thread=None)
+    assert given_up.wait(10), failed
+    assert failed == []
