@@ -1,0 +1,1 @@
+"""The laws of a result backend, one module per law."""

@@ -1,0 +1,348 @@
+"""Law 6: a waiter wakes when a result is final, and returns in time."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from anybroker.backend import Result, State
+from anybroker.errors import BrokerUnavailable
+from anybroker_conformance.backend.peer import RemoteBackend
+from anybroker_conformance.backend.racing import Running, hasty_threads
+from anybroker_conformance.backend.subject import shown
+from anybroker_conformance.subject import PATIENCE, WATCH, LawBroken
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from anybroker.backend import ResultBackend
+    from anybroker_conformance.backend.recorder import RecordedBackend
+    from anybroker_conformance.backend.subject import BackendSubject
+
+LONG = 60.0
+"""Seconds of a timeout that nobody should wait for."""
+TYPICAL = 0.15
+"""Seconds that a loaded machine adds to what usually happens: half of all measurements are within it."""
+WAITERS = 70
+RACES = 1000
+RACERS = 3
+RACING = 4.0
+"""Seconds that races go on, at most."""
+FINAL = [state for state in State if state.final]
+UNFINISHED = [state for state in State if not state.final]
+
+
+class Waits:
+    """Law 6."""
+
+    def test_law06_wait__what_is_final_already(self, results: BackendSubject) -> None:
+        """At once: all that are final, each as it is, and nothing else."""
+        stored = [results.result(state.value.encode(), state=state, attempt=2) for _ in range(20) for state in State]
+        bystander = results.result(b"nobody waits for it")
+        results.put(*stored, bystander)
+        ids = [one.id for one in stored]
+        unknown = [results.id("unknown") for _ in range(3)]
+        for timeout in (0.0, 0, LONG):
+            for asked in (ids, ids[::-1], [*unknown, *ids], ids * 2, ids[-1:], ids[-1:] + unknown, unknown[:1] + ids[9:]):
+                found = _wait(results.backend, asked, timeout).result(PATIENCE)
+                _assert_found(found, [one for one in stored if one.state.final and one.id in asked])
+
+    def test_law06_wait__nothing_is_final(self, results: BackendSubject) -> None:
+        unfinished = [results.result(b"x", state=state, attempt=n) for state in UNFINISHED for n in (1, 2)]
+        again = [results.result(b"x", state=state) for state in FINAL]
+        results.put(*unfinished, *again)
+        tried_again = [Result(one.id, State.RUNNING, 2) for one in again]
+        results.put(*tried_again)
+        ids = [one.id for one in (*unfinished, *tried_again)]
+        for timeout in (0.0, 0) if results.clock else (0.0, 0.05):
+            for one in _wait(results.backend, [*ids, results.id("unknown")], timeout).result(PATIENCE):
+                raise LawBroken(f"wait returned {shown(one)}, which is not final", one.id)
+
+    def test_law06_wait__wakes_for_every_end(self, realtime_results: BackendSubject) -> None:
+        """In every final state, by an object of its own or the waiter's, alone or in a batch, at any place."""
+        results = realtime_results
+        writers = [results.backend, results.objects(2)[1]]
+        late: list[float] = []
+        for turn in range(18):
+            ids = [results.id() for _ in range((1, 3, 250)[turn % 3])]
+            final = Result(ids[(-1, 0, len(ids) // 2)[turn // 3 % 3]], FINAL[turn % len(FINAL)], 1 + turn % 2, b"%d" % turn)
+            before = [Result(final.id, state, 1) for state in UNFINISHED[: turn % 4]]
+            for one in before[:1]:
+                results.put(one)
+            waiting = _wait(results.backend, ids)
+            time.sleep(0.02)
+            others = [results.result(b"other") for _ in range(turn % 3)]
+            results.put(*others, *before, backend=writers[turn % 2])
+            if waiting.done:
+                raise LawBroken(f"wait returned {waiting.result()} before the result was final", final.id)
+            store = partial(results.put, final, backend=writers[turn % 2])
+            late.append(_woken(results, waiting, [final], store))
+        _assert_typical(late, results.capabilities.wake_bound, "a waiter was woken", "after the result was stored")
+
+    def test_law06_wait__wakes_by_another_process(self, realtime_results: BackendSubject) -> None:
+        results = realtime_results
+        writer = results.adopt(RemoteBackend(results.peer(), results.capabilities))
+        late = []
+        for turn in range(9):
+            final = results.result(b"%d" % turn)
+            waiting = _wait(results.backend, [results.id(), final.id])
+            time.sleep(0.02)
+            late.append(_woken(results, waiting, [final], partial(results.put, final, backend=writer)))
+        _assert_typical(late, results.capabilities.wake_bound, "a waiter was woken", "after another process had stored")
+
+    def test_law06_wait__not_for_others(self, realtime_results: BackendSubject) -> None:
+        """Not by other results, by other states of this one, by what is refused, forgotten or expires."""
+        results = realtime_results
+        wanted = results.result(b"wanted", label="wanted")
+        old = results.result(b"old")
+        results.put(old)
+        results.put(Result(old.id, State.RUNNING, 2))
+        gone, forgotten = results.result(b"gone"), results.result(b"forgotten")
+        results.put(gone, ttl=0.05)
+        results.put(forgotten)
+        results.backend.forget([forgotten.id])
+        results.outlive(0.05)
+        ids = [wanted.id, old.id, gone.id, forgotten.id]
+        waiting = [_wait(results.backend, ids), _wait(results.objects(2)[1], ids[::-1])]
+        for turn in range(12):
+            results.put(results.result(b"other"), *(Result(wanted.id, state, 1) for state in UNFINISHED))
+            results.put(Result(f"{wanted.id}0", State.SUCCEEDED, turn + 1), Result(wanted.id[:-1], State.FAILED, turn + 1))
+            results.backend.store([Result(old.id, State.SUCCEEDED, 1, b"zombie")], ttl=60)
+            results.backend.forget([forgotten.id, gone.id])
+            time.sleep(WATCH / 12)
+        for one in waiting:
+            if one.done:
+                raise LawBroken(f"wait returned {one.result()} although nothing of what it waits for is final", wanted.id)
+        results.put(wanted)
+        for one in waiting:
+            _assert_found(one.result(results.capabilities.wake_bound + PATIENCE, key=wanted.id), [wanted])
+
+    def test_law06_wait__returns_in_time(self, realtime_results: BackendSubject) -> None:
+        """With nothing, not before the timeout and soon after it, also where other results come and go."""
+        results = realtime_results
+        running = results.result(state=State.RUNNING)
+        results.put(running)
+        bound = results.capabilities.wake_bound
+        for timeout, repeats in ((0.0, 5), (0.02, 5), (0.3, 3), (0.75, 3), (1.2, 2)):
+            lasted = []
+            for turn in range(repeats):
+                began = time.monotonic()
+                waiting = _wait(results.backend, [running.id, results.id("unknown")][: 1 + turn % 2], timeout)
+                if timeout > 0.5:
+                    _disturb(results, running, timeout)
+                found = waiting.result(timeout + bound + PATIENCE, key=running.id)
+                lasted.append(time.monotonic() - began)
+                if found:
+                    raise LawBroken(f"wait returned {shown(found[0])}, which is not final", found[0].id)
+            if min(lasted) < timeout - 0.01:
+                raise LawBroken(f"wait(timeout={timeout:g}) returned with nothing after {min(lasted):.3f} s", running.id)
+            if min(lasted) > timeout + bound + TYPICAL:
+                raise LawBroken(f"wait(timeout={timeout:g}) took {min(lasted):.3f} s, {repeats} times at least", running.id)
+
+    def test_law06_wait__never_busy_loops(self, realtime_results: BackendSubject) -> None:
+        """An idle second costs next to no processor time, in whichever thread."""
+        results = realtime_results
+        running = results.result(state=State.RUNNING)
+        results.put(running)
+        shares = []
+        for _ in range(3):
+            started, busy = time.monotonic(), time.process_time()
+            results.backend.wait([running.id, results.id("unknown")], timeout=1)
+            shares.append((time.process_time() - busy) / max(time.monotonic() - started, 0.5))
+            if shares[-1] < 0.2:
+                return
+        raise LawBroken(f"an idle wait keeps a processor {min(shares):.0%} busy", running.id)
+
+    def test_law06_wait__many_waiters(self, realtime_results: BackendSubject) -> None:
+        """Nobody is forgotten: of those who wait for one result, nor of those who wait each for its own."""
+        results = realtime_results
+        for objects in ([results.backend], results.objects(3)):
+            shared = results.result(b"shared")
+            own = [results.result(b"own %d" % n) for n in range(WAITERS)]
+            for wanted in ([shared] * WAITERS, own):
+                _assert_all_woken(results, objects, wanted)
+
+    def test_law06_wait__stored_while_it_looks(self, realtime_results: BackendSubject) -> None:
+        """A result that is stored between the look and the sleep of a waiter is not missed."""
+        results = realtime_results
+        objects = results.objects(2)
+        bound = results.capabilities.wake_bound
+        every = [results.result(b"%d" % n) for n in range(RACES)]
+        stored_at: dict[str, float] = {}
+        meeting = threading.Barrier(RACERS + 1)
+        end = time.monotonic() + RACING
+
+        def wait(backend: RecordedBackend) -> list[float]:
+            """How late it noticed each of them."""
+            late = []
+            for final in every:
+                meeting.wait(bound + 2 * PATIENCE)
+                if final.id not in ready:
+                    break
+                found = backend.wait([final.id], timeout=LONG)
+                noticed = time.monotonic()
+                _assert_found(found, [final])
+                late.append(noticed - stored_at.get(final.id, noticed))
+            return late
+
+        def store() -> None:
+            chance = random.Random(6)  # noqa: S311 (any moment will do)
+            for final in every:
+                if time.monotonic() < end:
+                    ready.add(final.id)
+                meeting.wait(bound + 2 * PATIENCE)
+                if final.id not in ready:
+                    break
+                _dawdle(chance)
+                results.put(final)
+                stored_at[final.id] = time.monotonic()
+
+        ready: set[str] = set()
+        with hasty_threads():
+            waiting = [Running(partial(wait, objects[n % 2]), "a waiter, in a race with store,") for n in range(RACERS)]
+            storing = Running(store, "store")
+            try:
+                storing.result(RACING + bound + 4 * PATIENCE)
+            except threading.BrokenBarrierError:
+                missed = next((one for one in reversed(every) if one.id in stored_at), every[0])
+                raise LawBroken("a waiter has missed a result that was stored when it began to wait", missed.id) from None
+            late = [one.result(PATIENCE) for one in waiting]
+        missed = [max(one) for one in zip(*late, strict=False) if max(one) > bound + 0.8]
+        if len(missed) > 3:
+            raise LawBroken(f"{len(missed)} of {len(late[0])} times a waiter noticed up to {max(missed):.1f} s late")
+
+    def test_law06_wait__one_after_another(self, realtime_results: BackendSubject) -> None:
+        """Waiting for the rest of several results finds each of them in its turn."""
+        results = realtime_results
+        every = [results.result(b"%d" % n, state=FINAL[n % len(FINAL)]) for n in range(12)]
+        left = {one.id: one for one in every}
+
+        def write() -> None:
+            for start in range(0, len(every), 2):
+                results.put(*every[start : start + 2])
+                time.sleep(0.01)
+
+        writing = Running(write, "the writer")
+        while left:
+            found = _wait(results.backend, [*left]).result(results.capabilities.wake_bound + 2 * PATIENCE)
+            if not found:
+                raise LawBroken("wait returned nothing long before its timeout", next(iter(left)))
+            for one in found:
+                if left.pop(one.id, None) != one:
+                    raise LawBroken(f"wait returned {shown(one)}, which nobody waits for", one.id)
+        writing.result()
+
+    def test_law06_wait__close_ends_it(self, realtime_results: BackendSubject) -> None:
+        """Who waits by an object that another thread closes is not left behind."""
+        results = realtime_results
+        closing = results.open() if results.objects_share else results.backend
+        waiting = _wait(closing, [results.id("never")])
+        time.sleep(0.05)
+        closing.close()
+        closing.close()
+        try:
+            found = waiting.result(results.capabilities.wake_bound + PATIENCE)
+        except BrokerUnavailable:
+            return
+        assert found == [], "a wait that close has ended finds nothing"
+
+    def test_law06_wait__as_long_as_it_takes(self, results: BackendSubject) -> None:
+        """A timeout of a month ends when the clock says so, where a clock can be moved, and not before."""
+        if results.clock is None:
+            results.untested("a wait of a month: time is real here (the suite defines no connect_by)")
+        waiting = _wait(results.backend, [results.id("never")], 30 * 86400.0)
+        for _ in range(29):
+            results.clock.advance(86400)
+        time.sleep(WATCH)
+        if waiting.done:
+            raise LawBroken("a wait of 30 days ended in less than 29")
+        deadline = time.monotonic() + PATIENCE
+        while not waiting.done and time.monotonic() < deadline:
+            results.clock.advance(86400)
+            time.sleep(0.005)
+        assert waiting.result(1) == [], "nothing was stored"
+
+
+def _wait(
+    backend: ResultBackend,
+    ids: Sequence[str],
+    timeout: float = LONG,
+    *,
+    ready: threading.Semaphore | None = None,
+) -> Running[list[Result]]:
+    """Wait in a thread; returns when it is about to begin."""
+    begun = ready or threading.Semaphore(0)
+
+    def act() -> list[Result]:
+        begun.release()
+        return backend.wait(ids, timeout=timeout)
+
+    running = Running(act, f"wait(timeout={timeout:g})")
+    if ready is None:
+        begun.acquire()
+    return running
+
+
+def _assert_all_woken(results: BackendSubject, objects: Sequence[ResultBackend], wanted: list[Result]) -> None:
+    """One waiter for each, and one call that stores all."""
+    ready = threading.Semaphore(0)
+    unwanted = results.id("never")
+    waiting = [
+        _wait(objects[n % len(objects)], [unwanted, one.id], ready=ready) for n, one in enumerate(wanted)
+    ]
+    for _ in waiting:
+        ready.acquire()
+    time.sleep(0.1)
+    results.put(*dict.fromkeys(wanted))
+    within = time.monotonic() + results.capabilities.wake_bound + 2 * PATIENCE
+    for one, result in zip(waiting, wanted, strict=True):
+        _assert_found(one.result(max(0.1, within - time.monotonic()), key=result.id), [result])
+
+
+def _dawdle(chance: random.Random) -> None:
+    """Let a moment pass: of microseconds, which a sleep is too coarse for, or of milliseconds."""
+    length = chance.choice((0, 0, 0.00002, 0.00005, 0.0001, 0.0003, 0.001, 0.003, 0.015)) * chance.random()
+    end = time.perf_counter() + length
+    if length > 0.001:
+        time.sleep(length)
+    while time.perf_counter() < end:
+        pass
+
+
+def _woken(
+    results: BackendSubject, waiting: Running[list[Result]], expected: list[Result], store: Callable[[], None]
+) -> float:
+    """Store, and return the seconds from then on that the waiter took to return what is expected."""
+    store()
+    stored = time.monotonic()
+    _assert_found(waiting.result(results.capabilities.wake_bound + PATIENCE, key=expected[0].id), expected)
+    late = time.monotonic() - stored
+    results.figure("wake-up of wait", late)
+    return late
+
+
+def _assert_found(found: list[Result], expected: list[Result]) -> None:
+    wanted = {one.id: one for one in expected}
+    for one in found:
+        if wanted.get(one.id) != one:
+            raise LawBroken(f"wait returned {shown(one)} instead of {shown(wanted.get(one.id))}", one.id)
+    if missing := wanted.keys() - {one.id for one in found}:
+        raise LawBroken("wait returned without a result that is final", min(missing))
+
+
+def _assert_typical(late: list[float], bound: float, what: str, when: str) -> None:
+    typical = statistics.median(late)
+    if typical > bound + TYPICAL:
+        raise LawBroken(f"{what} typically {typical:.3f} s {when}, of {len(late)} times; declared are {bound:g} s")
+
+
+def _disturb(results: BackendSubject, running: Result, timeout: float) -> None:
+    """Other results, and states of this one that are not final, while somebody waits."""
+    end = time.monotonic() + 0.8 * timeout
+    while time.monotonic() < end:
+        results.put(results.result(b"other"), Result(running.id, State.RETRYING, running.attempt))
+        time.sleep(0.05)

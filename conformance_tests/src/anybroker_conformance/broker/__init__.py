@@ -1,0 +1,1 @@
+"""The fifteen laws of a broker, one class of tests each."""

@@ -1,0 +1,306 @@
+"""Law 11: a waiting acquire wakes when a message arrives, returns in time, and never busy-loops."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from contextlib import suppress
+from datetime import timedelta
+from statistics import median
+from typing import TYPE_CHECKING
+
+from anybroker.capabilities import Guarantee, Ordering
+from anybroker.errors import BrokerUnavailable
+from anybroker_conformance.broker.consuming import another, ids, replace
+from anybroker_conformance.broker.wakes import wakes
+from anybroker_conformance.broker.waiting import JITTER, WAIT, Waiter
+from anybroker_conformance.subject import PATIENCE, WATCH, LawBroken
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anybroker.broker import Broker
+    from anybroker_conformance.faults.peer import Peer
+    from anybroker_conformance.subject import Subject
+
+IDLE = (0.05, 1.5, 0.3, 0.3, 0.3)
+"""Seconds for which a consumer has waited when it is woken; the last ones only if it was slow before."""
+ROUNDS = 2
+BUSY = 0.2
+"""Share of a processor that an idle wait may use."""
+CROWD = 6
+"""Consumers that wait at the same time."""
+
+
+class Prompt:
+    """Law 11."""
+
+    def test_law11_prompt__whatever_wakes_it(self, realtime: Subject) -> None:
+        """Enqueue, update, close, expiry, eta, the end of an older message's turn: by this object or by another."""
+        subject = realtime
+        bounds: dict[str, float] = {}
+        late: dict[str, list[float]] = defaultdict(list)
+        for round_, idle in enumerate(IDLE):
+            found = wakes(subject, idle)
+            bounds |= {one.cause: one.bound for one in found}
+            slow = [cause for cause, bound in bounds.items() if not late[cause] or min(late[cause]) > bound]
+            if round_ >= ROUNDS and not slow:
+                break
+            for one in found if round_ < ROUNDS else [one for one in found if one.cause in slow]:
+                one.start()
+            time.sleep(idle)
+            for one in found:
+                if one.started:
+                    one.trigger()
+            for one in found:
+                if one.started:
+                    late[one.cause].append(one.lateness())
+                    subject.figure("wake-up", late[one.cause][-1])
+        for cause, measured in late.items():
+            if min(measured) > bounds[cause]:
+                raise LawBroken(f"{cause}: the waiting acquire returned {min(measured):.3f} s after it at best")
+
+    def test_law11_prompt__mostly(self, realtime: Subject) -> None:
+        """Not only now and then: of a dozen messages that arrive one by one, the median is in time."""
+        subject, queue = realtime, realtime.queue()
+        other = another(subject)
+        late: list[float] = []
+        for n in range(12):
+            waiter = Waiter(subject.broker, [queue], lease=subject.long)
+            time.sleep(0.02 + 0.017 * (n % 4))
+            message = subject.message(queue)
+            (other if n % 3 else subject.broker).enqueue([message])
+            arrived = time.monotonic()
+            taken = waiter.result(subject.capabilities.wake_bound + PATIENCE)
+            assert ids(taken) == [message.id], "an acquire that waited returned without the message that arrived"
+            late.append(max(0.0, waiter.ended - arrived))
+            subject.figure("wake-up", late[-1])
+            subject.broker.ack(taken)
+        bound = subject.capabilities.wake_bound + JITTER
+        assert median(late) <= bound, f"half of {len(late)} waits returned {median(late):.3f} s or more after the message"
+
+    def test_law11_prompt__across_processes(self, realtime: Subject) -> None:
+        """A message from another process wakes us, ours wakes it, and so does what it gives up."""
+        subject, queue, there = realtime, realtime.queue(), realtime.queue("there")
+        peer = subject.peer()
+        bound = subject.capabilities.wake_bound
+
+        def from_it() -> float:
+            waiter = Waiter(subject.broker, [queue], lease=subject.long)
+            time.sleep(0.1)
+            peer.call("enqueue", messages=[subject.message(queue)])
+            arrived = time.monotonic()
+            subject.broker.ack(waiter.result(bound + PATIENCE, why="another process had enqueued a message"))
+            return waiter.ended - arrived
+
+        def to_it() -> float:
+            peer.ask("acquire", queues=[there], wait=WAIT, lease=subject.long)
+            time.sleep(0.3)
+            subject.put(there)
+            arrived = time.monotonic()
+            return answered(peer, bound) - arrived
+
+        def given_back() -> float:
+            waiter = Waiter(subject.broker, [there], lease=subject.long)
+            time.sleep(0.1)
+            peer.call("update", body=b"given back")
+            arrived = time.monotonic()
+            subject.broker.ack(waiter.result(bound + PATIENCE, why="another process had given a message back"))
+            return waiter.ended - arrived
+
+        def and_forgotten() -> float:
+            late = given_back()
+            peer.call("drop")
+            return late
+
+        best_of(subject, "a message from another process", from_it)
+        late = []
+        for _ in range(4):
+            late.append((to_it(), and_forgotten()))
+            if min(one for one, _ in late) <= bound + JITTER and min(two for _, two in late) <= bound + JITTER:
+                break
+        best_to, best_back = (min(measured) for measured in zip(*late, strict=True))
+        assert best_to <= bound + JITTER, f"another process returned {best_to:.3f} s after our message at best"
+        assert best_back <= bound + JITTER, f"woken {best_back:.3f} s after another process gave a message back, at best"
+        peer.ask("acquire", queues=[there], wait=PATIENCE, lease=subject.long)
+        subject.put(there)
+        peer.answer()
+        waiter = Waiter(subject.broker, [there], lease=subject.long)
+        peer.call("close")
+        assert waiter.result(bound + PATIENCE, why="another process that held it had closed")
+
+    def test_law11_prompt__returns_within_the_wait(self, realtime: Subject) -> None:
+        """Not later, and not long before: who asks again at once would spin. Also with messages it cannot have."""
+        subject = realtime
+        slack = subject.capabilities.wait_slack
+        queues = undeliverable(subject)
+        other = another(subject)
+        busy = subject.queue("busy")
+        for wait in (0.0, 0.001, 0.25, 1.0):
+            late: dict[str, list[float]] = defaultdict(list)
+            for attempt in range(4):
+                waiters = {
+                    name: Waiter(broker, asked, wait=wait, lease=subject.long)
+                    for name, asked, broker in (
+                        ("an empty queue", [subject.queue()], other),
+                        ("messages that are not deliverable", queues, subject.broker),
+                        ("many queues", [*queues, *(subject.queue() for _ in range(3))], other),
+                    )
+                    if not late[name] or min(late[name]) > slack + JITTER
+                }
+                for _ in range(3 if wait > 0.1 else 0):  # what happens elsewhere does not end a wait
+                    time.sleep(wait / 5)
+                    subject.put(busy)
+                for name, waiter in waiters.items():
+                    taken = waiter.result(wait + slack + PATIENCE, why=f"its wait of {wait:g} s had begun")
+                    if taken:
+                        raise LawBroken(f"{name}: something was delivered", taken[0].message.id)
+                    assert waiter.elapsed >= 0.9 * wait, f"{name}: returned nothing after {waiter.elapsed:.3f} of {wait:g} s"
+                    late[name].append(waiter.elapsed - wait)
+                if all(min(measured) <= slack + JITTER for measured in late.values()):
+                    break
+            for name, measured in late.items():
+                assert min(measured) <= slack + JITTER, f"{name}: {min(measured):.3f} s longer than {wait:g} s, at best"
+
+    def test_law11_prompt__asked_for_nothing(self, realtime: Subject) -> None:
+        """No queue, or no message, can be asked for; what is returned is nothing, in time."""
+        subject, queue = realtime, realtime.queue()
+        subject.put(queue)
+        for queues, limit, wait in (([], 5, 0.0), ([], 5, 0.2), ([queue], 0, 0.0), ([queue], 0, 0.2), ([], 0, 0.1)):
+            waiter = Waiter(subject.broker, queues, limit=limit, wait=wait, lease=subject.long)
+            assert waiter.result(wait + subject.capabilities.wait_slack + PATIENCE, why="it asked for nothing") == []
+        assert len(subject.take(queue)) == 1
+
+    def test_law11_prompt__never_waits_once_it_has_one(self, realtime: Subject) -> None:
+        """Although more were asked for, and wherever that one is."""
+        subject, queue, last = realtime, realtime.queue(), realtime.queue("last")
+        bound = subject.capabilities.wake_bound + subject.capabilities.wait_slack + JITTER
+        for queues, number in (([queue], 2), ([queue, last], 1), ([last, queue], 70)):
+            fastest = WAIT
+            for _ in range(4):
+                subject.broker.enqueue([subject.message(queue) for _ in range(number)])
+                waiter = Waiter(subject.broker, queues, limit=100, lease=subject.long)
+                taken = waiter.result(bound + PATIENCE, why="it could have had a message at once")
+                assert taken, "acquire returned without a message that was there"
+                subject.broker.ack([*taken, *subject.take(queue, number - len(taken))])
+                fastest = min(fastest, waiter.elapsed)
+                if fastest <= bound:
+                    break
+            assert fastest <= bound, f"acquire waited {fastest:.3f} s at best although it had a message"
+
+    def test_law11_prompt__never_busy_loops(self, realtime: Subject) -> None:
+        """An idle wait uses no processor, whatever undeliverable messages it looks at."""
+        subject = realtime
+        queues = undeliverable(subject)
+        shares = []
+        for asked in ([subject.queue()], queues, [*queues, subject.queue()]):
+            for _ in range(4):
+                process, started = time.process_time(), time.monotonic()
+                waiter = Waiter(subject.broker, asked, wait=0.7, lease=subject.long)
+                taken = waiter.result(1 + subject.capabilities.wait_slack + PATIENCE, why="its wait was over")
+                assert not taken, "delivered although it was not deliverable"
+                process = time.process_time() - process
+                shares.append(max(waiter.cpu, process) / (time.monotonic() - started))
+                if shares[-1] < BUSY:
+                    break
+            assert shares[-1] < BUSY, f"an idle wait used {shares[-1]:.0%} of a processor"
+
+    def test_law11_prompt__a_crowd_on_one_queue(self, realtime: Subject) -> None:
+        """As many messages, as many wake, each with one; nobody is forgotten, and nobody wakes in vain."""
+        subject, queue = realtime, realtime.queue()
+        other = another(subject)
+        brief = Waiter(subject.broker, [queue], limit=1, wait=0.05, lease=subject.long)
+        crowd = [Waiter((subject.broker, other)[n % 2], [queue], limit=1, lease=subject.long) for n in range(CROWD)]
+        assert brief.result(0.05 + subject.capabilities.wait_slack + PATIENCE, why="its wait was over") == []
+        sent = [subject.message(queue, b"%d" % n) for n in range(CROWD)]
+        woken = 0
+        for producer, messages in ((subject.broker, sent[:1]), (other, sent[1:4]), (subject.broker, sent[4:5]), (other, sent[5:])):
+            producer.enqueue(messages)
+            woken += len(messages)
+            deadline = time.monotonic() + subject.capabilities.wake_bound + PATIENCE
+            while sum(not one.waiting for one in crowd) < woken and time.monotonic() < deadline:
+                time.sleep(0.005)
+            if woken < CROWD:
+                time.sleep(WATCH / 3)
+            returned = sum(not one.waiting for one in crowd)
+            if returned < woken:
+                raise LawBroken(f"{woken} messages arrived, and of {CROWD} consumers that waited {returned} woke", messages[-1].id)
+            if returned > woken and subject.capabilities.exclusive is Guarantee.EXACT:
+                raise LawBroken(f"{woken} messages arrived, and of {CROWD} consumers that waited {returned} returned")
+        found = [id_ for one in crowd for id_ in ids(one.result())]
+        if subject.capabilities.exclusive is Guarantee.EXACT:
+            assert sorted(found) == sorted(one.id for one in sent), "each consumer that waited should have got one message"
+
+    def test_law11_prompt__a_crowd_on_many_queues(self, realtime: Subject) -> None:
+        """A message wakes who waits for its queue, and not somebody else in their stead."""
+        subject = realtime
+        queues = [subject.queue() for _ in range(CROWD)]
+        waiters = {queue: Waiter(subject.broker, [queue], limit=1, lease=subject.long) for queue in queues}
+        last = subject.queue("last")
+        both = Waiter(another(subject), [subject.queue(), last], lease=subject.long)
+        time.sleep(0.05)
+        for queue in (*queues[::-2], *queues[::2]):
+            message = subject.put(queue)
+            taken = waiters.pop(queue).result(subject.capabilities.wake_bound + PATIENCE, why="a message came to its queue")
+            assert ids(taken) == [message.id], "an acquire that waited returned without the message that arrived"
+            assert all(one.waiting for one in (*waiters.values(), both)), "woken by a message of another queue"
+        subject.put(last)
+        assert both.result(subject.capabilities.wake_bound + PATIENCE, why="a message came to its second queue")
+
+    def test_law11_prompt__close_ends_the_wait(self, realtime: Subject) -> None:
+        """All waits of that object, at once; those of others go on."""
+        subject, queue = realtime, realtime.queue()
+        closing = another(subject)
+        waiters = [Waiter(closing, [queue, subject.queue()][: 1 + n % 2], lease=subject.long) for n in range(3)]
+        if closing is not subject.broker:
+            bystander = Waiter(subject.broker, [queue], lease=subject.long)
+        time.sleep(0.1)
+        started = time.monotonic()
+        closing.close()
+        for waiter in waiters:
+            with suppress(BrokerUnavailable):
+                assert waiter.result(why="its broker was closed") == [], "something was delivered to a closed broker"
+        assert time.monotonic() - started < PATIENCE, "close() waited for those who wait for messages"
+        if closing is not subject.broker:
+            time.sleep(WATCH / 3)
+            assert bystander.waiting, "the close of another object ended its wait"
+            message = subject.put(queue)
+            taken = bystander.result(subject.capabilities.wake_bound + PATIENCE)
+            assert ids(taken) == [message.id], "the message that arrived went to an object that was closed"
+
+
+def undeliverable(subject: Subject) -> list[str]:
+    """Queues full of what nobody can have now: leased, due tomorrow, behind an older one of its key."""
+    held, delayed, mixed = subject.queue("held"), subject.queue("delayed"), subject.queue("mixed")
+    tomorrow = subject.now() + timedelta(days=1)
+    for queue in (held, mixed):
+        for _ in range(5):
+            subject.put(queue)
+        taken = subject.take(queue, 5)
+        pairs = [(one, replace(one.message, eta=tomorrow)) for one in taken[:2]]
+        assert subject.broker.update(pairs) == [True, True]
+    for queue in (delayed, mixed):
+        subject.broker.enqueue([subject.message(queue, eta=tomorrow) for _ in range(5)])
+    if subject.capabilities.ordering is Ordering.FIFO_PER_KEY:
+        subject.broker.enqueue([subject.message(mixed, ordering_key="k") for _ in range(3)])
+        subject.take(mixed, 1)
+    return [held, delayed, mixed]
+
+
+def best_of(subject: Subject, what: str, measure: Callable[[], float]) -> None:
+    """The best of up to four measurements keeps the declared bound."""
+    late: list[float] = []
+    while len(late) < 4:
+        late.append(max(0.0, measure()))
+        subject.figure("wake-up", late[-1])
+        if len(late) >= 2 and min(late) <= subject.capabilities.wake_bound + JITTER:
+            return
+    raise LawBroken(f"{what}: the waiting acquire returned {min(late):.3f} s after it at best")
+
+
+def answered(peer: Peer, bound: float) -> float:
+    """When another process, which waits for a message, has got it."""
+    taken = peer.answer(within=bound + PATIENCE)
+    moment = time.monotonic()
+    assert len(taken) == 1, "an acquire that waited returned without the message that arrived"
+    return moment

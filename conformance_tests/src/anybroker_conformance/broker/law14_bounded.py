@@ -1,0 +1,191 @@
+"""Law 14: memory, connections, queues, keys and threads do not grow with the number of messages processed."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+import tracemalloc
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from anybroker.capabilities import Lease, Ordering
+from anybroker_conformance.subject import LawBroken
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anybroker.broker import Broker
+    from anybroker_conformance.subject import Subject
+
+BATCH = 20
+WARM_UP = 100
+"""Batches after which caches and pools have their size."""
+BATCHES = 300
+SECONDS = 6.0
+"""For which batches are worked off at most."""
+PER_MESSAGE = 40
+"""Bytes that may stay of each message: less than what its id alone would take."""
+SLACK = 150_000
+"""Bytes by which the memory of a process varies."""
+FEW = 4
+"""Threads and files that may come and go by themselves."""
+
+
+class Work:
+    """Works off batches of messages, each with names of its own where the broker takes them."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self._broker: Broker = subject.broker.recorded  # what is written down would grow
+        self._number = 0
+        self._keyed = subject.capabilities.ordering is Ordering.FIFO_PER_KEY
+        self._queue = subject.queue()
+
+    def once(self) -> None:
+        """Enqueue, extend, update and acknowledge a batch."""
+        self._number += 1
+        key = f"key {self._number}" if self._keyed else None
+        body = os.urandom(1000)
+        messages = [
+            self._subject.message(self._queue, body, ordering_key=key if number == 0 else None)
+            for number in range(BATCH)
+        ]
+        self._broker.enqueue(messages)
+        waiting = {message.id for message in messages}
+        deadline = time.monotonic() + 20
+        while waiting:
+            if time.monotonic() > deadline:
+                raise LawBroken(f"{len(waiting)} of {BATCH} messages of a batch were not delivered within 20 s")
+            wait = 0.0 if self._subject.clock else 0.2
+            taken = self._broker.acquire([self._queue], limit=BATCH, wait=wait, lease=self._subject.long)
+            self._broker.extend(taken, lease=self._subject.long)
+            again = [one for one in taken if one.message.eta is None and one.message.id.endswith("0")]
+            past = self._subject.now() - timedelta(days=1)
+            self._broker.update([(one, msgspec.structs.replace(one.message, eta=past)) for one in again])
+            done = [one for one in taken if one not in again]
+            self._broker.ack(done)
+            waiting -= {one.message.id for one in done}
+
+
+class Bounded:
+    """Law 14."""
+
+    def test_law14_bounded__memory_of_the_process(self, subject: Subject) -> None:
+        work = Work(subject)
+        repeat(work.once, WARM_UP, SECONDS / 2)
+        before = measure()
+        batches = repeat(work.once, BATCHES, SECONDS)
+        grown = measure() - before
+        tracemalloc.stop()
+        allowed = SLACK + PER_MESSAGE * batches * BATCH
+        assert grown <= allowed, f"{batches * BATCH:,} messages left {grown:,} bytes in memory; {allowed:,} are allowed"
+
+    def test_law14_bounded__threads_and_files_of_the_process(self, subject: Subject) -> None:
+        work = Work(subject)
+        repeat(work.once, WARM_UP // 4, SECONDS / 4)
+        threads, files = threading.active_count(), open_files()
+        batches = repeat(work.once, BATCHES // 2, SECONDS / 2)
+        said = f"after {batches * BATCH:,} messages"
+        assert threading.active_count() <= threads + FEW, f"{threading.active_count() - threads} more threads {said}"
+        assert open_files() <= files + FEW, f"{open_files() - files} more open files {said}"
+
+    def test_law14_bounded__objects_that_were_closed(self, subject: Subject) -> None:
+        queue = subject.queue()
+
+        def come_and_go() -> None:
+            broker = subject.open()
+            broker.enqueue([subject.message(queue)])
+            broker.acquire([queue], limit=1, wait=0, lease=subject.long)
+            broker.close()
+
+        repeat(come_and_go, 5, SECONDS)
+        threads, files = threading.active_count(), open_files()
+        repeat(come_and_go, 30, SECONDS)
+        assert threading.active_count() <= threads + FEW, "threads of closed objects live on"
+        assert open_files() <= files + FEW, "files or connections of closed objects are still open"
+
+    def test_law14_bounded__queues_that_were_emptied(self, subject: Subject) -> None:
+        if not subject.capabilities.inspect:
+            subject.untested("which queues there are cannot be seen from outside (inspect is not declared)")
+        before = len(subject.broker.queues())
+        names = [subject.queue() for _ in range(20)]
+        for name in names:
+            subject.put(name)
+            assert subject.broker.ack(subject.take(name)) == [True]
+        left = [name for name in subject.broker.queues() if name in names]
+        assert not left, (
+            f"queues() lists {len(left)} of {len(names)} queues that are empty ({before} were there before)"
+        )
+
+    @pytest.mark.parametrize("delayed", [False, True], ids=["ready", "delayed"])
+    def test_law14_bounded__what_was_removed(self, subject: Subject, *, delayed: bool) -> None:
+        if not subject.capabilities.inspect:
+            subject.untested("remove() is not declared (inspect)")
+        queue = subject.queue()
+        broker: Any = subject.broker.recorded
+        eta = subject.now() + timedelta(days=30) if delayed else None
+
+        def send_and_remove() -> None:
+            messages = [subject.message(queue, os.urandom(1000), eta=eta) for _ in range(BATCH)]
+            broker.enqueue(messages)
+            removed = broker.remove(queue, [message.id for message in messages])
+            assert removed == [True] * BATCH, "remove did not remove what is not leased"
+
+        repeat(send_and_remove, WARM_UP, SECONDS / 3)
+        before = measure()
+        batches = repeat(send_and_remove, BATCHES // 2, SECONDS / 3)
+        grown = measure() - before
+        tracemalloc.stop()
+        allowed = SLACK + PER_MESSAGE * batches * BATCH
+        assert grown <= allowed, f"{batches * BATCH:,} removed messages left {grown:,} bytes; {allowed:,} are allowed"
+
+    def test_law14_bounded__leases_that_ran_out(self, subject: Subject) -> None:
+        if subject.capabilities.lease is not Lease.TIMED or subject.clock is None:
+            subject.untested("leases by the thousand can only run out by a clock that leaps (connect_by)")
+        queue = subject.queue()
+        broker = subject.broker.recorded
+        broker.enqueue([subject.message(queue, os.urandom(1000)) for _ in range(BATCH)])
+
+        def let_expire() -> None:
+            assert len(broker.acquire([queue], limit=BATCH, wait=0, lease=1)) == BATCH
+            subject.advance(2)
+
+        repeat(let_expire, WARM_UP, SECONDS / 2)
+        before = measure()
+        rounds = repeat(let_expire, BATCHES, SECONDS / 2)
+        grown = measure() - before
+        tracemalloc.stop()
+        assert grown <= SLACK, f"{rounds * BATCH:,} leases that ran out left {grown:,} bytes in memory"
+
+
+def repeat(act: Callable[[], object], times: int, seconds: float) -> int:
+    """Do something so often, or as often as it can be done in so many seconds but five times; returns how often."""
+    deadline = time.monotonic() + seconds
+    done = 0
+    while done < times and (done < 5 or time.monotonic() < deadline):
+        act()
+        done += 1
+    return done
+
+
+def measure() -> int:
+    """Bytes that Python's objects take, from the first call on."""
+    gc.collect()
+    if not tracemalloc.is_tracing():
+        tracemalloc.start()
+        return 0
+    return tracemalloc.get_traced_memory()[0]
+
+
+def open_files() -> int:
+    """How many files and connections the process has open."""
+    with suppress(OSError):
+        return len(list(Path("/dev/fd").iterdir()))
+    return 0

@@ -1,0 +1,303 @@
+"""Random calls, shrunk to the fewest that break a law: every answer is one that a model allows."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from anybroker.capabilities import Guarantee, Ordering
+from anybroker_conformance.broker.model import Model, Stored
+from anybroker_conformance.subject import LawBroken
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anybroker.broker import Delivery, Message
+    from anybroker_conformance.subject import Subject
+
+IDS = 8
+QUEUES = 3
+ROUND_TRIPS = 2.0
+"""Seconds for which random calls are made where time does not leap, at most."""
+DELAYS = [None, None, None, timedelta(0), timedelta(seconds=90), timedelta(days=30)]
+LEAPS = [0.000001, 4.0, 11.0, 61.0, 3601.0, 31 * 86400.0]
+LEASES = [10.0, 60.0, 3600.0]
+
+Draft = tuple[int, int, bytes, timedelta | None, int, int]
+"""Which id, which queue, the body, the delay, which priority, which ordering key."""
+DRAFTS: st.SearchStrategy[Draft] = st.tuples(
+    st.integers(0, IDS - 1),
+    st.integers(0, QUEUES - 1),
+    st.binary(max_size=3),
+    st.sampled_from(DELAYS),
+    st.sampled_from([0, 0, 0, 1, 2, -1]),
+    st.sampled_from([0, 0, 1, 2]),
+)
+
+
+class RandomCalls:
+    """All verbs, in any order."""
+
+    def test_law12_concurrent__random_calls_are_answered_as_by_a_model(
+        self, new_subject: Callable[[], Subject]
+    ) -> None:
+        suite = new_subject().suite
+        leaps = suite.takes_clock()
+        chosen = settings(
+            max_examples=60 if leaps else 8,
+            stateful_step_count=40 if leaps else 25,
+            deadline=None,
+            database=None,
+            print_blob=False,
+            phases=(Phase.generate, Phase.shrink) if leaps else (Phase.generate,),
+            suppress_health_check=list(HealthCheck),
+        )
+
+        class Machine(BrokerMachine):
+            subject_of_run = staticmethod(new_subject)
+
+        run_state_machine_as_test(seed(suite.seed)(Machine), settings=chosen)
+
+
+class BrokerMachine(RuleBasedStateMachine):
+    """A broker beside its model."""
+
+    deliveries: Bundle[Delivery] = Bundle("deliveries")
+    subject_of_run: Callable[[], Subject]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.subject = self.subject_of_run()
+        self.declared = self.subject.capabilities
+        self.names = [self.subject.queue() for _ in range(QUEUES)]
+        self.ids = [f"{self.subject.namespace}.{number}" for number in range(IDS)]
+        self.model = Model(self.declared.ordering)
+        self.broker = self.subject.broker
+
+    def teardown(self) -> None:
+        self.everything_comes_in_the_end()
+        self.subject.close()
+
+    @property
+    def now(self) -> float:
+        """By the clock that judges leases."""
+        return self.subject.now().timestamp()
+
+    def message(self, draft: Draft, **fields: Any) -> Message:
+        """What a draft means for this broker."""
+        number, queue, body, delay, priority, key = draft
+        low, high = self.declared.priorities or (0, 0)
+        message = self.subject.message(self.names[queue], body)
+        return msgspec.structs.replace(
+            message,
+            **{
+                "id": self.ids[number],
+                "eta": None if delay is None else self.subject.now() + delay,
+                "priority": max(low, min(high, priority)),
+                "ordering_key": None if self.declared.ordering is not Ordering.FIFO_PER_KEY or not key else f"k{key}",
+                **fields,
+            },
+        )
+
+    @initialize(drafts=st.lists(DRAFTS, min_size=6, max_size=12))
+    def fill(self, drafts: list[Draft]) -> None:
+        self.enqueue(drafts)
+
+    @rule(drafts=st.lists(DRAFTS, min_size=1, max_size=6))
+    def enqueue(self, drafts: list[Draft]) -> None:
+        messages = [self.message(draft) for draft in drafts]
+        if not self.declared.idempotent_enqueue:  # a second copy of a message would have no name of its own
+            known = dict.fromkeys(self.model.stored)
+            messages = list({one.id: one for one in messages if one.id not in known}.values())
+        self.broker.enqueue(messages)
+        for message in messages:
+            if message.id not in self.model.stored:
+                self.model.arrive(message)
+
+    @rule(
+        target=deliveries,
+        order=st.permutations(range(QUEUES)),
+        limit=st.integers(1, 4),
+        lease=st.sampled_from(LEASES),
+    )
+    def acquire(self, order: list[int], limit: int, lease: float) -> MultipleResults[Delivery]:
+        names = [self.names[number] for number in order]
+        lease = self.subject.long if self.subject.clock is None else min(lease, self.declared.max_lease)
+        taken = self.broker.acquire(names, limit=limit, wait=0, lease=lease)
+        self.is_as_expected(taken, [self.model.deliverable(name, self.now) for name in names], limit)
+        for delivery in taken:
+            stored = self.model.stored[delivery.message.id]
+            stored.deliveries += 1
+            if self.declared.delivery_count and delivery.delivery_count != stored.deliveries:
+                text = f"delivery_count is {delivery.delivery_count} for delivery {stored.deliveries} of this version"
+                raise LawBroken(text, delivery.message.id)
+            stored.token, stored.held_until = delivery.token, self.now + lease
+        return multiple(*taken)
+
+    def is_as_expected(self, taken: list[Delivery], expected: list[list[Stored]], limit: int) -> None:
+        """What was delivered is what could be delivered, in an order that is allowed."""
+        flat = [stored for of_queue in expected for stored in of_queue]
+        by_id = {stored.message.id: stored for stored in flat}
+        for delivery in taken:
+            id_ = delivery.message.id
+            if id_ not in by_id:
+                raise LawBroken(f"delivered although {self.why_not(id_)}", id_)
+            if delivery.message != by_id[id_].message:
+                raise LawBroken(f"delivered as {delivery.message}, not as {by_id[id_].message}", id_)
+        if len({delivery.message.id for delivery in taken}) < len(taken):
+            raise LawBroken("delivered twice in one acquire", taken[0].message.id)
+        if self.subject.clock and len(taken) < min(limit, len(flat)):
+            missing = next(id_ for id_ in by_id if id_ not in {one.message.id for one in taken})
+            raise LawBroken(f"{len(taken)} of {min(limit, len(flat))} deliverable messages were delivered", missing)
+        if self.declared.ordering is not Ordering.NONE:
+            for delivery, stored in zip(taken, flat, strict=False):
+                if delivery.message.id != stored.message.id:
+                    raise LawBroken(f"delivered before {stored.message.id}, which was its turn", delivery.message.id)
+
+    def why_not(self, id_: str) -> str:
+        """Why a message cannot be delivered."""
+        stored = self.model.stored.get(id_)
+        if stored is None:
+            return "it is not there (any more)"
+        if not stored.due(self.now):
+            return f"its eta is {stored.message.eta}"
+        if stored.leased(self.now):
+            return "its lease is valid"
+        if self.model.blocked(stored):
+            return "an older message with its ordering key is not settled"
+        return f"it is in queue {stored.message.queue!r}"
+
+    def settled(self, delivery: Delivery, answer: bool, verb: str) -> Stored | None:  # noqa: FBT001
+        """What a settle has taken effect on, if its answer is one that is allowed."""
+        stored = self.model.holder(delivery)
+        if stored is None or stored.leased(self.now):
+            if answer != (stored is not None):
+                held = "lost" if stored is None else "valid"
+                raise LawBroken(f"{verb} answered {answer} with a lease that was {held}", delivery.message.id)
+            return stored
+        if not answer:  # its time had run out: either answer is right, and then it holds
+            stored.give_up()
+        return stored if answer else None
+
+    def settleable(self, held: list[Delivery]) -> list[Delivery]:
+        """Those with which a settle has an answer that is certain."""
+        if self.declared.fencing is Guarantee.EXACT:
+            return held
+        return list({one.message.id: one for one in held if self.model.holder(one)}.values())
+
+    @rule(held=st.lists(deliveries, min_size=1, max_size=3))
+    def ack(self, held: list[Delivery]) -> None:
+        held = self.settleable(held)
+        for delivery, answer in zip(held, self.broker.ack(held), strict=True):
+            if stored := self.settled(delivery, answer, "ack"):
+                del self.model.stored[stored.message.id]
+
+    @rule(held=st.lists(deliveries, min_size=1, max_size=2), draft=DRAFTS, stay=st.booleans())
+    def update(self, held: list[Delivery], draft: Draft, stay: bool) -> None:  # noqa: FBT001
+        changes = []
+        for delivery in self.settleable(held):
+            fields: dict[str, Any] = {"id": delivery.message.id}
+            if stay:
+                fields |= {"queue": delivery.message.queue, "ordering_key": delivery.message.ordering_key}
+            changes.append((delivery, self.message(draft, **fields)))
+        for (delivery, message), answer in zip(changes, self.broker.update(changes), strict=True):
+            if stored := self.settled(delivery, answer, "update"):
+                self.model.replace(stored, message)
+
+    @rule(held=st.lists(deliveries, min_size=1, max_size=3), lease=st.sampled_from(LEASES))
+    def extend(self, held: list[Delivery], lease: float) -> None:
+        held = self.settleable(held)
+        lease = self.subject.long if self.subject.clock is None else min(lease, self.declared.max_lease)
+        for delivery, answer in zip(held, self.broker.extend(held, lease=lease), strict=True):
+            if stored := self.settled(delivery, answer, "extend"):
+                stored.held_until = self.now + lease
+
+    @precondition(lambda self: self.declared.shared or self.subject.suite.objects_share())
+    @rule()
+    def close(self) -> None:
+        self.broker.close()
+        for stored in self.model.stored.values():
+            stored.give_up()
+        leaver, self.broker = self.broker, self.subject.open()
+        leaver.close()
+
+    @precondition(lambda self: self.declared.inspect)
+    @rule(queue=st.integers(0, QUEUES - 1), numbers=st.lists(st.integers(0, IDS - 1), max_size=3))
+    def remove(self, queue: int, numbers: list[int]) -> None:
+        name, ids = self.names[queue], [self.ids[number] for number in numbers]
+        for id_, answer in zip(ids, self.broker.remove(name, ids), strict=True):
+            stored = self.model.stored.get(id_)
+            free = stored is not None and stored.message.queue == name and not stored.leased(self.now)
+            if answer != free:
+                raise LawBroken(f"remove answered {answer}; it is {'free' if free else 'leased or not there'}", id_)
+            if free:
+                del self.model.stored[id_]
+
+    @precondition(lambda self: self.declared.inspect)
+    @rule(queue=st.integers(0, QUEUES - 1))
+    def purge(self, queue: int) -> None:
+        free = [one.message.id for one in self.model.of(self.names[queue]) if not one.leased(self.now)]
+        removed = self.broker.purge(self.names[queue])
+        if removed != len(free):
+            raise LawBroken(f"purge said that it removed {removed} messages of {len(free)} that were not leased")
+        for id_ in free:
+            del self.model.stored[id_]
+
+    @precondition(lambda self: self.subject.clock is not None)
+    @rule(seconds=st.sampled_from(LEAPS))
+    def advance(self, seconds: float) -> None:
+        self.subject.advance(seconds)
+
+    @precondition(lambda self: self.declared.inspect)
+    @invariant()
+    def looks_the_same(self) -> None:
+        names = sorted({one.message.queue for one in self.model.stored.values()})
+        listed = [name for name in self.broker.queues() if name in self.names]
+        assert listed == names, f"queues() is {listed}, and {names} hold messages"
+        for name in self.names:
+            stored = self.model.of(name)
+            messages = [one.message for one in stored]
+            seen = self.broker.peek(name, limit=100)
+            if self.declared.ordering is Ordering.NONE:
+                messages.sort(key=lambda one: one.id)
+                seen.sort(key=lambda one: one.id)
+            assert seen == messages, f"peek shows {seen}, and there are {messages}"
+            stats = self.broker.stats(name)
+            leased = sum(one.leased(self.now) for one in stored)
+            ready = len(self.model.deliverable(name, self.now))
+            counted = (stats.ready, stats.leased, stats.delayed)
+            there = (ready, leased, len(stored) - ready - leased)
+            assert counted == there, f"stats count (ready, leased, delayed) as {counted}; it is {there}"
+            assert (stats.oldest is None) == (ready == 0), f"the oldest of {ready} is {stats.oldest}"
+
+    def everything_comes_in_the_end(self) -> None:
+        """What the model has is delivered, once all leases are given up and all etas have passed."""
+        if self.declared.shared or self.subject.suite.objects_share():
+            self.close()
+        if self.subject.clock:
+            self.subject.advance(62 * 86400)
+        stored = [one for one in self.model.stored.values() if one.due(self.now) and not one.leased(self.now)]
+        left = {one.message.id: one.message for one in stored}
+        for _ in range(len(left)):
+            found = [one for name in self.names for one in self.broker.acquire([name], limit=9, wait=0, lease=60)]
+            for delivery in found:
+                if left.pop(delivery.message.id, None) != delivery.message:
+                    raise LawBroken("delivered in the end although it is not there as that", delivery.message.id)
+            self.broker.ack(found)
+        if left:
+            raise LawBroken("lost: it is not delivered in the end", next(iter(left)))

@@ -1,0 +1,81 @@
+"""What client and server say to each other: JSON, each line of it preceded by its length."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from anybroker.broker import Delivery, Message
+
+if TYPE_CHECKING:
+    import socket
+
+_LENGTH = struct.Struct(">I")
+T = TypeVar("T")
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """A delivery on the wire; its token is what the server made of it."""
+
+    message: Message
+    token: tuple[int, int]
+    delivery_count: int | None
+    lease_until: float
+
+    @classmethod
+    def of(cls, delivery: Delivery) -> Lease:
+        """The lease of a delivery."""
+        token: tuple[int, int] = delivery.token  # type: ignore[assignment]  # that of the broker in the server
+        return cls(delivery.message, token, delivery.delivery_count, delivery.lease_until.timestamp())
+
+
+class Request(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One call. ``verb`` is ``give up`` for the ``close`` of a client."""
+
+    verb: str
+    messages: list[Message] = []
+    """To enqueue, or the new versions of an update."""
+    leases: list[Lease] = []
+    queues: list[str] = []
+    ids: list[str] = []
+    limit: int = 0
+    wait: float = 0.0
+    lease: float = 0.0
+
+
+class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What came of it."""
+
+    bools: list[bool] = []
+    leases: list[Lease] = []
+    messages: list[Message] = []
+    names: list[str] = []
+    number: int = 0
+    counts: tuple[int, int, int, float | None] = (0, 0, 0, None)
+    error: str | None = None
+    """Name of the exception."""
+    text: str = ""
+
+
+def send(sock: socket.socket, message: Request | Reply) -> None:
+    """Send one message."""
+    encoded = msgspec.json.encode(message)
+    sock.sendall(_LENGTH.pack(len(encoded)) + encoded)
+
+
+def receive(sock: socket.socket, kind: type[T]) -> T:
+    """Receive one message. Raises ``ConnectionError`` when the other side has ended."""
+    (length,) = _LENGTH.unpack(_exactly(sock, _LENGTH.size))
+    return msgspec.json.decode(_exactly(sock, length), type=kind)
+
+
+def _exactly(sock: socket.socket, length: int) -> bytes:
+    received = bytearray()
+    while len(received) < length:
+        piece = sock.recv(min(length - len(received), 1 << 20))
+        if not piece:
+            raise ConnectionError("the connection was closed")
+        received += piece
+    return bytes(received)

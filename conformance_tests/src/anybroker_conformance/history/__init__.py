@@ -1,0 +1,1 @@
+"""What happened: recorded calls, pure checkers over them, and how they are shown."""

@@ -1,0 +1,39 @@
+"""The test file of the ledger: the suite, run on the mutant that the environment names, or on the reference."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from anybroker.memory import MemoryBackend, MemoryBroker
+from anybroker_conformance.backend.suite import BackendConformance
+from anybroker_conformance.ledger import mutants
+from anybroker_conformance.suite import BrokerConformance
+
+if TYPE_CHECKING:
+    from anybroker.clock import Clock
+
+VARIABLE = "ANYBROKER_MUTANT"
+REFERENCES: dict[str, Any] = {"broker": MemoryBroker, "backend": MemoryBackend}
+
+chosen = os.environ.get(VARIABLE, "broker")
+mutant = mutants().get(chosen)
+make = mutant.make if mutant else REFERENCES[chosen]
+
+if (mutant.kind if mutant else chosen) == "broker":
+
+    class TestMutant(BrokerConformance):
+        """A broker of the ledger."""
+
+        def connect_by(self, clock: Clock) -> Any:
+            """Make it; those of one test share their messages."""
+            return make(name=self.namespace, clock=clock)
+
+else:
+
+    class TestMutantBackend(BackendConformance):
+        """A backend of the ledger."""
+
+        def connect_by(self, clock: Clock) -> Any:
+            """Make it; those of one test share their results."""
+            return make(name=self.namespace, clock=clock)

@@ -1,0 +1,519 @@
+"""Wrong result backends of laws 6 to 8: they sleep, miscount, and give one lock to two."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from anybroker.backend import Result, State
+from anybroker.memory import MemoryBackend
+from anybroker.memory.backend import GROUP_TTL, Group
+from anybroker_conformance.ledger.registry import wrong_backend
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DAY = 86400.0
+
+
+# Law 6: wait
+
+
+class Polling(MemoryBackend):
+    """Looks, sleeps, and looks again."""
+
+    sleep = 0.01
+
+    def found(self, ids: Sequence[str]) -> list[Result]:
+        """What ends a wait."""
+        return super().wait(ids, timeout=0)
+
+    def wait(self, ids: Sequence[str], *, timeout: float) -> list[Result]:
+        now = self._store.clock.time
+        deadline = now() + timeout
+        while True:
+            found = self.found(ids)
+            left = deadline - now()
+            if found or left <= 0 or self._closed:
+                return found
+            time.sleep(min(self.sleep, left))
+
+
+@wrong_backend("wait", "retrying ends a wait")
+class RetryingEndsWait(Polling):
+    def found(self, ids: Sequence[str]) -> list[Result]:
+        return [one for one in self.fetch(ids) if one and (one.state.final or one.state is State.RETRYING)]
+
+
+@wrong_backend("wait", "a cancelled task does not end a wait")
+class DeafToCancelled(Polling):
+    def found(self, ids: Sequence[str]) -> list[Result]:
+        return [one for one in super().found(ids) if one.state is not State.CANCELLED]
+
+
+@wrong_backend("wait", "looks every second, and declares more")
+class LooksEverySecond(Polling):
+    sleep = 1.0
+
+
+@wrong_backend("wait", "spins")
+class WaitSpins(Polling):
+    sleep = 0.0
+
+
+@wrong_backend("wait", "waits for the first of several only")
+class WaitsForFirst(Polling):
+    def found(self, ids: Sequence[str]) -> list[Result]:
+        return super().found(ids[:1])
+
+
+@wrong_backend("wait", "waits for the first 32 of several only")
+class WaitsForThirtyTwo(Polling):
+    def found(self, ids: Sequence[str]) -> list[Result]:
+        return super().found(ids[:32])
+
+
+@wrong_backend("wait", "brings one of those that are final")
+class BringsOne(Polling):
+    def found(self, ids: Sequence[str]) -> list[Result]:
+        return super().found(ids)[:1]
+
+
+@wrong_backend("wait", "waits until all are final")
+class WaitsForAllResults(Polling):
+    def found(self, ids: Sequence[str]) -> list[Result]:
+        found = super().found(ids)
+        return found if len(found) == len(set(ids)) else []
+
+
+@wrong_backend("wait", "does not wait")
+class WaitsNever(MemoryBackend):
+    def wait(self, ids: Sequence[str], *, timeout: float) -> list[Result]:  # noqa: ARG002
+        return super().wait(ids, timeout=0)
+
+
+@wrong_backend("wait", "waits for whole seconds only")
+class WaitsWholeSeconds(MemoryBackend):
+    def wait(self, ids: Sequence[str], *, timeout: float) -> list[Result]:
+        return super().wait(ids, timeout=float(int(timeout)))
+
+
+@wrong_backend("wait", "waits for a second at least")
+class WaitsASecond(MemoryBackend):
+    def wait(self, ids: Sequence[str], *, timeout: float) -> list[Result]:
+        return super().wait(ids, timeout=max(timeout, 1.0) if timeout else 0)
+
+
+@wrong_backend("wait", "knows no timeout")
+class WaitsForEver(MemoryBackend):
+    def wait(self, ids: Sequence[str], *, timeout: float) -> list[Result]:
+        return super().wait(ids, timeout=3600 if timeout else 0)
+
+
+class Signalled(MemoryBackend):
+    """Wakes waiters by a condition of its own."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.signal = self._store.__dict__.setdefault("signal", threading.Condition())
+
+    def store(self, results: Sequence[Result], *, ttl: float | None) -> list[bool]:
+        answers = super().store(results, ttl=ttl)
+        with self.signal:
+            self.wake()
+        return answers
+
+    def wake(self) -> None:
+        """Something was stored."""
+        self.signal.notify_all()
+
+    def close(self) -> None:
+        super().close()
+        with self.signal:
+            self.signal.notify_all()
+
+
+@wrong_backend("wait", "whatever is stored ends every wait")
+class EndsEveryWait(Signalled):
+    def wait(self, ids: Sequence[str], *, timeout: float) -> list[Result]:
+        with self.signal:
+            found = super().wait(ids, timeout=0)
+            if found or timeout <= 0:
+                return found
+            self.signal.wait(timeout)
+        return super().wait(ids, timeout=0)
+
+
+@wrong_backend("wait", "misses what is stored between its look and its sleep")
+class MissesBetween(Signalled):
+    def wait(self, ids: Sequence[str], *, timeout: float) -> list[Result]:
+        clock = self._store.clock
+        deadline = clock.time() + timeout
+        while True:
+            found = super().wait(ids, timeout=0)
+            left = deadline - clock.time()
+            if found or left <= 0 or self._closed:
+                return found
+            with self.signal:
+                clock.wait(self.signal, left)
+
+
+class Looping(Signalled):
+    """Looks again whenever it is woken, and misses nothing."""
+
+    def wait(self, ids: Sequence[str], *, timeout: float) -> list[Result]:
+        clock = self._store.clock
+        deadline = clock.time() + timeout
+        with self.signal:
+            while True:
+                found = super().wait(ids, timeout=0)
+                left = deadline - clock.time()
+                if found or left <= 0 or self._closed:
+                    return found
+                clock.wait(self.signal, left)
+
+
+@wrong_backend("wait", "wakes one of several waiters")
+class WakesOne(Looping):
+    def wake(self) -> None:
+        self.signal.notify(1)
+
+
+@wrong_backend("wait", "wakes at most 40 waiters")
+class WakesForty(Looping):
+    def wake(self) -> None:
+        self.signal.notify(40)
+
+
+@wrong_backend("wait", "is not woken by what another object stores")
+class DeafToOtherObjects(Looping):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.signal = threading.Condition()
+
+
+# Law 7: join
+
+
+class Counting(MemoryBackend):
+    """Counts members in its own way."""
+
+    def join(self, group_id: str, member_id: str, *, size: int) -> bool:
+        store = self._store
+        with store.changed:
+            now = store.clock.time()
+            group = store.groups.get(group_id, now) or Group()
+            before = len(group.members)
+            if not group.sealed:
+                self.add(group, member_id)
+            store.groups.put(group_id, group, now + GROUP_TTL, now)
+            return self.complete(group, member_id, before, size)
+
+    def add(self, group: Group, member_id: str) -> None:
+        """Record a member."""
+        group.members.add(member_id)
+
+    def complete(self, group: Group, member_id: str, before: int, size: int) -> bool:  # noqa: ARG002
+        """Whether all have finished."""
+        return not group.sealed and len(group.members) >= size
+
+
+@wrong_backend("join", "counts a member that repeats itself again")
+class CountsRepeats(Counting):
+    def add(self, group: Group, member_id: str) -> None:
+        group.members.add(f"{member_id} {len(group.members)}")
+
+
+@wrong_backend("join", "counts a member twice that repeats itself after another one")
+class CountsAfterAnother(Counting):
+    def add(self, group: Group, member_id: str) -> None:
+        group.members.add(member_id if len(group.members) < 2 or member_id not in group.members else f"{member_id} again")
+
+
+@wrong_backend("join", "complete when one is missing, in groups of more than 100")
+class OneMissing(Counting):
+    def complete(self, group: Group, member_id: str, before: int, size: int) -> bool:
+        return super().complete(group, member_id, before, size - (size > 100))
+
+
+@wrong_backend("join", "counts in one byte")
+class CountsInAByte(Counting):
+    def complete(self, group: Group, member_id: str, before: int, size: int) -> bool:  # noqa: ARG002
+        return not group.sealed and len(group.members) % 256 >= size
+
+
+@wrong_backend("join", "True once only")
+class TrueOnce(Counting):
+    def complete(self, group: Group, member_id: str, before: int, size: int) -> bool:
+        return super().complete(group, member_id, before, size) and before < size
+
+
+@wrong_backend("join", "an additional member makes a complete group incomplete")
+class ExactlyAll(Counting):
+    def complete(self, group: Group, member_id: str, before: int, size: int) -> bool:  # noqa: ARG002
+        return not group.sealed and len(group.members) == size
+
+
+@wrong_backend("join", "True after seal, for those who are new")
+class TrueAfterSeal(Counting):
+    def complete(self, group: Group, member_id: str, before: int, size: int) -> bool:
+        return super().complete(group, member_id, before, size) or (group.sealed and size == 1)
+
+
+@wrong_backend("join", "seal lets a group begin anew")
+class SealForgets(MemoryBackend):
+    def seal(self, group_id: str) -> None:
+        with self._store.changed:
+            self._store.groups.drop(group_id)
+
+
+@wrong_backend("join", "seal of a group of which nobody has joined has no effect")
+class SealsKnownOnly(MemoryBackend):
+    def seal(self, group_id: str) -> None:
+        if self._store.groups.get(group_id, self._store.clock.time()) is not None:
+            super().seal(group_id)
+
+
+@wrong_backend("join", "a sealed group is forgotten after half an hour")
+class SealedForHalfAnHour(MemoryBackend):
+    def seal(self, group_id: str) -> None:
+        now = self._store.clock.time()
+        super().seal(group_id)
+        with self._store.changed:
+            self._store.groups.put(group_id, Group(sealed=True), now + 1800, now)
+
+
+@wrong_backend("join", "names of members are the same in upper and lower case")
+class MembersWithoutCase(Counting):
+    def add(self, group: Group, member_id: str) -> None:
+        group.members.add(member_id.casefold())
+
+
+@wrong_backend("join", "groups are counted by each object on its own")
+class GroupsOfAnObject(MemoryBackend):
+    def join(self, group_id: str, member_id: str, *, size: int) -> bool:
+        return super().join(f"{group_id}{id(self)}", member_id, size=size)
+
+    def seal(self, group_id: str) -> None:
+        super().seal(f"{group_id}{id(self)}")
+
+
+@wrong_backend("join", "counts first and records then: the last two see each other missing")
+class CountsThenRecords(MemoryBackend):
+    def join(self, group_id: str, member_id: str, *, size: int) -> bool:
+        store = self._store
+        with store.changed:
+            group = store.groups.get(group_id, store.clock.time()) or Group()
+            finished = len(group.members | {member_id})
+        time.sleep(0)
+        super().join(group_id, member_id, size=size)
+        return not group.sealed and finished >= size
+
+
+@wrong_backend("join", "two that join at the same time overwrite each other")
+class JoinsOverwrite(MemoryBackend):
+    def join(self, group_id: str, member_id: str, *, size: int) -> bool:
+        store = self._store
+        now = store.clock.time()
+        with store.changed:
+            before = store.groups.get(group_id, now) or Group()
+        group = Group({*before.members} if before.sealed else {*before.members, member_id}, before.sealed)
+        with store.changed:
+            store.groups.put(group_id, group, now + GROUP_TTL, now)
+        return not group.sealed and len(group.members) >= size
+
+
+@wrong_backend("join", "a member that is recorded by two at the same time counts twice")
+class CountsRacersTwice(MemoryBackend):
+    def join(self, group_id: str, member_id: str, *, size: int) -> bool:
+        store = self._store
+        with store.changed:
+            known = store.groups.get(group_id, store.clock.time()) or Group()
+            new = member_id not in known.members
+        time.sleep(0)
+        with store.changed:
+            group = store.groups.get(group_id, store.clock.time()) or Group()
+            again = new and member_id in group.members
+        return super().join(group_id, f"{member_id} again" if again else member_id, size=size)
+
+
+# Law 8: claim
+
+
+class Locking(MemoryBackend):
+    """Keeps locks in its own way."""
+
+    def claim(self, key: str, *, ttl: float) -> str | None:
+        store = self._store
+        with store.changed:
+            now = store.clock.time()
+            holder = store.claims.get(key, now)
+            if holder is not None:
+                return self.refused(key, holder, ttl)
+            token = self.token(key)
+            store.claims.put(key, token, now + self.lasting(ttl), now)
+            return token
+
+    def token(self, key: str) -> str:  # noqa: ARG002
+        """A new one."""
+        return str(next(self._store.tokens))
+
+    def lasting(self, ttl: float) -> float:
+        """Seconds that a lock lasts."""
+        return ttl
+
+    def refused(self, key: str, holder: str, ttl: float) -> str | None:  # noqa: ARG002
+        """What those get who come too late."""
+        return None
+
+
+@wrong_backend("claim", "a lock never expires")
+class LocksForEver(Locking):
+    def lasting(self, ttl: float) -> float:  # noqa: ARG002
+        return float("inf")
+
+
+@wrong_backend("claim", "a lock expires half a second early")
+class ExpiresEarly(Locking):
+    def lasting(self, ttl: float) -> float:
+        return ttl - 0.5
+
+
+@wrong_backend("claim", "a lock expires a second late")
+class ExpiresLate(Locking):
+    def lasting(self, ttl: float) -> float:
+        return ttl + 1
+
+
+@wrong_backend("claim", "a lock of more than 30 days is free at once")
+class NoLongLocks(Locking):
+    def lasting(self, ttl: float) -> float:
+        return ttl if ttl <= 30 * DAY else 0
+
+
+@wrong_backend("claim", "who holds a lock by this object may claim it again")
+class Reentrant(Locking):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.own: set[str] = set()
+
+    def token(self, key: str) -> str:
+        self.own.add(token := super().token(key))
+        return token
+
+    def refused(self, key: str, holder: str, ttl: float) -> str | None:  # noqa: ARG002
+        return holder if holder in self.own else None
+
+
+@wrong_backend("claim", "a refused claim prolongs the lock")
+class RefusedClaimProlongs(Locking):
+    def refused(self, key: str, holder: str, ttl: float) -> str | None:
+        now = self._store.clock.time()
+        self._store.claims.put(key, holder, now + ttl, now)
+        return None
+
+
+@wrong_backend("claim", "a refused claim takes the lock from its holder's token")
+class RefusedClaimSteals(Locking):
+    def refused(self, key: str, holder: str, ttl: float) -> str | None:  # noqa: ARG002
+        _, end = self._store.claims._items[key]  # noqa: SLF001
+        self._store.claims.put(key, self.token(key), end, self._store.clock.time())
+        return None
+
+
+@wrong_backend("claim", "the token of a lock is always the same")
+class SameToken(Locking):
+    def token(self, key: str) -> str:
+        return f"token of {key}"
+
+
+@wrong_backend("claim", "tokens are used again after ten")
+class TokensComeAgain(Locking):
+    def token(self, key: str) -> str:
+        return str(int(super().token(key)) % 10)
+
+
+class Releasing(MemoryBackend):
+    """Releases in its own way."""
+
+    def holder(self, key: str) -> str | None:
+        """Whose token it is."""
+        return self._store.claims.get(key, self._store.clock.time())
+
+
+@wrong_backend("claim", "any token releases a lock")
+class AnyTokenReleases(Releasing):
+    def release(self, key: str, token: str) -> bool:
+        return super().release(key, self.holder(key) or token)
+
+
+@wrong_backend("claim", "a token that once held a lock releases it for ever")
+class StaleTokenReleases(Releasing):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.given: set[tuple[str, str]] = set()
+
+    def claim(self, key: str, *, ttl: float) -> str | None:
+        token = super().claim(key, ttl=ttl)
+        if token is not None:
+            self.given.add((key, token))
+        return token
+
+    def release(self, key: str, token: str) -> bool:
+        if (key, token) in self.given and (holder := self.holder(key)):
+            return super().release(key, holder)
+        return super().release(key, token)
+
+
+@wrong_backend("claim", "release is always answered with True")
+class ReleaseSaysTrue(Releasing):
+    def release(self, key: str, token: str) -> bool:
+        super().release(key, token)
+        return True
+
+
+@wrong_backend("claim", "the release of a lock that has expired is answered with True")
+class ReleasesExpired(Releasing):
+    def release(self, key: str, token: str) -> bool:
+        last, _ = self._store.claims._items.get(key, ("", 0))  # noqa: SLF001
+        return super().release(key, token) or (last == token and self.holder(key) is None)
+
+
+@wrong_backend("claim", "who releases a lock keeps it until its ttl has passed")
+class ReleaseDoesNothing(Releasing):
+    def release(self, key: str, token: str) -> bool:
+        return self.holder(key) == token
+
+
+@wrong_backend("claim", "looks first and takes then: two get it")
+class LooksThenTakes(Releasing):
+    def claim(self, key: str, *, ttl: float) -> str | None:
+        if self.holder(key) is not None:
+            return None
+        token = str(next(self._store.tokens))
+        with self._store.changed:
+            now = self._store.clock.time()
+            self._store.claims.put(key, token, now + ttl, now)
+        return token
+
+
+@wrong_backend("claim", "two who take over an expired lock at the same time both get it")
+class TakesOverTwice(Locking):
+    def claim(self, key: str, *, ttl: float) -> str | None:
+        with self._store.changed:
+            _, end = self._store.claims._items.get(key, ("", None))  # noqa: SLF001
+            expired = end is not None and end <= self._store.clock.time()
+        if expired:
+            time.sleep(0)
+            with self._store.changed:
+                self._store.claims.drop(key)
+        return super().claim(key, ttl=ttl)
+
+
+@wrong_backend("claim", "two releases at the same time are both answered with True")
+class ReleasesTwice(Releasing):
+    def release(self, key: str, token: str) -> bool:
+        held = self.holder(key) == token
+        time.sleep(0)
+        return super().release(key, token) or held

@@ -1,0 +1,162 @@
+"""Runs the suite against the ledger and prints the table: who was killed, how often, and by which test."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from anybroker_conformance.laws import BACKEND_LAWS, BROKER_LAWS
+from anybroker_conformance.ledger import mutants
+from anybroker_conformance.ledger.registry import Kind, Mutant
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CASE = "anybroker_conformance.ledger.case"
+CONCURRENT = 4
+"""Runs at the same time: most of their time is waiting."""
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One run of the suite against one adapter."""
+
+    subject: str
+    failed: tuple[str, ...]
+    """The tests that failed."""
+    passed: int
+    seconds: float
+    output: str
+
+
+class Verdict(msgspec.Struct):
+    """All runs against one adapter."""
+
+    mutant: Mutant
+    runs: list[Run]
+
+    @property
+    def kills(self) -> int:
+        """In how many runs the law that it breaks had a test that failed."""
+        return sum(bool(run.failed) for run in self.runs)
+
+    @property
+    def killers(self) -> str:
+        """The test that failed most often."""
+        failed = Counter(name for run in self.runs for name in run.failed)
+        return failed.most_common(1)[0][0] if failed else "nobody"
+
+
+class _Outcomes:
+    """A pytest plugin that keeps what passed and what failed."""
+
+    def __init__(self) -> None:
+        self.failed: list[str] = []
+        self.passed = 0
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """One phase of one test has ended."""
+        if report.failed:
+            self.failed.append(report.nodeid.rpartition("::")[2])
+        elif report.when == "call" and report.passed:
+            self.passed += 1
+
+
+def law_number(mutant: Mutant) -> int:
+    """The number of the law that a mutant breaks."""
+    laws = BROKER_LAWS if mutant.kind == "broker" else BACKEND_LAWS
+    return next(law.number for law in laws if law.name == mutant.law)
+
+
+def run_suite(subject: str, selection: str | None, seed: int) -> Run:
+    """Run the suite, or a part of it, against a mutant or a reference; stops at the first failure."""
+    from anybroker_conformance.ledger.case import VARIABLE
+
+    os.environ[VARIABLE] = subject
+    sys.modules.pop(CASE, None)  # a class of its own for each run: nothing that is remembered of it is stale
+    outcomes, output = _Outcomes(), StringIO()
+    arguments = ["--pyargs", CASE, "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly"]
+    arguments += ["-c", os.devnull, "--noconftest", "--conformance-seed", str(seed)]
+    arguments += ["-k", selection] if selection else []
+    began = time.monotonic()
+    with TemporaryDirectory() as scratch, redirect_stdout(output), redirect_stderr(output):
+        pytest.main([*arguments, "--rootdir", scratch, "--basetemp", f"{scratch}/tests"], plugins=[outcomes])
+    seconds = time.monotonic() - began
+    return Run(subject, tuple(outcomes.failed), outcomes.passed, seconds, output.getvalue()[-4000:])
+
+
+def run_all(chosen: Sequence[Mutant], runs: int, first_seed: int) -> list[Verdict]:
+    """Run the law that each mutant breaks against it, so many times."""
+    verdicts = {mutant.name: Verdict(mutant, []) for mutant in chosen}
+    with ProcessPoolExecutor(CONCURRENT, get_context("spawn")) as pool:
+        pending = [
+            pool.submit(run_suite, mutant.name, f"law{law_number(mutant):02}_", first_seed + number)
+            for number in range(runs)
+            for mutant in chosen
+        ]
+        for done in as_completed(pending):
+            run = done.result()
+            verdicts[run.subject].runs.append(run)
+            if not run.failed:
+                print(f"survived: {run.subject}", file=sys.stderr)  # noqa: T201
+    return list(verdicts.values())
+
+
+def table(verdicts: Sequence[Verdict]) -> str:
+    """The ledger as a table in Markdown."""
+    lines = ["| law | what is wrong | killed | by |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| {law_number(one.mutant)} {one.mutant.law} | {one.mutant.text} ({one.mutant.kind} `{one.mutant.name}`) "
+        f"| {one.kills} of {len(one.runs)} | `{one.killers}` |"
+        for one in sorted(verdicts, key=lambda one: (one.mutant.kind, law_number(one.mutant), one.mutant.name))
+    ]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """``python -m anybroker_conformance.ledger``; 0 when every mutant was killed in every run."""
+    parser = argparse.ArgumentParser(prog="python -m anybroker_conformance.ledger", description=__doc__)
+    parser.add_argument("names", nargs="*", help="mutants; all of them where none is named")
+    parser.add_argument("--runs", type=int, default=20, help="runs of each (20)")
+    parser.add_argument("--seed", type=int, default=1, help="of the first run (1)")
+    parser.add_argument("--kind", choices=["broker", "backend"], help="only these")
+    parser.add_argument("--no-reference", action="store_true", help="do not run the right ones, which must pass")
+    parser.add_argument("--markdown", type=Path, help="write the table to this file, too")
+    given = parser.parse_args()
+    chosen = [
+        mutant
+        for mutant in mutants().values()
+        if (not given.names or mutant.name in given.names) and given.kind in {None, mutant.kind}
+    ]
+    if not chosen:
+        parser.error(f"no mutant is called that; there are: {', '.join(mutants())}")
+    verdicts = run_all(chosen, given.runs, given.seed)
+    print(table(verdicts))  # noqa: T201
+    kinds: list[Kind] = [] if given.no_reference else sorted({mutant.kind for mutant in chosen})
+    survived = [one for one in verdicts if one.kills < len(one.runs)]
+    failed = [run for kind in kinds for run in _reference_runs(kind, given.runs, given.seed) if run.failed]
+    for run in failed:
+        print(f"the reference {run.subject} failed {run.failed}:\n{run.output}", file=sys.stderr)  # noqa: T201
+    summary = f"{len(verdicts) - len(survived)} of {len(verdicts)} mutants killed in {given.runs} of {given.runs} runs"
+    right = "" if not kinds else f"; the references failed in {len(failed)} of {len(kinds) * given.runs} runs"
+    print(f"\n{summary}{right}")  # noqa: T201
+    if given.markdown:
+        given.markdown.write_text(f"{table(verdicts)}\n")
+    return 1 if survived or failed else 0
+
+
+def _reference_runs(kind: Kind, runs: int, first_seed: int) -> list[Run]:
+    with ProcessPoolExecutor(CONCURRENT, get_context("spawn")) as pool:
+        return list(pool.map(run_suite, [kind] * runs, [None] * runs, range(first_seed, first_seed + runs)))

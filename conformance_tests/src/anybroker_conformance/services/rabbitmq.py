@@ -1,0 +1,95 @@
+"""RabbitMQ with its management plugin: a private node that knows of no other, with an epmd of its own."""
+
+# ruff: noqa: D102  Service says what its methods are for
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, ClassVar
+
+from anybroker_conformance.services import probes
+from anybroker_conformance.services.requirements import Program
+from anybroker_conformance.services.service import Node, Service
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from anybroker_conformance.services.requirements import Requirement
+
+# Debian's rabbitmq-server on the PATH switches to a user of its own.
+_SERVER = Program("rabbitmq-server", apt="rabbitmq-server", brew="rabbitmq", first="/usr/lib/rabbitmq/bin")
+_EPMD = Program("epmd", apt="erlang-base", brew="erlang")
+_IDLE = "+sbwt none +sbwtdcpu none +sbwtdio none"
+"""Its schedulers are not to keep the cores busy while they wait: those are shared with the tests."""
+_CONFIGURATION = """\
+listeners.tcp.local = 127.0.0.1:{amqp}
+management.tcp.ip = 127.0.0.1
+management.tcp.port = {management}
+loopback_users = none
+vm_memory_high_watermark.absolute = 512MB
+disk_free_limit.absolute = 50MB
+collect_statistics_interval = 1000
+"""
+
+
+class RabbitMQ(Service):
+    """Durable queues and the persistent messages in them survive SIGKILL."""
+
+    name = "rabbitmq"
+    ports: ClassVar = {"amqp": 16672, "management": 16673}
+    more_ports = ("distribution", "epmd")
+
+    @property
+    def requirements(self) -> Sequence[Requirement]:
+        return [_SERVER, _EPMD]
+
+    def nodes(self, folder: Path, ports: Mapping[str, int]) -> Sequence[Node]:
+        home = folder / self.name
+        self._configure(home, ports)
+        epmd_port = str(ports["epmd"])
+        environment = {
+            "HOME": str(home),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_PORT": epmd_port,
+            "RABBITMQ_NODENAME": f"anybroker{ports['amqp']}@localhost",
+            "RABBITMQ_DIST_PORT": str(ports["distribution"]),
+            "RABBITMQ_MNESIA_BASE": str(home / "data"),
+            "RABBITMQ_LOG_BASE": str(home / "logs"),
+            "RABBITMQ_CONFIG_FILE": str(home / "rabbitmq.conf"),
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "enabled_plugins"),
+            # The script becomes the server instead of waiting for it, and the server needs no terminal.
+            "RABBITMQ_ALLOW_INPUT": "1",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-noinput {_IDLE} -kernel inet_dist_use_interface {{127,0,0,1}}",
+        }
+        return [
+            Node("epmd", (_EPMD.path(), "-port", epmd_port, "-address", "127.0.0.1"), helper=True),
+            Node(self.name, (_SERVER.path(),), environment, after=lambda: self._epmd_answers(ports["epmd"])),
+        ]
+
+    def _configure(self, home: Path, ports: Mapping[str, int]) -> None:
+        cookie = home / ".erlang.cookie"
+        if cookie.exists():
+            return
+        home.mkdir(exist_ok=True)
+        (home / "rabbitmq.conf").write_text(_CONFIGURATION.format(amqp=ports["amqp"], management=ports["management"]))
+        (home / "enabled_plugins").write_text("[rabbitmq_management].\n")
+        cookie.write_text(secrets.token_hex())
+        cookie.chmod(0o400)
+
+    def _epmd_answers(self, port: int) -> None:
+        # The request NAMES of the Erlang distribution protocol; the answer begins with the port.
+        answer = probes.exchange(port, b"\x00\x01n", 4)
+        if int.from_bytes(answer) != port:
+            raise OSError(f"another program than epmd listens on port {port}")
+
+    def probe(self, ports: Mapping[str, int]) -> str:
+        probes.http_get(ports["management"], "/")
+        return probes.amqp_version(ports["amqp"])
+
+    def url(self, ports: Mapping[str, int]) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{ports['amqp']}/"
+
+    def variables(self, ports: Mapping[str, int]) -> dict[str, str]:
+        management = f"http://guest:guest@127.0.0.1:{ports['management']}"
+        return super().variables(ports) | {f"{self.prefix}_MANAGEMENT_URL": management}

@@ -1,0 +1,362 @@
+import de.bwaldvogel.mongo.MongoServer;
+import de.bwaldvogel.mongo.MongoVersion;
+import de.bwaldvogel.mongo.backend.h2.H2Backend;
+import de.bwaldvogel.mongo.bson.BsonTimestamp;
+import de.bwaldvogel.mongo.bson.Document;
+import de.bwaldvogel.mongo.wire.message.MongoMessage;
+import io.netty.channel.Channel;
+import io.netty.channel.embedded.EmbeddedChannel;
+import java.time.Instant;
+import java.util.ArrayList;
+import java.util.Collection;
+import java.util.List;
+import java.util.Locale;
+import java.util.Set;
+import java.util.concurrent.locks.Lock;
+import java.util.concurrent.locks.ReentrantReadWriteLock;
+import org.h2.mvstore.MVStore;
+
+/**
+ * mongo-java-server on a file, with the gaps filled that a queue meets: updates by pipeline, TTL indexes, the count of
+ * an insert that partly failed, the answers that clients expect about sessions and transactions. Every write is on
+ * disk before it is answered. What is still missing is refused with an error, never ignored.
+ *
+ * <p>Arguments: port, file.
+ */
+public class MongoStandIn extends H2Backend {
+  private static final Set<String> WRITES =
+      Set.of(
+          "insert", "update", "delete", "findandmodify", "create", "createindexes", "drop", "dropdatabase",
+          "dropindexes", "deleteindexes", "renamecollection", "aggregate");
+  private static final int ALL = 1_000_000;
+  private static final int TTL_MILLISECONDS = 1_000;
+
+  /** Held to write by updates that read first, and to read by all other writes. */
+  private final ReentrantReadWriteLock lock = new ReentrantReadWriteLock(true);
+
+  private final Channel ownChannel = new EmbeddedChannel();
+
+  MongoStandIn(MVStore store) {
+    super(store);
+  }
+
+  @Override
+  public Document handleMessage(MongoMessage message) {
+    Document query = message.getDocument();
+    String command = query.keySet().iterator().next();
+    return answer(message.getChannel(), message.getDatabaseName(), command, query);
+  }
+
+  private Document answer(Channel channel, String database, String command, Document query) {
+    if (query.containsKey("startTransaction") || query.containsKey("autocommit")) {
+      return noTransactions();
+    }
+    switch (command.toLowerCase(Locale.ROOT)) {
+      case "committransaction", "aborttransaction":
+        return noTransactions();
+      case "endsessions", "refreshsessions", "killsessions":
+        return new Document("ok", 1.0);
+      case "startsession":
+        return error(59, "CommandNotFound", "no such command: 'startSession'");
+      case "hello", "ismaster":
+        return hello(channel, database, query);
+      case "createindexes":
+        return hasPartialUniqueIndex(query)
+            ? error(238, "NotImplemented", "partial unique indexes are not implemented")
+            : write(channel, database, command, query);
+      case "aggregate":
+        return aggregate(channel, database, command, query);
+      default:
+        return WRITES.contains(command.toLowerCase(Locale.ROOT))
+            ? write(channel, database, command, query)
+            : super.handleCommand(channel, database, command, query);
+    }
+  }
+
+  private Document hello(Channel channel, String database, Document query) {
+    Document answer = super.handleCommand(channel, database, "isMaster", query);
+    answer.put("isWritablePrimary", true);
+    answer.put("logicalSessionTimeoutMinutes", 30);
+    answer.put("helloOk", true);
+    return answer;
+  }
+
+  private static boolean hasPartialUniqueIndex(Document query) {
+    return documents(query.get("indexes")).stream()
+        .anyMatch(index -> index.containsKey("partialFilterExpression") && Boolean.TRUE.equals(index.get("unique")));
+  }
+
+  /** A read, a change stream, or a write by $out or $merge. */
+  private Document aggregate(Channel channel, String database, String command, Document query) {
+    if (query.get("pipeline") instanceof Collection<?> pipeline) {
+      query.put("pipeline", stages(pipeline));
+    }
+    String text = String.valueOf(query.get("pipeline"));
+    if (text.contains("$out") || text.contains("$merge")) {
+      return write(channel, database, command, query);
+    }
+    Document answer = super.handleCommand(channel, database, command, query);
+    if (text.contains("$changeStream")) {
+      answer.put("operationTime", new BsonTimestamp(Instant.now().getEpochSecond() << 32 | 1));
+    }
+    return answer;
+  }
+
+  private Document write(Channel channel, String database, String command, Document query) {
+    String name = command.toLowerCase(Locale.ROOT);
+    boolean updateByPipeline =
+        name.equals("update")
+            && documents(query.get("updates")).stream().anyMatch(update -> update.get("u") instanceof Collection);
+    boolean findByPipeline = name.equals("findandmodify") && query.get("update") instanceof Collection;
+    Lock held = updateByPipeline || findByPipeline ? lock.writeLock() : lock.readLock();
+    Document answer;
+    held.lock();
+    try {
+      if (updateByPipeline) {
+        answer = updateByPipeline(channel, database, query);
+      } else if (findByPipeline) {
+        answer = findAndModifyByPipeline(channel, database, command, query);
+      } else {
+        answer = super.handleCommand(channel, database, command, query);
+      }
+    } finally {
+      held.unlock();
+    }
+    if (name.equals("insert")) {
+      countInserted(query, answer);
+    }
+    getMvStore().commit();
+    return answer;
+  }
+
+  private static void countInserted(Document query, Document answer) {
+    List<Document> errors = documents(answer.get("writeErrors"));
+    if (errors.isEmpty()) {
+      return;
+    }
+    boolean ordered = !Boolean.FALSE.equals(query.get("ordered"));
+    int all = documents(query.get("documents")).size();
+    answer.put("n", ordered ? number(errors.get(0).get("index")) : all - errors.size());
+  }
+
+  /** Each update becomes an aggregation that computes the new documents, and replacements by them. */
+  private Document updateByPipeline(Channel channel, String database, Document query) {
+    int matched = 0;
+    int modified = 0;
+    List<Document> upserted = new ArrayList<>();
+    List<Document> errors = new ArrayList<>();
+    boolean ordered = !Boolean.FALSE.equals(query.get("ordered"));
+    List<Document> updates = documents(query.get("updates"));
+    for (int index = 0; index < updates.size() && !(ordered && !errors.isEmpty()); index++) {
+      Document update = updates.get(index);
+      List<Document> replacements = replacements(channel, database, query.get("update"), update);
+      if (replacements.isEmpty() && Boolean.TRUE.equals(update.get("upsert"))) {
+        Document failure = error(238, "NotImplemented", "an upsert by pipeline is not implemented");
+        errors.add(withIndex(index, failure));
+      }
+      for (Document replacement : replacements) {
+        Document single = new Document("update", query.get("update"));
+        single.put("updates", new ArrayList<>(List.of(replacement)));
+        single.put("$db", database);
+        Document answer = super.handleCommand(channel, database, "update", single);
+        matched += number(answer.get("n"));
+        modified += number(answer.get("nModified"));
+        for (Document each : documents(answer.get("upserted"))) {
+          upserted.add(withIndex(index, each));
+        }
+        for (Document each : documents(answer.get("writeErrors"))) {
+          errors.add(withIndex(index, each));
+        }
+      }
+    }
+    Document answer = new Document("n", matched);
+    answer.put("nModified", modified);
+    if (!upserted.isEmpty()) {
+      answer.put("upserted", upserted);
+    }
+    if (!errors.isEmpty()) {
+      answer.put("writeErrors", errors);
+    }
+    answer.put("ok", 1.0);
+    return answer;
+  }
+
+  /** What an update by pipeline means for each document that it finds; any other update as it is. */
+  private List<Document> replacements(Channel channel, String database, Object collection, Document update) {
+    if (!(update.get("u") instanceof Collection<?> pipeline)) {
+      return List.of(update);
+    }
+    List<Object> stages = new ArrayList<>();
+    stages.add(new Document("$match", update.get("q")));
+    if (!Boolean.TRUE.equals(update.get("multi"))) {
+      stages.add(new Document("$limit", 1));
+    }
+    stages.addAll(stages(pipeline));
+    List<Document> replacements = new ArrayList<>();
+    for (Document changed : results(channel, database, collection, stages)) {
+      Document replacement = new Document("q", new Document("_id", changed.get("_id")));
+      replacement.put("u", changed);
+      replacements.add(replacement);
+    }
+    return replacements;
+  }
+
+  private Document findAndModifyByPipeline(Channel channel, String database, String command, Document query) {
+    List<Object> stages = new ArrayList<>();
+    stages.add(new Document("$match", query.getOrDefault("query", new Document())));
+    if (query.get("sort") instanceof Document sort && !sort.isEmpty()) {
+      stages.add(new Document("$sort", sort));
+    }
+    stages.add(new Document("$limit", 1));
+    stages.addAll(stages((Collection<?>) query.get("update")));
+    List<Document> found = results(channel, database, query.get(command), stages);
+    if (found.isEmpty()) {
+      return Boolean.TRUE.equals(query.get("upsert"))
+          ? error(238, "NotImplemented", "an upsert by pipeline is not implemented")
+          : nothingFound();
+    }
+    Document changed = found.get(0);
+    Document replacement = new Document();
+    replacement.putAll(query);
+    replacement.remove("sort");
+    replacement.put("query", new Document("_id", changed.get("_id")));
+    replacement.put("update", changed);
+    return super.handleCommand(channel, database, command, replacement);
+  }
+
+  private static Document nothingFound() {
+    Document last = new Document("n", 0);
+    last.put("updatedExisting", false);
+    Document answer = new Document("lastErrorObject", last);
+    answer.put("value", null);
+    answer.put("ok", 1.0);
+    return answer;
+  }
+
+  /** The stages of a pipeline under the older names that mongo-java-server knows. */
+  private static List<Object> stages(Collection<?> pipeline) {
+    List<Object> known = new ArrayList<>();
+    for (Document stage : documents(pipeline)) {
+      String name = stage.keySet().iterator().next();
+      switch (name) {
+        case "$set" -> known.add(new Document("$addFields", stage.get(name)));
+        case "$replaceWith" -> known.add(new Document("$replaceRoot", new Document("newRoot", stage.get(name))));
+        default -> known.add(stage);
+      }
+    }
+    return known;
+  }
+
+  private List<Document> results(Channel channel, String database, Object collection, List<Object> stages) {
+    Document query = new Document("aggregate", collection);
+    query.put("pipeline", stages);
+    query.put("cursor", new Document("batchSize", ALL));
+    query.put("$db", database);
+    Document answer = super.handleCommand(channel, database, "aggregate", query);
+    return documents(((Document) answer.get("cursor")).get("firstBatch"));
+  }
+
+  /** Delete what has expired by the TTL indexes of all collections. */
+  private void deleteExpired() {
+    for (String database : new ArrayList<>(listDatabaseNames())) {
+      for (Document collection : batch(database, "listCollections", 1)) {
+        Object name = collection.get("name");
+        for (Document index : batch(database, "listIndexes", name)) {
+          if (index.get("expireAfterSeconds") instanceof Number seconds) {
+            String field = ((Document) index.get("key")).keySet().iterator().next();
+            Instant expired = Instant.now().minusSeconds(seconds.longValue());
+            delete(database, name, new Document(field, new Document("$lte", expired)));
+          }
+        }
+      }
+    }
+  }
+
+  private List<Document> batch(String database, String command, Object argument) {
+    Document answer = super.handleCommand(ownChannel, database, command, new Document(command, argument));
+    return documents(((Document) answer.get("cursor")).get("firstBatch"));
+  }
+
+  private void delete(String database, Object collection, Document which) {
+    Document deletion = new Document("q", which);
+    deletion.put("limit", 0);
+    Document command = new Document("delete", collection);
+    command.put("deletes", new ArrayList<>(List.of(deletion)));
+    command.put("$db", database);
+    write(ownChannel, database, "delete", command);
+  }
+
+  private void deleteExpiredForEver() {
+    while (true) {
+      try {
+        Thread.sleep(TTL_MILLISECONDS);
+        deleteExpired();
+      } catch (InterruptedException stopped) {
+        return;
+      } catch (RuntimeException failure) { // say, a collection that was dropped meanwhile
+        failure.printStackTrace();
+      }
+    }
+  }
+
+  private static Document noTransactions() {
+    String reason = "Transaction numbers are only allowed on a replica set member or mongos";
+    return error(20, "IllegalOperation", reason);
+  }
+
+  private static Document error(int code, String name, String message) {
+    Document error = new Document("ok", 0.0);
+    error.put("errmsg", message);
+    error.put("code", code);
+    error.put("codeName", name);
+    return error;
+  }
+
+  private static Document withIndex(int index, Document of) {
+    of.put("index", index);
+    return of;
+  }
+
+  private static int number(Object value) {
+    return value instanceof Number number ? number.intValue() : 0;
+  }
+
+  private static List<Document> documents(Object values) {
+    List<Document> documents = new ArrayList<>();
+    if (values instanceof Collection<?> collection) {
+      collection.forEach(value -> documents.add((Document) value));
+    }
+    return documents;
+  }
+
+  /** Drivers of today refuse a server that is older than this. */
+  private static final MongoVersion VERSION =
+      new MongoVersion() {
+        @Override
+        public List<Integer> getVersionArray() {
+          return List.of(5, 0, 0);
+        }
+
+        @Override
+        public int getWireVersion() {
+          return 13;
+        }
+      };
+
+  public static void main(String[] arguments) {
+    int port = Integer.parseInt(arguments[0]);
+    MVStore store = new MVStore.Builder().fileName(arguments[1]).open();
+    store.setRetentionTime(0);
+    store.setVersionsToKeep(0);
+    MongoStandIn backend = new MongoStandIn(store);
+    backend.version(VERSION);
+    MongoServer server = new MongoServer(backend);
+    server.enableOplog(); // for change streams
+    server.bind("127.0.0.1", port);
+    Runtime.getRuntime().addShutdownHook(new Thread(server::shutdownNow));
+    Thread expiry = new Thread(backend::deleteExpiredForEver, "expiry");
+    expiry.setDaemon(true);
+    expiry.start();
+    System.out.println("listening on port " + port);
+  }
+}

@@ -1,0 +1,56 @@
+"""What the child of a fork returns, raises, or fails to do is known to its parent."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pytest
+
+from anybroker.errors import BrokerUnavailable
+from anybroker_conformance.faults.fork import ChildHangs, in_child
+from anybroker_conformance.faults.peer import PeerError
+
+pytestmark = pytest.mark.slow
+
+
+def test_it_is_another_process_with_all_that_this_one_has() -> None:
+    here = ["inherited"]
+    child, parent, seen = in_child(lambda: [os.getpid(), os.getppid(), here])
+    assert (parent, seen) == (os.getpid(), here)
+    assert child != parent
+    assert len(in_child(lambda: "x" * 300_000)) == 300_000
+
+
+def test_what_it_raises_is_raised_here() -> None:
+    def unavailable() -> None:
+        raise BrokerUnavailable("gone", stored=["a"])
+
+    with pytest.raises(BrokerUnavailable, match="gone") as caught:
+        in_child(unavailable)
+    assert "the child of the fork" in caught.value.__notes__[0]
+    with pytest.raises(PeerError, match="ZeroDivisionError"):
+        in_child(lambda: 1 / 0)
+
+
+def test_one_that_hangs_is_ended_and_says_where() -> None:
+    lock = threading.Lock()
+    lock.acquire()
+    began = time.monotonic()
+    with pytest.raises(ChildHangs, match=r"(?s)hangs since 0.3 s.*waits_for_ever"):
+        in_child(lambda: waits_for_ever(lock), within=0.3)
+    assert time.monotonic() - began < 5
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def waits_for_ever(lock: threading.Lock) -> None:
+    lock.acquire()
+
+
+def test_one_that_dies_says_so() -> None:
+    with pytest.raises(ChildHangs, match="died with status 3"):
+        in_child(lambda: os._exit(3))
+    with pytest.raises(ChildHangs, match="died with status -9"):
+        in_child(lambda: os.kill(os.getpid(), 9))

@@ -1,0 +1,22 @@
+"""The embedded brokers keep every law."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anybroker.memory import MemoryBroker
+from anybroker_conformance import BrokerConformance
+
+if TYPE_CHECKING:
+    from anybroker.clock import Clock
+
+
+class TestMemoryBroker(BrokerConformance):
+    def connect_by(self, clock: Clock) -> MemoryBroker:
+        return MemoryBroker(name=self.namespace, clock=clock)
+
+
+class TestSqliteBroker(BrokerConformance):
+    url = f"sqlite:///{Path(tempfile.mkdtemp())}/laws.db"
