@@ -8,12 +8,13 @@ UV_VERSION := 0.13.9
 # uv refuses to run here where it does not fit `required-version` of pyproject.toml.
 UV := $(shell uv cache dir >/dev/null 2>&1 && echo uv || echo .tools/bin/uv)
 RUN := $(UV) run --locked
+SUITES := MemoryBroker SqliteBroker MemoryBackend SqliteBackend
 
-.PHONY: help demo check test lint types docs bench soak format clean
+.PHONY: help demo check test lint types docs conformance matrix mutants services bench soak format clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: uv  ## real work on real processes, no server needed
 	$(RUN) --no-default-groups --group demo python examples/thumbnails/demo.py
@@ -34,6 +35,23 @@ types: uv  ## mypy and pyright
 
 docs: uv  ## the documentation, into docs/_build
 	$(RUN) sphinx-build --fail-on-warning --keep-going --nitpicky --quiet docs docs/_build
+
+conformance: uv  ## every law on every adapter, with reports in docs/reports, and the matrix of them
+	mkdir -p docs/reports
+	for suite in $(SUITES); do \
+		$(RUN) pytest -n auto tests/conformance/test_references.py::Test$$suite \
+			--conformance-report docs/reports/$$suite.json || exit 1; \
+	done
+	$(MAKE) matrix
+
+matrix: uv  ## docs/matrix.md, from docs/reports
+	$(RUN) python -m anybroker_conformance.reports.matrix docs/reports/*.json
+
+mutants: uv  ## 20 runs of the suite against each wrong broker and backend, and the table of them
+	$(RUN) python -m anybroker_conformance.ledger --markdown docs/mutants.md
+
+services: uv  ## the real servers that adapters are tested against, installed where they are missing
+	$(RUN) python -m anybroker_conformance.services up --install
 
 bench: uv  ## how fast it is here, and how fast its peers are
 	$(RUN) python benchmarks/run.py

@@ -34,12 +34,12 @@ ONE_RUNS = (
 )
 
 
-def report(pytester: pytest.Pytester) -> dict[str, Any]:
-    found: dict[str, Any] = msgspec.json.decode((pytester.path / "report.json").read_bytes())
+def report(pytester: pytest.Pytester) -> Any:
+    found: Any = msgspec.json.decode((pytester.path / "report.json").read_bytes())
     return found
 
 
-def law(pytester: pytest.Pytester, number: int) -> dict[str, Any]:
+def law(pytester: pytest.Pytester, number: int) -> Any:
     return next(one for one in report(pytester)["laws"] if one["law"] == number)
 
 
@@ -175,6 +175,7 @@ def test_a_run_that_stops_early_has_not_proven_what_it_did_not_run(pytester: pyt
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_several_processes_find_the_same(pytester: pytest.Pytester) -> None:
     more = """
     def test_law06_final__one(self, subject):
@@ -197,7 +198,7 @@ class TestWrong(Bare):
     )
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.assert_outcomes(passed=1, skipped=3, failed=3)
-    mine, wrong = sorted(report(pytester), key=lambda one: one["suite"])  # type: ignore[call-overload]
+    mine, wrong = sorted(report(pytester), key=lambda one: one["suite"])
     statuses = {one["name"]: one["status"] for one in mine["laws"] if one["status"] != "untested"}
     assert statuses == {"fenced": "proven", "final": "broken", "update": "broken"}
     assert mine["figures"] == {"wake-up": {"p50": 0.25, "p99": 0.75, "n": 2}}

@@ -1,4 +1,4 @@
-"""The embedded brokers keep every law."""
+"""The embedded brokers and result backends keep every law."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anybroker.memory import MemoryBroker
-from anybroker_conformance import BrokerConformance
+from anybroker.memory import MemoryBackend, MemoryBroker
+from anybroker_conformance import BackendConformance, BrokerConformance
 
 if TYPE_CHECKING:
     from anybroker.clock import Clock
@@ -20,3 +20,12 @@ class TestMemoryBroker(BrokerConformance):
 
 class TestSqliteBroker(BrokerConformance):
     url = f"sqlite:///{Path(tempfile.mkdtemp())}/laws.db"
+
+
+class TestMemoryBackend(BackendConformance):
+    def connect_by(self, clock: Clock) -> MemoryBackend:
+        return MemoryBackend(name=self.namespace, clock=clock)
+
+
+class TestSqliteBackend(BackendConformance):
+    url = f"sqlite:///{Path(tempfile.mkdtemp())}/results.db"

@@ -96,7 +96,7 @@ def test_a_file_that_is_no_report(tmp_path: Path) -> None:
     file.write_text('{"adapter": 1}', encoding="utf-8")
     with pytest.raises(MatrixError, match=r"x\.json is no report of the conformance suite: .*adapter"):
         read([file])
-    with pytest.raises(MatrixError, match="no such file|No such file"):
+    with pytest.raises(MatrixError, match="No such file"):
         read([tmp_path / "missing.json"])
 
 

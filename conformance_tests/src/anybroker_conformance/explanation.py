@@ -27,7 +27,6 @@ _FRAMES = 6
 
 def explain(error: BaseException, subject: Any, *, test: str, replay: str) -> Failure:
     """The failure of a test that worked with a subject, or None if it did not get as far."""
-    error = _first(error)
     expected = isinstance(error, AssertionError | Hang) and not _in_adapter(error)
     about = None if subject is None else _about(error, subject)
     timeline, moments = ([], []) if about is None else _story(subject, about)
@@ -57,7 +56,7 @@ def text_of(failure: Failure, law: Law, declaration: Declaration | None, seed: i
     return "\n\n".join(parts)
 
 
-def _first(error: BaseException) -> BaseException:
+def first_of(error: BaseException) -> BaseException:
     """The first of several errors; a broken law before all others."""
     while isinstance(error, BaseExceptionGroup):
         broken = [one for one in error.exceptions if isinstance(one, AssertionError)]

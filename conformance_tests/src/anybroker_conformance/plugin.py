@@ -17,6 +17,8 @@ from anybroker_conformance.subject import Subject
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+SEED = "conformance_seed"
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options that other plugins do not have; the command ``anybroker conform`` has shorter ones."""
@@ -51,7 +53,8 @@ def pytest_configure(config: pytest.Config) -> None:
         if file.suffix not in WRITERS:
             raise pytest.UsageError(f"--conformance-report: {file} must end in {', '.join(WRITERS)}")
     if config.option.conformance_seed is None:
-        config.option.conformance_seed = random.SystemRandom().randrange(2**31)
+        drawn = random.SystemRandom().randrange(2**31)
+        config.option.conformance_seed = getattr(config, "workerinput", {}).get(SEED, drawn)
     config.pluginmanager.register(Run(config, selection, files), "anybroker-conformance-run")
 
 
@@ -59,6 +62,12 @@ def _seeded(request: pytest.FixtureRequest) -> Any:
     """The suite of a test, an instance of the author's class, with the seed of the run."""
     request.instance.seed = request.config.option.conformance_seed
     return request.instance
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give a worker of pytest-xdist the seed that was drawn here."""
+    node.workerinput[SEED] = node.config.option.conformance_seed
 
 
 @pytest.fixture
@@ -81,7 +90,7 @@ def realtime(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject
 def new_subject(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Subject]:
     """Make the broker under test anew for each run of a random test; whoever calls it closes what it returns."""
     suite = _seeded(request)
-    return lambda: remember(request.node, Subject(suite, tmp_path), instead=True)
+    return lambda: remember(request.node, Subject(suite, tmp_path))
 
 
 @pytest.fixture

@@ -41,6 +41,11 @@ def problem(suite: BrokerConformance | BackendConformance) -> str | None:
     if isinstance(suite, BackendConformance):
         return of_backend.problem(suite)
     try:
+        if suite.server is not None:
+            suite.server.start()
+    except Exception as error:
+        return f"server.start() raised {type(error).__name__}: {one_line(error)}"
+    try:
         broker: Any = suite.connect()
     except Exception as error:
         return f"connect() raised {type(error).__name__}: {one_line(error)}"
@@ -65,7 +70,7 @@ def protocol_fault(broker: object, protocol: type, verbs: tuple[str, ...]) -> st
             return f"{name} has no method {verb}(); see {protocol.__module__}.{protocol.__name__}"
         wanted = inspect.signature(getattr(protocol, verb))
         if fault := _signature_fault(inspect.signature(method), wanted):
-            shown = str(wanted).replace("(self, ", "(").replace("(self)", "()")
+            shown = str(wanted).replace("(self, ", "(").replace("(self)", "()").replace("'", "")
             return f"{name}.{verb}() {fault}; it is called as {verb}{shown}"
     return None
 
@@ -116,7 +121,9 @@ def _answers(broker: Any) -> str | None:
     except AnybrokerError as error:
         return f"an acquire of an empty queue raised {type(error).__name__}: {one_line(error)}"
     except Exception as error:
-        return f"an acquire of an empty queue raised {type(error).__name__}, which is no AnybrokerError: {one_line(error)}"
+        return (
+            f"an acquire of an empty queue raised {type(error).__name__}, which is no AnybrokerError: {one_line(error)}"
+        )
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,7 +11,7 @@ import msgspec
 import pytest
 
 from anybroker_conformance.examination import examine
-from anybroker_conformance.explanation import explain, text_of
+from anybroker_conformance.explanation import explain, first_of, text_of
 from anybroker_conformance.hang import LONGEST, PER_LEASE, Hang, interrupted_after
 from anybroker_conformance.laws import Law
 from anybroker_conformance.reports.files import WRITERS
@@ -28,7 +29,12 @@ if TYPE_CHECKING:
 
 S = TypeVar("S")
 
+ENOUGH_FAILURES = 3
+ENOUGH_SECONDS = 4.0
+"""After so many failures of one law, or so many seconds spent on them, its other tests are not run."""
+
 _SUBJECTS = pytest.StashKey[list[Any]]()
+_KEPT = 8
 _OUTPUT = "anybroker_conformance"
 _SHORTEST = 10.0  # seconds for a test after others have hung
 _BROKEN, _UNTESTED = pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED
@@ -63,6 +69,8 @@ class Run:
         self._first: dict[str, pytest.Item] = {}
         self._hangs = 0
         self._failed: set[str] = set()
+        self._failures: dict[tuple[str, int], list[float]] = {}
+        """Seconds that the failed tests of a law took, by class and number."""
         self.reports: dict[str, Report] = {}
         """What was found, by the node ids of the test classes; at the end of the run."""
         self.unreachable = False
@@ -119,7 +127,7 @@ class Run:
         began = time.time()
         found = self._examination(test)
         if found.problem is None:
-            return None
+            return True if self._is_settled(test) else None
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         if item is self._first[test.key]:
             report = _not_testable(item, f"{test.suite.__name__} cannot be tested: {found.problem}", began)
@@ -131,6 +139,11 @@ class Run:
             lambda: item.ihook.pytest_runtest_teardown(item=item, nextitem=nextitem), when="teardown"
         )
         return True
+
+    def _is_settled(self, test: _LawTest) -> bool:
+        """Whether so much is known of a broken law that its other tests would only cost time."""
+        failures = self._failures.get((test.key, test.law.number), [])
+        return len(failures) >= ENOUGH_FAILURES or sum(failures) >= ENOUGH_SECONDS
 
     def _examination(self, test: _LawTest) -> Examination:
         found = self._examinations.get(test.suite)
@@ -183,48 +196,49 @@ class Run:
         test = _law_test(item)
         if test is None:
             return report
-        record = Record(
-            test.key,
-            test.law.number,
-            item.name,
-            "passed",
-            ran=call.when == "call",
-            seconds=report.duration,
-            started=call.start,
-            stopped=call.stop,
-        )
         if report.failed and item.nodeid in self._failed:  # what failed, fails to clean up: that is no news
             report.outcome, report.longrepr = "passed", None
-            call.excinfo = None
-        error = call.excinfo.value if call.excinfo else None
+        record = Record(test.key, test.law.number, item.name, "passed", ran=call.when == "call")
+        record.seconds, record.started, record.stopped = report.duration, call.start, call.stop
         if report.skipped and not hasattr(report, "wasxfail"):
-            record.outcome, record.ran, record.reason = "untested", True, _reason(report, error)
-            if self._strict:
-                report.outcome = "failed"
-                report.longrepr = _shown(call.excinfo, f"untested, which --strict forbids: {record.reason}", None)
+            self._note_untested(record, report, call)
         elif report.outcome != "passed" or hasattr(report, "wasxfail"):
-            record.outcome = "broken"
             self._failed.add(item.nodeid)
-            if error is not None:
-                record.failure = explain(
-                    error, _subject(item, error), test=item.name, replay=self._replay(item, test.law)
-                )
-                if call.when != "call":
-                    record.failure = _named(record.failure, call.when)
-                declaration = self._examination(test).declarations.get(test.law.number)
-                text = text_of(record.failure, test.law, declaration, self._seed)
-                report.longrepr = _shown(call.excinfo, text, record.failure.text)
-                report.sections = [one for one in report.sections if one[1].strip()]
+            record.outcome = "broken"
+            self._failures.setdefault((test.key, test.law.number), []).append(report.duration)
+            if call.excinfo is not None:
+                record.failure = self._explained(item, test, report, call.excinfo)
         for subject in item.stash.get(_SUBJECTS, []) if call.when == "call" else ():
             record.figures |= {name: list(values) for name, values in subject.figures.items()}
         report.conformance = msgspec.to_builtins(record)  # type: ignore[attr-defined]
         return report
 
+    def _note_untested(self, record: Record, report: pytest.TestReport, call: pytest.CallInfo[None]) -> None:
+        error = call.excinfo.value if call.excinfo else None
+        record.outcome, record.ran, record.reason = "untested", True, _reason(report, error)
+        if self._strict:
+            report.outcome = "failed"
+            report.longrepr = _shown(call.excinfo, f"untested, which --strict forbids: {record.reason}", record.reason)
+
+    def _explained(
+        self, item: pytest.Item, test: _LawTest, report: pytest.TestReport, excinfo: pytest.ExceptionInfo[BaseException]
+    ) -> Failure:
+        """The failure of a test, put into the report in the words of its law."""
+        error = first_of(excinfo.value)
+        failure = explain(error, _subject(item, error), test=item.name, replay=self._replay(item, test.law))
+        if report.when != "call":
+            failure = msgspec.structs.replace(failure, text=f"{failure.text} (in the {report.when} of the test)")
+        declaration = self._examination(test).declarations.get(test.law.number)
+        report.longrepr = _shown(excinfo, text_of(failure, test.law, declaration, self._seed), failure.text)
+        return failure
+
     def _replay(self, item: pytest.Item, law: Law) -> str:
         invocation = self._config.option.conformance_invocation
         if invocation:
             return f"{invocation} --law {law.number} --seed {self._seed} -k {shlex.quote(item.name)}"
-        return f"pytest {shlex.quote(item.nodeid)} --conformance-seed {self._seed}"
+        path = os.path.relpath(item.path, self._config.invocation_params.dir)
+        test = "::".join([path, *item.nodeid.split("::")[1:]])
+        return f"pytest {shlex.quote(test)} --conformance-seed {self._seed}"
 
     # What is made of it
 
@@ -298,12 +312,11 @@ def _law_test(item: pytest.Item) -> _LawTest | None:
     return _LawTest(suite, parent.nodeid, kind, law)
 
 
-def remember(item: pytest.Item, subject: S, *, instead: bool = False) -> S:
-    """Keep what a test works with until it is known what became of it; ``instead`` of what it worked with before."""
+def remember(item: pytest.Item, subject: S) -> S:
+    """Keep what a test works with until it is known what became of it; of a random test, which has many, the last."""
     kept = item.stash.setdefault(_SUBJECTS, [])
-    if instead:
-        kept.clear()
     kept.append(subject)
+    del kept[:-_KEPT]
     return subject
 
 
@@ -317,10 +330,6 @@ def _subject(item: pytest.Item, error: BaseException | None) -> Any:
 def _reason(report: pytest.TestReport, error: BaseException | None) -> str:
     text = getattr(error, "msg", None) or (report.longrepr[2] if isinstance(report.longrepr, tuple) else "")
     return " ".join(str(text).removeprefix("Skipped: ").split()) or "skipped without a reason"
-
-
-def _named(failure: Failure, when: str) -> Failure:
-    return msgspec.structs.replace(failure, text=f"{failure.text} (in the {when} of the test)")
 
 
 def _shown(excinfo: pytest.ExceptionInfo[BaseException] | None, text: str, summary: str | None) -> Any:

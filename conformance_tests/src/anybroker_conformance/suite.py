@@ -12,6 +12,10 @@ from anybroker_conformance.broker.law02_exact import Exact
 from anybroker_conformance.broker.law03_exclusive import Exclusive
 from anybroker_conformance.broker.law04_expiry import Expiry
 from anybroker_conformance.broker.law05_fenced import Fenced
+from anybroker_conformance.broker.law12_concurrent import Concurrent
+from anybroker_conformance.broker.law12_fork import Forks
+from anybroker_conformance.broker.law13_cuts import Cuts
+from anybroker_conformance.broker.law13_reconnects import Reconnects
 from anybroker_conformance.broker.law14_bounded import Bounded
 from anybroker_conformance.broker.law15_honest import Honest, Inspected
 from anybroker_conformance.broker.random_calls import RandomCalls
@@ -22,7 +26,21 @@ if TYPE_CHECKING:
     from anybroker_conformance.faults.server import Server
 
 
-class BrokerConformance(Durable, Exact, Exclusive, Expiry, Fenced, Bounded, Honest, Inspected, RandomCalls):
+class BrokerConformance(
+    Durable,
+    Exact,
+    Exclusive,
+    Expiry,
+    Fenced,
+    Concurrent,
+    Forks,
+    Cuts,
+    Reconnects,
+    Bounded,
+    Honest,
+    Inspected,
+    RandomCalls,
+):
     """All laws of a broker as tests.
 
     Subclass it, and say how to get the broker::

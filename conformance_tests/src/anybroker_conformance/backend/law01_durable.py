@@ -51,7 +51,7 @@ class Durable:
             stored = [Result(id_, state, attempt, f"{state.value} {n}".encode()) for n, id_ in enumerate(ids)]
             results.put(*stored, batch=83)
             results.assert_there(stored, why="it replaced another", backend=reader)
-        _assert_final(results, stored)
+            _assert_final(results, stored)
 
     def test_law01_durable__read_by_other_objects(self, results: BackendSubject) -> None:
         objects = results.objects(3)

@@ -38,9 +38,39 @@ class Exact:
         """Bodies that look like something else: text, numbers, nothing, compressed data, other results."""
         chance = random.Random(4)  # noqa: S311 (bytes that do not compress)
         bodies = [b"", b" ", b"\0", b"\0\0", b"\n", b"\r\n", b"x\n", b"x\0", b" x ", b"\xef\xbb\xbfx", b"\xff\xfe\0\0"]
-        bodies += [b"null", b"None", b"0", b"1", b"-1", b"1e9", b"true", b"{}", b"[]", b'"x"', b"'", b"\\", b"\\x00", b"%s"]
-        bodies += ["nested 🦊 é é".encode(), "🦊".encode("utf-16"), b"\xc3\x28", b"\xed\xa0\x80", b"\x1f\x8b\x08\0", b"x\x9c"]
-        bodies += [b"\x80\x04N.", b"$5\r\nhello\r\n", b"END\r\n", b"+OK\r\n", b"SU5G", b"a" * 100_000, chance.randbytes(100_000)]
+        bodies += [
+            b"null",
+            b"None",
+            b"0",
+            b"1",
+            b"-1",
+            b"1e9",
+            b"true",
+            b"{}",
+            b"[]",
+            b'"x"',
+            b"'",
+            b"\\",
+            b"\\x00",
+            b"%s",
+        ]
+        bodies += [
+            "nested 🦊 é é".encode(),
+            "🦊".encode("utf-16"),
+            b"\xc3\x28",
+            b"\xed\xa0\x80",
+            b"\x1f\x8b\x08\0",
+            b"x\x9c",
+        ]
+        bodies += [
+            b"\x80\x04N.",
+            b"$5\r\nhello\r\n",
+            b"END\r\n",
+            b"+OK\r\n",
+            b"SU5G",
+            b"a" * 100_000,
+            chance.randbytes(100_000),
+        ]
         _assert_exact(results, [results.result(body) for body in bodies])
 
     def test_law02_exact__every_size(self, results: BackendSubject) -> None:
@@ -126,7 +156,9 @@ class Exact:
             except MessageTooLarge:
                 pass
             else:
-                raise LawBroken(f"a body of max_body + 1 bytes was not refused: store answered {answers}", batch[position].id)
+                raise LawBroken(
+                    f"a body of max_body + 1 bytes was not refused: store answered {answers}", batch[position].id
+                )
             results.assert_there([there], why="the batch that would replace it was refused")
             results.assert_none([one.id for one in batch], why="a body of its batch is too large")
         results.put(*(one for one in batch if one.body == b"fits"))

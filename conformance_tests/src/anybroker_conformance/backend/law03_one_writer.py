@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -9,11 +10,13 @@ import pytest
 
 from anybroker.backend import Result, State
 from anybroker_conformance.backend.models import ResultsModel, check_model
-from anybroker_conformance.backend.racing import race
+from anybroker_conformance.backend.racing import one_within_another, race_for_each
 from anybroker_conformance.backend.subject import KEPT, shown
 from anybroker_conformance.subject import LawBroken
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from anybroker_conformance.backend.recorder import RecordedBackend
     from anybroker_conformance.backend.subject import BackendSubject
 
@@ -23,7 +26,11 @@ ATTEMPTS = [
     (65_535, 65_536), (65_536, 65_535), (1, 2**31 - 1), (2**31 - 1, 1), (2**31 - 1, 2**31 - 1),
 ]  # fmt: skip
 """Of the result that is there, and of the one that comes. Numbers that are sorted wrongly as text are among them."""
-ROUNDS = 120
+ROUNDS = 400
+LINES = 250
+"""Lines of an adapter at which a call is overtaken, at most."""
+SECONDS = 1.0
+"""What that may take for each case."""
 FINAL = [state for state in State if state.final]
 UNFINISHED = [state for state in State if not state.final]
 
@@ -58,7 +65,9 @@ class OneWriter:
             for body in (b"zombie", b"", b"kept"):
                 if results.backend.store([Result(kept.id, state, attempt, body)], ttl=KEPT) != [False]:
                     raise LawBroken(f"{state.value} of attempt {attempt} replaced failed of attempt 3", kept.id)
-                if attempt < 3 and results.backend.store([Result(unfinished.id, state, attempt, body)], ttl=None) != [False]:
+                if attempt < 3 and results.backend.store([Result(unfinished.id, state, attempt, body)], ttl=None) != [
+                    False
+                ]:
                     raise LawBroken(f"{state.value} of attempt {attempt} replaced retrying of attempt 3", unfinished.id)
             results.assert_there([kept, unfinished], why="what would replace it was refused")
         later = [Result(one.id, State.RUNNING, 4, b"later") for one in (kept, unfinished)]
@@ -84,7 +93,9 @@ class OneWriter:
         for (result, wins), answer in zip(batch, answers, strict=True):
             if answer != wins:
                 raise LawBroken(f"store answered {answer} for {shown(result)} in a batch", result.id)
-        results.assert_there([batch[2][0], batch[5][0], batch[6][0]], why="it was the last of its batch that may be stored")
+        results.assert_there(
+            [batch[2][0], batch[5][0], batch[6][0]], why="it was the last of its batch that may be stored"
+        )
         many = [results.result(state=State.RUNNING if n % 3 else State.SUCCEEDED) for n in range(300)]
         results.put(*many)
         _assert_winners(results, [(old, Result(old.id, State.FAILED, 1, b"%d" % n)) for n, old in enumerate(many)])
@@ -111,63 +122,79 @@ class OneWriter:
         objects = realtime_results.objects(3)
         realtime_results.put(*(Result(id_, State.RUNNING, 1, b"before") for id_ in ids[::2]))
 
-        def store(backend: RecordedBackend, state: State) -> list[bool]:
-            return [backend.store([Result(id_, state, 1, b"racing")], ttl=KEPT)[0] for id_ in ids]
+        def store(backend: RecordedBackend, state: State) -> Callable[[str], bool]:
+            return lambda id_: backend.store([Result(id_, state, 1, b"racing")], ttl=KEPT)[0]
 
-        finals, *_ = race([
-            lambda: store(objects[0], final),
-            lambda: store(objects[1], State.RUNNING),
-            lambda: store(objects[2], State.RETRYING),
-        ])  # fmt: skip
-        for id_, answer in zip(ids, finals, strict=True):
-            if not answer:
+        states = (final, State.RUNNING, State.RETRYING)
+        raced = race_for_each([store(backend, state) for backend, state in zip(objects, states, strict=True)], ids)
+        for id_, answers in raced.items():
+            if not answers[0]:
                 raise LawBroken("a final result was refused although there was only one that is not", id_)
         realtime_results.assert_there(
-            [Result(id_, final, 1, b"racing") for id_ in ids], why="it is final, and raced others of its attempt"
+            [Result(id_, final, 1, b"racing") for id_ in raced], why="it is final, and raced others of its attempt"
         )
 
     def test_law03_one_writer__attempts_race(self, realtime_results: BackendSubject) -> None:
         """The latest attempt is there in the end, and was accepted."""
         objects = realtime_results.objects(4)
-        ids = [realtime_results.id() for _ in range(ROUNDS)]
 
-        def store(attempt: int) -> list[bool]:
+        def store(attempt: int) -> Callable[[str], bool]:
             backend = objects[attempt % 4]
-            order = ids if attempt % 2 else ids[: len(ids) // 2][::-1] + ids[len(ids) // 2 :]
-            answers = {
-                id_: backend.store([Result(id_, State.SUCCEEDED, attempt, b"%d" % attempt)], ttl=KEPT)[0]
-                for id_ in order
-            }
-            return [answers[id_] for id_ in ids]
+            return lambda id_: backend.store([Result(id_, State.SUCCEEDED, attempt, b"%d" % attempt)], ttl=KEPT)[0]
 
-        *_, latest = race([lambda attempt=attempt: store(attempt) for attempt in range(1, 9)])  # type: ignore[misc]
-        for id_, answer in zip(ids, latest, strict=True):
-            if not answer:
+        ids = [realtime_results.id() for _ in range(ROUNDS)]
+        raced = race_for_each([store(attempt) for attempt in range(1, 6)], ids)
+        for id_, answers in raced.items():
+            if not answers[-1]:
                 raise LawBroken("the latest attempt was refused in a race of attempts", id_)
         realtime_results.assert_there(
-            [Result(id_, State.SUCCEEDED, 8, b"8") for id_ in ids], why="it is the latest attempt of all that raced"
+            [Result(id_, State.SUCCEEDED, 5, b"5") for id_ in raced], why="it is the latest attempt of all that raced"
         )
 
     def test_law03_one_writer__ends_of_one_attempt_race(self, realtime_results: BackendSubject) -> None:
         """One of them is accepted, and it is the one that is there."""
         objects = realtime_results.objects(4)
-        ids = [realtime_results.id() for _ in range(ROUNDS)]
 
-        def store(number: int) -> list[bool]:
-            return [objects[number % 4].store([_end(id_, number)], ttl=KEPT)[0] for id_ in ids]
+        def store(number: int) -> Callable[[str], bool]:
+            return lambda id_: objects[number % 4].store([_end(id_, number)], ttl=KEPT)[0]
 
-        answers = race([lambda number=number: store(number) for number in range(8)])  # type: ignore[misc]
-        expected = {}
-        for place, id_ in enumerate(ids):
-            winners = [number for number, one in enumerate(answers) if one[place]]
+        raced = race_for_each([store(number) for number in range(5)], [realtime_results.id() for _ in range(ROUNDS)])
+        expected: dict[str, Result | None] = {}
+        for id_, answers in raced.items():
+            winners = [number for number, one in enumerate(answers) if one]
             if len(winners) != 1:
-                raise LawBroken(f"{len(winners)} of 8 final results of one attempt were accepted", id_)
+                raise LawBroken(f"{len(winners)} of {len(answers)} final results of one attempt were accepted", id_)
             expected[id_] = _end(id_, winners[0])
-        realtime_results.assert_fetched(dict(expected), why="it is the one that was accepted")
+        realtime_results.assert_fetched(expected, why="it is the one that was accepted")
+
+    def test_law03_one_writer__one_store_within_another(self, realtime_results: BackendSubject) -> None:
+        """A writer is overtaken by another one, at whichever line of its code."""
+        objects = realtime_results.objects(2)
+        pairs = [
+            (Result("", State.RUNNING, 1, b"late"), Result("", State.SUCCEEDED, 1, b"wins")),
+            (Result("", State.SUCCEEDED, 1, b"late"), Result("", State.RUNNING, 2, b"wins")),
+            (Result("", State.SUCCEEDED, 2, b"wins"), Result("", State.FAILED, 1, b"early")),
+        ]
+        for overtaken, overtaking in pairs:
+            winner = max(overtaken, overtaking, key=lambda one: (one.attempt, one.state.final))
+            for before in (None, State.RETRYING):
+                ids = [realtime_results.id() for _ in range(LINES)]
+                if before:
+                    realtime_results.put(*(Result(id_, before, 1) for id_ in ids))
+                late, early = (partial(_store_as, *pair) for pair in zip(objects, (overtaken, overtaking), strict=True))
+                for id_, *answers in one_within_another(late, early, ids, seconds=SECONDS):
+                    expected = Result(id_, winner.state, winner.attempt, winner.body)
+                    realtime_results.assert_there([expected], why="it is the later or final one of two that raced")
+                    if not answers[(overtaken, overtaking).index(winner)]:
+                        raise LawBroken("store answered False to the one of two writers that wins", id_)
 
     def test_law03_one_writer__any_order_of_calls(self, results: BackendSubject) -> None:
         """Random calls, whose every answer is that of a model."""
         check_model(ResultsModel, results)
+
+
+def _store_as(backend: RecordedBackend, result: Result, id_: str) -> bool:
+    return backend.store([Result(id_, result.state, result.attempt, result.body)], ttl=KEPT)[0]
 
 
 def _end(id_: str, number: int) -> Result:

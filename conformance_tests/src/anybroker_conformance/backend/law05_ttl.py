@@ -24,7 +24,19 @@ LEAPT = (
     *(30 * DAY - 1, 30 * DAY, 30 * DAY + 1, 31 * DAY, 90 * DAY, 365 * DAY, 5 * 365 * DAY),
 )
 """Seconds of the ttls that are outlived by a clock that leaps: units, and limits that services have."""
-DISTANT = (HOUR, DAY, 7 * DAY, 25 * DAY, 30 * DAY - 1, 30 * DAY, 30 * DAY + 1, 31 * DAY, 60 * DAY, 365 * DAY, 10 * 365 * DAY)
+DISTANT = (
+    HOUR,
+    DAY,
+    7 * DAY,
+    25 * DAY,
+    30 * DAY - 1,
+    30 * DAY,
+    30 * DAY + 1,
+    31 * DAY,
+    60 * DAY,
+    365 * DAY,
+    10 * 365 * DAY,
+)
 """Seconds of the ttls that are never outlived in real time: they must not end at once."""
 STEP = 0.1
 """Seconds between two looks, in real time."""
@@ -49,7 +61,9 @@ class Kept(msgspec.Struct):
             if self.ttl is None:
                 raise LawBroken(f"gone after {ended - self.began:.2f} s although it was stored for ever", id_)
             if ended < self.began + self.ttl - early:
-                raise LawBroken(f"gone {ended - self.began:.2f} s after it was stored with a ttl of {self.ttl:g} s", id_)
+                raise LawBroken(
+                    f"gone {ended - self.began:.2f} s after it was stored with a ttl of {self.ttl:g} s", id_
+                )
             return
         if found != self.result:
             raise LawBroken(f"fetched {shown(found)} instead of {shown(self.result)}", id_)
@@ -66,7 +80,7 @@ class Ttl:
     def test_law05_ttl__of_every_length(self, results: BackendSubject) -> None:
         """Not gone before its end, gone soon after it; alone, in a batch, in any state, looked at or not."""
         watch = Watch(results)
-        for ttl in results.clock and LEAPT or BRIEF:
+        for ttl in LEAPT if results.clock else BRIEF:
             watch.put(results.result(b"alone"), ttl=ttl)
             watch.put(*(results.result(b"batch", state=state) for state in State for _ in range(12)), ttl=ttl)
         for ttl in DISTANT:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from anybroker_conformance.backend.models import GroupsModel, check_model
 from anybroker_conformance.backend.peer import RemoteBackend
-from anybroker_conformance.backend.racing import race
+from anybroker_conformance.backend.racing import one_within_another, race, race_for_each
 from anybroker_conformance.subject import LawBroken
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from anybroker_conformance.backend.subject import BackendSubject
 
 THREADS = 8
-GROUPS = 100
+GROUPS = 250
+LINES = 250
+"""Lines of an adapter at which a call is overtaken, at most."""
 
 
 class Joined(msgspec.Struct, frozen=True):
@@ -43,7 +46,14 @@ class Join:
             members = [f"m{n}" for n in range(size)]
             chance.shuffle(members)
             for number, member in enumerate(members, 1):
-                _expect(group, member, size, objects[number % 3], complete=number == size, why=f"{number} of {size} have finished")
+                _expect(
+                    group,
+                    member,
+                    size,
+                    objects[number % 3],
+                    complete=number == size,
+                    why=f"{number} of {size} have finished",
+                )
 
     def test_law07_join__a_large_group(self, results: BackendSubject) -> None:
         """A thousand members, each of whom says it twice, several at a time."""
@@ -61,14 +71,16 @@ class Join:
                     early |= objects[first % 2].join(group, f"member {number}", size=size)
             return early
 
-        if any(race([lambda first=first: finish(first) for first in range(THREADS)])):  # type: ignore[misc]
+        if any(race([partial(finish, first) for first in range(THREADS)])):
             raise LawBroken(f"join answered True before the last of {size} members had finished", group)
         missing = size - 1 if time.monotonic() - started > 10 else 0
         for number in range(missing):
             results.backend.join(group, f"member {number}", size=size)
             if time.monotonic() - started > 40:
                 return  # such a service has no use for groups of this size
-        _expect(group, f"member {size - 1}", size, results.backend, complete=True, repeated=True, why="it was the last one")
+        _expect(
+            group, f"member {size - 1}", size, results.backend, complete=True, repeated=True, why="it was the last one"
+        )
         _expect(group, "member 0", size, results.backend, complete=True, repeated=True, why="all have finished")
 
     def test_law07_join__a_member_counts_once(self, results: BackendSubject) -> None:
@@ -77,13 +89,25 @@ class Join:
         for pattern in ("aabba", "aaaaaaaaab", "ababababab", "abbaabba"):
             group = results.id("group")
             for number, member in enumerate(pattern):
-                _expect(group, member, 3, objects[number % 3], complete=False, repeated=True, why="one has not finished yet")
+                _expect(
+                    group, member, 3, objects[number % 3], complete=False, repeated=True, why="one has not finished yet"
+                )
             _expect(group, "c", 3, results.backend, complete=True, repeated=True, why="all have finished")
         group = results.id("group")
         for _ in range(100):
-            _expect(group, "same", 2, results.backend, complete=False, repeated=True, why="it is the only one, again and again")
+            _expect(
+                group,
+                "same",
+                2,
+                results.backend,
+                complete=False,
+                repeated=True,
+                why="it is the only one, again and again",
+            )
         results.advance(3600 if results.clock else 0)
-        _expect(group, "same", 2, results.backend, complete=False, repeated=True, why="it is the only one, an hour later")
+        _expect(
+            group, "same", 2, results.backend, complete=False, repeated=True, why="it is the only one, an hour later"
+        )
         _expect(group, "other", 2, results.backend, complete=True, repeated=True, why="the other one has finished")
 
     def test_law07_join__true_again_until_sealed(self, results: BackendSubject) -> None:
@@ -93,17 +117,48 @@ class Join:
             group = results.id("group")
             members = [f"{n}" for n in range(size)]
             for number, member in enumerate(members, 1):
-                _expect(group, member, size, objects[number % 3], complete=number == size, why=f"{number} of {size} finished")
+                _expect(
+                    group,
+                    member,
+                    size,
+                    objects[number % 3],
+                    complete=number == size,
+                    why=f"{number} of {size} finished",
+                )
             for turn in range(3):
                 for number, member in enumerate([*members[:5], members[-1]]):
-                    _expect(group, member, size, objects[number % 3], complete=True, repeated=True, why="all have finished, none has sealed")
+                    _expect(
+                        group,
+                        member,
+                        size,
+                        objects[number % 3],
+                        complete=True,
+                        repeated=True,
+                        why="all have finished, none has sealed",
+                    )
                 results.advance(600 if results.clock else 0)
                 if turn == 1:
-                    _expect(group, "surplus", size, results.backend, complete=True, repeated=True, why="more than all have finished")
+                    _expect(
+                        group,
+                        "surplus",
+                        size,
+                        results.backend,
+                        complete=True,
+                        repeated=True,
+                        why="more than all have finished",
+                    )
             objects[1].seal(group)
             for turn in range(3):
                 for number, member in enumerate([*members[:5], members[-1], "surplus", f"new {turn}"]):
-                    _expect(group, member, size, objects[number % 3], complete=False, repeated=True, why="the group is sealed")
+                    _expect(
+                        group,
+                        member,
+                        size,
+                        objects[number % 3],
+                        complete=False,
+                        repeated=True,
+                        why="the group is sealed",
+                    )
                 results.advance(3600 if results.clock else 0)
                 objects[turn % 3].seal(group)
 
@@ -133,22 +188,45 @@ class Join:
         for number in range(1, 8):
             for turn, (group, size) in enumerate(sizes.items()):
                 complete = number >= size and group not in sealed
-                _expect(group, f"{number}", size, results.backend, complete=complete, why=f"{number} of {size} finished")
+                _expect(
+                    group, f"{number}", size, results.backend, complete=complete, why=f"{number} of {size} finished"
+                )
                 if complete and turn % 2:
                     results.backend.seal(group)
                     sealed.add(group)
 
     def test_law07_join__names_of_members(self, results: BackendSubject) -> None:
         """Members are told apart however alike their names are."""
-        names = ["a", "A", "a ", " a", "aa", "á", "a\u0301", "🦊", "🦊🦊", "1", "01", "1.0", "a:b", "a,b", "a/b", "a\0b", "a\0", "%"]
+        names = [
+            "a",
+            "A",
+            "a ",
+            " a",
+            "aa",
+            "á",
+            "a\u0301",
+            "🦊",
+            "🦊🦊",
+            "1",
+            "01",
+            "1.0",
+            "a:b",
+            "a,b",
+            "a/b",
+            "a\0b",
+            "a\0",
+            "%",
+        ]
         names += ["_", "*", "x" * 80 + "1", "x" * 80 + "2", "é", "e\u0301", "\\", "'", '"', "null", "None", "sealed"]
         group = results.id("group")
         for number, name in enumerate(names, 1):
-            _expect(group, name, len(names), results.backend, complete=number == len(names), why=f"{number} of {len(names)}")
+            _expect(
+                group, name, len(names), results.backend, complete=number == len(names), why=f"{number} of {len(names)}"
+            )
 
     def test_law07_join__the_last_ones_race(self, realtime_results: BackendSubject) -> None:
         """At least one of them sees that all have finished, none sees it before, and all do when they ask again."""
-        _race(realtime_results, [*realtime_results.objects(4)] * 2)
+        _race(realtime_results, realtime_results.objects(4))
 
     def test_law07_join__the_last_ones_race_by_one_object(self, realtime_results: BackendSubject) -> None:
         _race(realtime_results, [realtime_results.backend] * 2)
@@ -167,7 +245,7 @@ class Join:
                 if objects[number % 4].join(group, f"member {number}", size=THREADS + 1)
             ]
 
-        for early in race([lambda number=number: finish(number) for number in range(THREADS)]):  # type: ignore[misc]
+        for early in race([partial(finish, number) for number in range(THREADS)]):
             if early:
                 self._broken(results, "join answered True although the last member had not finished", early[0])
         for group in groups:
@@ -178,38 +256,60 @@ class Join:
         """The same member, recorded by many at the same time, counts once."""
         results = realtime_results
         objects = results.objects(4)
-        groups = [results.id("group") for _ in range(GROUPS)]
-
-        def finish(number: int) -> list[bool]:
-            return [objects[number % 4].join(group, "same", size=2) for group in groups]
-
-        for answers in race([lambda number=number: finish(number) for number in range(THREADS)]):  # type: ignore[misc]
-            for group, answer in zip(groups, answers, strict=True):
-                if answer:
-                    self._broken(results, "join answered True to one member of two that was recorded several times", group)
-        for group in groups:
-            if results.backend.join(group, "same", size=2) or not results.backend.join(group, "other", size=2):
-                self._broken(results, "a member that was recorded several times at once does not count once", group)
+        raced = race_for_each(
+            [partial(_finish, objects[number % 4], "same", 2) for number in range(4)],
+            [results.id("group") for _ in range(GROUPS)],
+        )
+        for group, answers in raced.items():
+            if any(answers) or results.backend.join(group, "same", size=2):
+                self._broken(results, "join answered True to one member of two that was recorded several times", group)
+            if not results.backend.join(group, "other", size=2):
+                self._broken(
+                    results, "join did not answer True to the last member, after the other one raced itself", group
+                )
 
     def test_law07_join__seal_races_join(self, realtime_results: BackendSubject) -> None:
         """Whatever comes first, a group that is sealed stays sealed."""
         results = realtime_results
         objects = results.objects(3)
-        groups = [results.id("group") for _ in range(GROUPS)]
 
-        def finish(number: int) -> None:
-            for group in groups:
-                objects[number].join(group, f"{number}", size=2)
+        def seal(group: str) -> bool:
+            objects[2].seal(group)
+            return True
 
-        def seal() -> None:
-            for group in groups:
-                objects[2].seal(group)
-
-        race([lambda: finish(0), lambda: finish(1), seal])
-        for group in groups:
+        racers: list[Callable[[str], bool]] = [
+            partial(_finish, objects[0], "0", 2),
+            partial(_finish, objects[1], "1", 2),
+            seal,
+        ]
+        for group in race_for_each(racers, [results.id("group") for _ in range(GROUPS)]):
             for member in ("0", "1", "new"):
                 if results.backend.join(group, member, size=2):
-                    self._broken(results, "join answered True in a group that is sealed, after join and seal raced", group)
+                    self._broken(
+                        results, "join answered True in a group that is sealed, after join and seal raced", group
+                    )
+
+    def test_law07_join__one_call_within_another(self, realtime_results: BackendSubject) -> None:
+        """A member is overtaken by another one, by itself or by ``seal``, at whichever line of an adapter's code."""
+        results = realtime_results
+        first, second = results.objects(2)
+        last = partial(_finish, second, "b", 2)
+        for group, *answers in one_within_another(partial(_finish, first, "a", 2), last, self._groups(results)):
+            if not any(answers) or not first.join(group, "a", size=2):
+                self._broken(results, "both members of a group have joined, and neither saw it", group)
+        same = partial(_finish, second, "a", 2)
+        for group, *answers in one_within_another(partial(_finish, first, "a", 2), same, self._groups(results)):
+            if any(answers) or first.join(group, "a", size=2) or not first.join(group, "b", size=2):
+                self._broken(results, "a member that was recorded twice at the same time does not count once", group)
+        for group, *_ in one_within_another(partial(_finish, first, "a", 1), second.seal, self._groups(results)):
+            if first.join(group, "a", size=1) or first.join(group, "b", size=1):
+                self._broken(results, "join answered True in a group that was sealed during a join", group)
+        for group, *_ in one_within_another(first.seal, partial(_finish, second, "a", 1), self._groups(results)):
+            if first.join(group, "a", size=1) or first.join(group, "b", size=1):
+                self._broken(results, "join answered True in a group that was sealed, during which one joined", group)
+
+    def _groups(self, results: BackendSubject) -> list[str]:
+        return [results.id("group") for _ in range(LINES)]
 
     def test_law07_join__processes_race(self, realtime_results: BackendSubject) -> None:
         results = realtime_results
@@ -242,18 +342,17 @@ def join_each(backend: RecordedBackend, groups: Sequence[str], member: str, size
     return [backend.join(group, member, size=size) for group in groups]
 
 
+def _finish(backend: RecordedBackend, member: str, size: int, group: str) -> bool:
+    return backend.join(group, member, size=size)
+
+
 def _race(results: BackendSubject, objects: Sequence[RecordedBackend]) -> None:
     size = len(objects)
-    groups = [results.id("group") for _ in range(GROUPS)]
-
-    def finish(number: int) -> list[Joined]:
-        return [_join(lambda group=group: objects[number].join(group, f"member {number}", size=size)) for group in groups]  # type: ignore[misc]
-
-    answers = race([lambda number=number: finish(number) for number in range(size)])  # type: ignore[misc]
+    racers = [partial(_join, backend, f"member {number}", size) for number, backend in enumerate(objects)]
+    raced = race_for_each(racers, [results.id("group") for _ in range(GROUPS)])
     if not results.capabilities.exact_join:
         return
-    for place, group in enumerate(groups):
-        joined = [one[place] for one in answers]
+    for group, joined in raced.items():
         if not any(one.answer for one in joined):
             raise LawBroken(f"all {size} members have joined, and none saw that all have finished", group)
         last = max(one.began for one in joined)
@@ -263,9 +362,9 @@ def _race(results: BackendSubject, objects: Sequence[RecordedBackend]) -> None:
             _expect(group, f"member {number}", size, objects[number], complete=True, why="all have finished")
 
 
-def _join(act: Callable[[], bool]) -> Joined:
+def _join(backend: RecordedBackend, member: str, size: int, group: str) -> Joined:
     began = time.monotonic()
-    answer = act()
+    answer = backend.join(group, member, size=size)
     return Joined(answer, began, time.monotonic())
 
 
@@ -284,7 +383,7 @@ def _expect(
     why: str,
     repeated: bool = False,
 ) -> None:
-    """Join, and look at the answer. Where ``exact_join`` is not declared, it may be wrong once a member repeats itself."""
+    """Join, and look at the answer, which may be wrong once a member repeats itself and join is not exact."""
     answer = backend.join(group, member, size=size)
     if answer != complete and (backend.capabilities.exact_join or not repeated):
         raise LawBroken(f"join of member {member!r} answered {not complete} although {why}", group)

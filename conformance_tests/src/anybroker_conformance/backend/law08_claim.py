@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import time
+from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from anybroker_conformance.backend.models import LocksModel, check_model
 from anybroker_conformance.backend.peer import RemoteBackend
-from anybroker_conformance.backend.racing import race
+from anybroker_conformance.backend.racing import one_within_another, race, race_for_each
 from anybroker_conformance.backend.subject import KEPT
 from anybroker_conformance.subject import LawBroken
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from anybroker_conformance.backend.recorder import RecordedBackend
     from anybroker_conformance.backend.subject import BackendSubject
 
 THREADS = 8
-KEYS = 100
+KEYS = 250
+LINES = 250
+"""Lines of an adapter at which a call is overtaken, at most."""
 DAY = 86400.0
 LENGTHS = (0.3, 1.0, 1.5, 2.25)
 LEAPT = (0.05, 0.5, 2, 10, 59.5, 60, 61, 3600, DAY, 30 * DAY - 1, 30 * DAY, 30 * DAY + 1, 31 * DAY, 365 * DAY)
@@ -67,7 +71,7 @@ class Claim:
         for number in range(200):
             key = results.id("lock")
             held.append((key, results.claim(key, why="nobody holds it", backend=objects[number % 3])))
-        for (key, token), (_, other) in zip(held, held[1:], strict=False):
+        for (key, token), (_, other) in pairwise(held):
             for wrong in {other, "", "made up", f"{token}0", f" {token}", token[:-1]} - {token}:
                 if objects[0].release(key, wrong):
                     raise LawBroken(f"release with token {wrong!r} answered True; the holder has {token!r}", key)
@@ -85,7 +89,7 @@ class Claim:
 
     def test_law08_claim__until_its_ttl_has_passed(self, results: BackendSubject) -> None:
         """Not before, and soon after; then its token is worth nothing, and another holder is safe from it."""
-        groups = [[_Held(results, ttl) for _ in range(4)] for ttl in (results.clock and LEAPT or LENGTHS)]
+        groups = [[_Held(results, ttl) for _ in range(4)] for ttl in (LEAPT if results.clock else LENGTHS)]
         distant = [] if results.clock else [_Held(results, ttl) for ttl in (DAY, 30 * DAY + 1, 400 * DAY)]
         for number, group in enumerate(groups):
             for later in [*distant, *(group[0] for group in groups[number:])]:
@@ -169,7 +173,7 @@ class Claim:
                 taken += objects[number % 4].release(key, token)
             return taken
 
-        taken = race([lambda number=number: work(number) for number in range(THREADS)])  # type: ignore[misc]
+        taken = race([partial(work, number) for number in range(THREADS)])
         if results.capabilities.exact_claim and max(crowded) > 1:
             raise LawBroken(f"{max(crowded)} held a lock at the same time", key)
         if results.capabilities.exact_claim and sum(taken) != len(crowded):
@@ -191,14 +195,47 @@ class Claim:
         objects = results.objects(4)
         tokens = {key: results.claim(key, why="nobody holds it") for key in (results.id("lock") for _ in range(KEYS))}
 
-        def release(number: int) -> list[bool]:
-            return [objects[number].release(key, token) for key, token in tokens.items()]
+        def release(backend: RecordedBackend) -> Callable[[str], bool]:
+            return lambda key: backend.release(key, tokens[key])
 
-        answers = race([lambda number=number: release(number) for number in range(4)])  # type: ignore[misc]
-        for place, key in enumerate(tokens):
-            true = sum(one[place] for one in answers)
-            if true != 1 and (results.capabilities.exact_claim or not true):
-                raise LawBroken(f"release answered True to {true} of 4 at the same time, with one token", key)
+        for key, answers in race_for_each([release(backend) for backend in objects], [*tokens]).items():
+            if sum(answers) != 1 and (results.capabilities.exact_claim or not sum(answers)):
+                raise LawBroken(f"release answered True to {sum(answers)} of 4 at the same time, with one token", key)
+
+    def test_law08_claim__one_call_within_another(self, realtime_results: BackendSubject) -> None:
+        """Who claims or releases is overtaken by another one, at whichever line of an adapter's code."""
+        results = realtime_results
+        first, second = results.objects(2)
+        free = [results.id("lock") for _ in range(LINES)]
+        expired = [results.id("lock") for _ in range(LINES)]
+        for key in expired:
+            first.claim(key, ttl=results.brief)
+        results.outlive()
+        for keys in (free, expired):
+            for key, *tokens in one_within_another(
+                partial(first.claim, ttl=KEPT), partial(second.claim, ttl=KEPT), keys
+            ):
+                if len(holders := [token for token in tokens if token]) != 1:
+                    self._broken(results, f"of two who claimed a lock at the same time {len(holders)} got it", key)
+                elif not second.release(key, holders[0]):
+                    self._broken(results, "release answered False to the one of two that got a lock", key)
+        held = {key: results.claim(key, why="nobody holds it") for key in (results.id("lock") for _ in range(LINES))}
+        releases = [lambda key: first.release(key, held[key]), lambda key: second.release(key, held[key])]
+        for key, *answers in one_within_another(releases[0], releases[1], [*held]):
+            if sum(answers) != 1:
+                self._broken(results, f"release answered True to {sum(answers)} of 2 at the same time", key)
+        keys = [results.id("lock") for _ in range(LINES)]
+        stale = {key: results.claim(key, ttl=results.brief, why="nobody holds it") for key in keys}
+        results.outlive()
+        late = [lambda key: first.release(key, stale[key]), lambda key: second.claim(key, ttl=KEPT)]
+        for key, released, token in one_within_another(late[0], late[1], keys):
+            if released or not token or second.claim(key, ttl=KEPT) is not None:
+                self._broken(results, "a stale token has released a lock that another one claimed meanwhile", key)
+
+    def _broken(self, results: BackendSubject, text: str, key: str) -> None:
+        """What is exact is broken; where ``exact_claim`` is not declared, races may go wrong."""
+        if results.capabilities.exact_claim:
+            raise LawBroken(text, key)
 
     def test_law08_claim__processes_race(self, realtime_results: BackendSubject) -> None:
         results = realtime_results
@@ -278,21 +315,19 @@ def _assert_one_holder(
     why: str,
     stale: dict[str, str] | None = None,
 ) -> None:
-    """Race for locks; while others come to release them with stale tokens."""
+    """Race for locks; while another one comes to release them with stale tokens."""
 
-    def release() -> list[str | None]:
-        for key in keys:
-            if stale and objects[0].release(key, stale[key]):
-                raise LawBroken("a token whose ttl has passed has released a lock", key)
-        return [None] * len(keys)
+    def claim(backend: RecordedBackend) -> Callable[[str], str | None]:
+        return lambda key: backend.claim(key, ttl=KEPT)
 
-    claims = [
-        lambda number=number: claim_each(objects[number % len(objects)], keys, KEPT)  # type: ignore[misc]
-        for number in range(THREADS)
-    ]
-    taken = race([*claims, release] if stale else claims)
-    _assert_one_of_each(results, keys, taken, why)
-    for key in keys:
+    def release(key: str) -> None:
+        if stale and objects[0].release(key, stale[key]):
+            raise LawBroken("a token whose ttl has passed has released a lock", key)
+
+    racers: list[Callable[[str], str | None]] = [claim(objects[number % len(objects)]) for number in range(4)]
+    raced = race_for_each([*racers, release] if stale else racers, keys)
+    _assert_one_of_each(results, [*raced], list(zip(*raced.values(), strict=True)), why)
+    for key in raced:
         results.assert_held(key, why="one of those who raced holds it")
 
 

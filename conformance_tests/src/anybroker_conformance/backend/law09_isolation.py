@@ -11,14 +11,33 @@ if TYPE_CHECKING:
     from anybroker_conformance.backend.subject import BackendSubject
 
 ALIKE = (
-    *("k", "K", "kk", "k ", " k", "k  k", "k\t", "k\n", "k.", "k-", "k_", "k0", "k1", "k01", "k1.0", "0", "1", "01", "1.0", "-1"),
-    *("k:1", "k::1", ":k", "k:", "k/1", "k//1", "k/../k", "../k", "k\\1", "k.1", "k,1", "k;1", "k|1", "k#1", "k?1", "k&1", "k=1"),
-    *("k\0", "k\0" "1", "\0k", "k%", "k%25", "k%31", "%", "%%", "%s", "_", "k*", "*", "k?", "[k]", "k[a]", "k{1}", "{k}", "k{k}"),
-    *("k'", "'k'", '"k"', "k'--", "k`", "$k", "${k}", "@k", "k@1", "~k", "k+1", "k 1", "k%201", "^k$", "(k)", "k<1>", "k!"),
-    *("é", "e\u0301", "É", "ß", "ss", "SS", "ﬁ", "fi", "İ", "i", "I", "ı", "µ", "μ", "Å", "Å", "А", "A", "a", "ａ"),
-    *("🦊", "🦊🦊", "🦊 ", "👩‍👧", "👩", "日本", "日本語", "ا", "\u200bk", "k\u200b", "\ufeffk", "k\u00a0", "\u2028", "\U0010ffff"),
-    *("null", "None", "nil", "true", "NaN", "inf", "1e3", "1000", "undefined", "DROP TABLE results", "--", "sealed", "members"),
-)  # fmt: skip
+    *("k", "K", "kk", "k ", " k", "k  k", "k\t", "k\n", "k.", "k-", "k_", "k0", "k1", "k01", "k1.0"),
+    *("0", "1", "01", "1.0", "-1", "1e3", "1000", "null", "None", "nil", "true", "NaN", "inf", "undefined"),
+    *("k:1", "k::1", ":k", "k:", "k/1", "k//1", "k/../k", "../k", "k\\1", "k.1", "k,1", "k;1", "k|1", "k#1", "k?1"),
+    *("k&1", "k=1", "k\0", "k\x001", "\0k", "k%", "k%25", "k%31", "%", "%%", "%s", "_", "k*", "*", "k?", "[k]"),
+    *("k[a]", "k{1}", "{k}", "k{k}", "k'", "'k'", '"k"', "k'--", "k`", "$k", "${k}", "@k", "k@1", "~k", "k+1"),
+    *("k 1", "k%201", "^k$", "(k)", "k<1>", "k!", "DROP TABLE results", "--", "sealed", "members"),
+    *(
+        "é",
+        "e\u0301",
+        "É",
+        "ß",
+        "ss",
+        "SS",
+        "\ufb01",
+        "fi",
+        "İ",
+        "i",
+        "I",
+        "\u0131",
+        "\xb5",
+        "\u03bc",
+        "\xc5",
+        "\u212b",
+    ),
+    *("\u0410", "A", "a", "\uff41", "🦊", "🦊🦊", "🦊 ", "👩\u200d👧", "👩", "日本", "日本語", "\u0627", "\u200bk"),
+    *("k\u200b", "\ufeffk", "k\u00a0", "\u2028", "\U0010ffff"),
+)
 """Texts that somebody could take for one another, or for something else."""
 LENGTHS = (16, 31, 32, 63, 64, 79, 100, 127, 128, 200)
 """Where a name may be cut off."""
@@ -79,7 +98,12 @@ class Isolation:
         for separator in (":", "/", ".", "\0", "-", "_", "|", ",", " ", "", "::", "\n", "{", "}"):
             group = results.id("group")
             longer = f"{group}{separator}a"
-            joined = [(group, f"a{separator}b"), (longer, "b"), (longer, f"b{separator}c"), (group, f"a{separator}b{separator}c")]
+            joined = [
+                (group, f"a{separator}b"),
+                (longer, "b"),
+                (longer, f"b{separator}c"),
+                (group, f"a{separator}b{separator}c"),
+            ]
             for number, (name, member) in enumerate(joined):
                 complete = results.backend.join(name, member, size=2)
                 if complete != (number >= 2):

@@ -6,16 +6,17 @@ import os
 import random
 import threading
 import time
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from anybroker.backend import Result, State
 from anybroker.errors import AnybrokerError, BrokerUnavailable
-from anybroker_conformance.backend.racing import Running, hasty_threads, race
+from anybroker_conformance.backend.racing import Running, hasty_threads, one_within_another, race
 from anybroker_conformance.backend.subject import KEPT, shown
 from anybroker_conformance.subject import LawBroken
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from anybroker.backend import ResultBackend
     from anybroker_conformance.backend.subject import BackendSubject
@@ -25,6 +26,8 @@ SECONDS = 1.5
 """How long random work goes on, at most."""
 TURNS = 40
 FORKS = 15
+LINES = 250
+"""Lines of an adapter at which other calls are made, at most."""
 HANGING = 30.0
 
 
@@ -35,13 +38,24 @@ class Concurrent:
         """Each does everything with results, groups and locks of its own, and notices nothing of the others."""
         results = realtime_results
         prefix = results.id("thread")
-        race([lambda number=number: work(results.backend, f"{prefix}.{number}", number) for number in range(THREADS)])  # type: ignore[misc]
+        race([partial(work, results.backend, f"{prefix}.{number}", number) for number in range(THREADS)])
 
     def test_law10_concurrent__threads_on_several_objects(self, realtime_results: BackendSubject) -> None:
         results = realtime_results
         objects = results.objects(4)
         prefix = results.id("thread")
-        race([lambda number=number: work(objects[number % 4], f"{prefix}.{number}", number) for number in range(THREADS)])  # type: ignore[misc]
+        race([partial(work, objects[number % 4], f"{prefix}.{number}", number) for number in range(THREADS)])
+
+    def test_law10_concurrent__one_call_within_another(self, realtime_results: BackendSubject) -> None:
+        """Whatever an object does between two lines of a call, in another thread, does not disturb that call."""
+        results = realtime_results
+        for objects in ([results.backend] * 2, results.objects(2)):
+            for outer in (_results, _group, _lock):
+                keys = [results.id("line") for _ in range(LINES)]
+                first = partial(_once, outer, objects[0], "outer")
+                second = partial(_once, _everything, objects[1], "inner")
+                for _ in one_within_another(first, second, keys, seconds=SECONDS / 3):
+                    pass
 
     def test_law10_concurrent__processes(self, realtime_results: BackendSubject) -> None:
         results = realtime_results
@@ -64,7 +78,7 @@ class Concurrent:
             for start, size in ((0, 1), (1, 1), (2, 70), (72, 1), (73, 127), (200, 40)):
                 results.put(*batches[number][start : start + size], backend=objects[number % 3])
 
-        race([lambda number=number: store(number) for number in range(THREADS)])  # type: ignore[misc]
+        race([partial(store, number) for number in range(THREADS)])
         results.assert_there([one for batch in batches for one in batch], why="it was stored by one of many threads")
 
     def test_law10_concurrent__close_races_calls(self, realtime_results: BackendSubject) -> None:
@@ -85,10 +99,10 @@ class Concurrent:
                     raise LawBroken(f"a call raised {error!r} while another thread closed the object") from error
 
             with hasty_threads():
-                users = [Running(lambda number=number: use(number), "a call of a closed object") for number in range(4)]  # type: ignore[misc]
+                users = [Running(partial(use, number), "a call of a closed object") for number in range(4)]
                 time.sleep(0.02)
                 closing = [Running(backend.close, "close") for _ in range(2)]
-                for one in (*closing, *users):
+                for one in [*closing, *users]:
                     one.result(HANGING)
 
     def test_law10_concurrent__a_fork_after_use(self, results: BackendSubject) -> None:
@@ -146,17 +160,18 @@ class Concurrent:
             Running(lambda: _use_as_a_child(backend, f"{prefix}.child{os.getpid()}"), "the child of a fork").result(15)
 
         waiting = Running(lambda: backend.wait([f"{prefix}.never"], timeout=2), "wait")
-        working = [Running(lambda number=number: keep_working(number), "a thread of the parent") for number in range(4)]  # type: ignore[misc]
+        working = [Running(partial(keep_working, number), "a thread of the parent") for number in range(4)]
         try:
             for _ in range(FORKS):
                 in_child(child)
         finally:
             stop.set()
-        for one in (*working, waiting):
+        waiting.result(HANGING)
+        for one in working:
             one.result(HANGING)
 
 
-def _fork(results: BackendSubject):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _fork(results: BackendSubject) -> Callable[[Callable[[], Any]], Any]:
     if not hasattr(os, "fork"):
         results.untested("a fork: this operating system has none")
     from anybroker_conformance.faults.fork import in_child
@@ -183,6 +198,15 @@ def work(backend: ResultBackend, prefix: str, seed: int, turns: int = TURNS) -> 
         chance.choice((_results, _group, _lock))(backend, ids, chance)
 
 
+def _once(use: Any, backend: ResultBackend, label: str, key: str) -> None:
+    use(backend, [f"{key}.{label}.{n}" for n in range(2)], random.Random(1))  # noqa: S311 (any order will do)
+
+
+def _everything(backend: ResultBackend, ids: Sequence[str], chance: random.Random) -> None:
+    for use in (_results, _group, _lock):
+        use(backend, ids, chance)
+
+
 def _results(backend: ResultBackend, ids: Sequence[str], chance: random.Random) -> None:
     running = [Result(id_, State.RUNNING, 1) for id_ in ids]
     final = [Result(id_, State.SUCCEEDED, 1, f"{id_} {chance.random()}".encode() * 20) for id_ in ids]
@@ -193,7 +217,8 @@ def _results(backend: ResultBackend, ids: Sequence[str], chance: random.Random) 
         _same(backend.store(refused, ttl=KEPT), [False] * len(refused), "store answered", ids[0])
         expected = batch if batch is final else []
         found = backend.wait(ids, timeout=0.002)
-        _same(sorted(found, key=lambda one: ids.index(one.id) if one.id in ids else -1), expected, "wait answered", ids[0])
+        in_order = sorted(found, key=lambda one: ids.index(one.id) if one.id in ids else -1)
+        _same(in_order, expected, "wait answered", ids[0])
     backend.forget(ids[::2])
     expected_left = [None if n % 2 == 0 else one for n, one in enumerate(later)]
     _same(backend.fetch(ids), expected_left, "after forget, fetch answered", ids[0])
@@ -204,10 +229,10 @@ def _group(backend: ResultBackend, ids: Sequence[str], chance: random.Random) ->
     group, size = ids[0], len(ids) + 1
     repeats = 2 if backend.capabilities.exact_join else 1
     for member in chance.sample(ids, len(ids)) * repeats:
-        _same(backend.join(group, member, size=size), False, "join answered", group)
-    _same(backend.join(group, "last", size=size), True, "join of the last answered", group)
+        _same(backend.join(group, member, size=size), expected=False, what="join answered", key=group)
+    _same(backend.join(group, "last", size=size), expected=True, what="join of the last answered", key=group)
     backend.seal(group)
-    _same(backend.join(group, "last", size=size), False, "join answered, after seal,", group)
+    _same(backend.join(group, "last", size=size), expected=False, what="join answered, after seal,", key=group)
 
 
 def _lock(backend: ResultBackend, ids: Sequence[str], _: random.Random) -> None:
@@ -216,8 +241,8 @@ def _lock(backend: ResultBackend, ids: Sequence[str], _: random.Random) -> None:
         if token is None:
             raise LawBroken("a lock that nobody else uses could not be claimed", key)
         _same(backend.claim(key, ttl=KEPT), None, "claim of a lock that is held answered", key)
-        _same(backend.release(key, "made up"), False, "release with a token that was made up answered", key)
-        _same(backend.release(key, token), True, "release answered", key)
+        _same(backend.release(key, "made up"), expected=False, what="release with a made-up token answered", key=key)
+        _same(backend.release(key, token), expected=True, what="release answered", key=key)
 
 
 def _same(found: object, expected: object, what: str, key: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
 import threading
 import time
@@ -39,7 +38,9 @@ class Bounded:
         _in_process(results)
 
         def use(turn: int) -> None:
-            stored = [Result(f"{results.namespace}.{turn}.{n}", State.SUCCEEDED, 1, BODY + b"%d" % n) for n in range(NUMBER)]
+            stored = [
+                Result(f"{results.namespace}.{turn}.{n}", State.SUCCEEDED, 1, BODY + b"%d" % n) for n in range(NUMBER)
+            ]
             results.backend.recorded.store(stored, ttl=results.brief / 4)
             results.backend.recorded.store(stored[:10], ttl=results.brief / 4)
             results.outlive(results.brief / 4)
@@ -194,7 +195,7 @@ def _held() -> tuple[int, int]:
     """How many threads and open files this process has."""
     gc.collect()
     folder = Path("/proc/self/fd" if sys.platform == "linux" else "/dev/fd")
-    return threading.active_count(), len(os.listdir(folder)) if folder.is_dir() else 0
+    return threading.active_count(), len(list(folder.iterdir())) if folder.is_dir() else 0
 
 
 def _assert_returned(before: tuple[int, int], after: str) -> None:

@@ -1,6 +1,6 @@
 """Random calls of a result backend against models: dictionaries that do by the letter what the contract says.
 
-A failing sequence is shrunk, and found again by its seed. Each sequence has ids of its own, so that its timeline is short.
+A failing sequence is shrunk, and found again by its seed. Each has ids of its own, so that its timeline is short.
 """
 
 from __future__ import annotations

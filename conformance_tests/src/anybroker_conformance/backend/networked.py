@@ -122,25 +122,28 @@ class TcpBackend:
         self._end_connections()
 
     def _call(self, request: Request) -> Reply:
-        if self._closed:
+        if self._is_closed():
             raise BrokerUnavailable("this backend was closed")
         sock = None
         try:
             sock = self._connection()
             sock.settimeout(REPLY + request.timeout)
             _send(sock, request)
-            reply = _receive(sock, Reply)
+            reply: Reply = _receive(sock, Reply)
         except OSError as error:
             if sock is not None:
                 sock.close()
             self._end_connections()
             raise BrokerUnavailable(f"tcp://{self._address[0]}:{self._address[1]}: {error}") from error
         self._idle.append(sock)
-        if self._closed:  # meanwhile
+        if self._is_closed():  # meanwhile
             self._end_connections()
         if reply.error is not None:
             raise getattr(errors, reply.error, BrokerUnavailable)(reply.text)
         return reply
+
+    def _is_closed(self) -> bool:
+        return self._closed
 
     def _connection(self) -> socket.socket:
         if self._process != os.getpid():  # the child of a fork has inherited the connections of its parent
@@ -170,7 +173,9 @@ class BackendServer(ServerProcess):
         self._reserved.bind(("127.0.0.1", 0))
         host, port = self._reserved.getsockname()
         file = str(Path(self._folder.name, "results.db"))
-        super().__init__([sys.executable, "-m", "anybroker_conformance.backend.networked", str(port), file], host=host, port=port)
+        super().__init__(
+            [sys.executable, "-m", "anybroker_conformance.backend.networked", str(port), file], host=host, port=port
+        )
 
     @property
     def url(self) -> str:
@@ -179,7 +184,7 @@ class BackendServer(ServerProcess):
         return f"tcp://{host}:{port}"
 
 
-def _answer(backend: SqliteBackend, request: Request, sock: socket.socket) -> Reply:
+def _answer(backend: SqliteBackend, request: Request, sock: socket.socket) -> Reply:  # noqa: PLR0911 (one per verb)
     names = request.names
     match request.verb:
         case "store":

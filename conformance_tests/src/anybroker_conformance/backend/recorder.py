@@ -143,9 +143,7 @@ class RecordedBackend:
     def join(self, group_id: str, member_id: str, *, size: int) -> bool:
         """See ``ResultBackend.join``."""
         asked = f"member {member_id!r}, size {size}"
-        answer = self._about(
-            [group_id], "join", asked, lambda: self.recorded.join(group_id, member_id, size=size)
-        )
+        answer = self._about([group_id], "join", asked, lambda: self.recorded.join(group_id, member_id, size=size))
         _expect(type(answer) is bool, "join", answer, "a bool")
         return answer  # type: ignore[no-any-return]
 
@@ -169,12 +167,10 @@ class RecordedBackend:
 
     def close(self) -> None:
         """See ``ResultBackend.close``."""
-        answer: object = self.recorded.close()
+        answer: object = self.recorded.close()  # type: ignore[func-returns-value]  # a wrong one may
         _expect(answer is None, "close", answer, "None")
 
-    def _about(
-        self, keys: Sequence[str], verb: str, asked: str, act: Callable[[], Any], *, each: bool = False
-    ) -> Any:
+    def _about(self, keys: Sequence[str], verb: str, asked: str, act: Callable[[], Any], *, each: bool = False) -> Any:
         named = tuple(keys)
         return self._call(verb, lambda: named, lambda: (asked,) * len(named), act, each=each)
 

@@ -15,7 +15,7 @@ from anybroker_conformance.backend.recorder import BackendJournal, RecordedBacke
 from anybroker_conformance.subject import LawBroken, Untested
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
     from anybroker.backend import ResultBackend
@@ -126,7 +126,9 @@ class BackendSubject:
         """An id, a group or a key that nobody has used yet."""
         return f"{self.namespace}.{label}{next(self._ids)}"
 
-    def result(self, body: bytes = b"", *, state: State = State.SUCCEEDED, attempt: int = 1, label: str = "r") -> Result:
+    def result(
+        self, body: bytes = b"", *, state: State = State.SUCCEEDED, attempt: int = 1, label: str = "r"
+    ) -> Result:
         """A result, not stored yet, with an id that nobody has used."""
         return Result(self.id(label), state, attempt, body)
 
@@ -221,23 +223,3 @@ def shown(result: Result | None) -> str:
         return "nothing"
     body = repr(result.body) if len(result.body) <= 40 else f"{len(result.body):,} bytes {result.body[:16]!r}..."
     return f"({result.state.value}, attempt {result.attempt}, {body})"
-
-
-def chunks(total: Sequence[Result], sizes: Iterable[int]) -> list[Sequence[Result]]:
-    """Results in batches of these sizes, as long as there are any."""
-    found = []
-    start = 0
-    for size in sizes:
-        found.append(total[start : start + size])
-        start += size
-    return [one for one in found if one]
-
-
-def until(condition: Callable[[], bool], within: float) -> bool:
-    """Whether a condition comes true within so many seconds."""
-    deadline = time.monotonic() + within
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True

@@ -1,4 +1,4 @@
-"""Steps that the tests of several laws take: second consumers, the end of their leases, and what is left after it all."""
+"""Steps that the tests of several laws take: second consumers, the end of their leases, what is left after it all."""
 
 from __future__ import annotations
 
@@ -80,7 +80,8 @@ def drain(
     Gives up when nothing has come ``within`` so many seconds and the patience with a loaded machine.
     """
     broker = broker or subject.broker
-    missing, taken, seen = set(expected), [], Counter[str]()
+    missing, seen = set(expected), Counter[str]()
+    taken: list[Delivery] = []
     last = time.monotonic()
     while True:
         wait = 0.0 if subject.clock else WATCH
@@ -107,5 +108,7 @@ def refusal(error: type[AnybrokerError], what: str) -> Iterator[None]:
     except error:
         return
     except Exception as other:
-        raise LawBroken(f"{what} was refused with {type(other).__name__}, not with {error.__name__}: {other}") from other
+        raise LawBroken(
+            f"{what} was refused with {type(other).__name__}, not with {error.__name__}: {other}"
+        ) from other
     raise LawBroken(f"{what} was accepted, and should be refused with {error.__name__}")

@@ -148,26 +148,19 @@ class Final:
     def test_law06_final__the_id_is_free_again(self, subject: Subject) -> None:
         """After its ack an id is that of a new message, which has nothing of the old one: no lease, no count."""
         queue, elsewhere = subject.queue(), subject.queue()
-        gone = passing_holder(subject)
-        for generation, where in enumerate((queue, queue, elsewhere, queue)):
-            message = subject.message(where, b"%d" % generation, id="same")
-            gone.enqueue([message])
-            lease = subject.long if generation == 3 else subject.short
-            [delivery] = subject.take(where, broker=gone if generation < 3 else subject.broker, lease=lease)
-            if delivery.message != message:
-                raise LawBroken("an id that was free again brought back an older message", message.id)
-            if subject.capabilities.exclusive is Guarantee.EXACT and delivery.delivery_count not in {None, 1}:
-                raise LawBroken("the deliveries of an acknowledged message are counted for its successor", message.id)
-            if generation < 3:
-                acknowledge_in_the_end(subject, gone, delivery)
-        end_leases(subject, gone)
+        holder = passing_holder(subject)
+        for generation, where in enumerate((queue, queue, elsewhere)):
+            delivery = one_of_the_same_id(subject, where, b"%d" % generation, holder, subject.short)
+            acknowledge_in_the_end(subject, holder, delivery)
+        newest = one_of_the_same_id(subject, queue, b"newest", subject.broker, subject.long)
+        end_leases(subject, holder)
         subject.assert_nothing(queue, elsewhere, why="its lease is valid; only that of an older message has ended")
-        if subject.broker.ack([delivery]) != [True]:
-            raise LawBroken("the end of an older message's lease has ended that of its successor", message.id)
+        if subject.broker.ack([newest]) != [True]:
+            raise LawBroken("the end of an older message's lease has ended that of its successor", newest.message.id)
         subject.assert_gone(queue, elsewhere, why="every message was acknowledged")
 
     def test_law06_final__for_ever(self, subject: Subject) -> None:
-        """Not even a month later: by a clock that leaps, or, in real time, when the longest possible lease is given up."""
+        """Not even a month later, by a clock that leaps; in real time, not when the longest lease is given up."""
         queue, holder = subject.queue(), passing_holder(subject)
         longest = min(subject.capabilities.max_lease, 2 * HOUR)
         sent = [subject.put(queue).id for _ in range(5)]
@@ -179,9 +172,7 @@ class Final:
         nobody_gets(subject, queue, holder)
 
 
-def situations(
-    subject: Subject, second: RecordedBroker
-) -> dict[str, Callable[[RecordedBroker, Delivery], bool]]:
+def situations(subject: Subject, second: RecordedBroker) -> dict[str, Callable[[RecordedBroker, Delivery], bool]]:
     """What may have happened to a delivery when it is acknowledged; each returns what ack answered."""
 
     def again(holder: RecordedBroker, delivery: Delivery, **fields: object) -> bool:
@@ -206,8 +197,9 @@ def situations(
 
     found: dict[str, Callable[[RecordedBroker, Delivery], bool]] = {
         "nothing": lambda holder, one: holder.ack([one]) == [True],
-        "extended": lambda holder, one: holder.extend([one], lease=subject.short) == [True]
-        and holder.ack([one]) == [True],
+        "extended": lambda holder, one: (
+            holder.extend([one], lease=subject.short) == [True] and holder.ack([one]) == [True]
+        ),
         "released": again,
         "updated": lambda holder, one: again(holder, one, body=b"new"),
         "delayed before": lambda holder, one: again(holder, one, eta=subject.now()),
@@ -216,9 +208,9 @@ def situations(
         "in another thread": in_a_thread,
     }
     if subject.capabilities.lease is Lease.TIMED:
-        found["extended by another object"] = lambda holder, one: second.extend(
-            [one], lease=subject.short
-        ) == [True] and holder.ack([one]) == [True]
+        found["extended by another object"] = lambda holder, one: (
+            second.extend([one], lease=subject.short) == [True] and holder.ack([one]) == [True]
+        )
         found["by another object"] = lambda _, one: second.ack([one]) == [True]
     if subject.capabilities.priorities:
         lowest, highest = subject.capabilities.priorities
@@ -231,6 +223,18 @@ def acknowledged(broker: RecordedBroker, deliveries: Iterable[Delivery]) -> set[
     """Acknowledge the newest delivery of each message in one batch; the ids of those that ack answered by True."""
     newest = list({one.message.id: one for one in deliveries}.values())
     return {one.message.id for one, answer in zip(newest, broker.ack(newest), strict=True) if answer}
+
+
+def one_of_the_same_id(subject: Subject, queue: str, body: bytes, broker: RecordedBroker, lease: float) -> Delivery:
+    """Enqueue and acquire a message with always the same id, as if there had never been another one."""
+    message = subject.message(queue, body, id="same")
+    broker.enqueue([message])
+    [delivery] = subject.take(queue, broker=broker, lease=lease)
+    if delivery.message != message:
+        raise LawBroken("an id that was free again brought back an older message", message.id)
+    if subject.capabilities.exclusive is Guarantee.EXACT and delivery.delivery_count not in {None, 1}:
+        raise LawBroken("the deliveries of an acknowledged message are counted for its successor", message.id)
+    return delivery
 
 
 def acknowledge_in_the_end(subject: Subject, broker: RecordedBroker, delivery: Delivery) -> None:

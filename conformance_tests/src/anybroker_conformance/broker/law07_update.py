@@ -56,9 +56,13 @@ class AtomicUpdate:
                 (held[one.id], replace(held[one.id].message, **fields))
                 for one, fields in zip(old, variants.values(), strict=True)
             ]
-            answers = update(subject.broker, pairs) if together else [subject.broker.update([pair])[0] for pair in pairs]
+            answers = (
+                update(subject.broker, pairs) if together else [subject.broker.update([pair])[0] for pair in pairs]
+            )
             if not all(answers):
-                raise LawBroken("update of a valid lease was answered by False", pairs[answers.index(False)][0].message.id)
+                raise LawBroken(
+                    "update of a valid lease was answered by False", pairs[answers.index(False)][0].message.id
+                )
             only_these(subject, [source, never_used, used], [there, *(new for _, new in pairs)])
 
     def test_law07_update__batches_of_any_size(self, subject: Subject) -> None:
@@ -79,7 +83,9 @@ class AtomicUpdate:
             taken = {one.message.id: one for one in subject.take(queue, size, broker=holder, lease=lease)}
             pairs = [(one, version(one.message, n, moved)) for n, one in enumerate(taken.values())]
             # A slow machine may lose a lease here, and then hears so: of these the old version must be left.
-            new.update((one.message.id, to) for (one, to), answer in zip(pairs, holder.update(pairs), strict=True) if answer)
+            new.update(
+                (one.message.id, to) for (one, to), answer in zip(pairs, holder.update(pairs), strict=True) if answer
+            )
             if len(new) > 600 and size > 500:  # nothing is left in front of the next round
                 versions(drain(subject, [queue, moved], expected=old), old, new)
                 old.clear()
@@ -121,7 +127,9 @@ class AtomicUpdate:
         fresh = subject.take(queue, 3) + subject.take(elsewhere, 3)
         wrong = [one for one in fresh if one.delivery_count not in {None, 1}]
         if wrong and subject.capabilities.exclusive is Guarantee.EXACT:
-            raise LawBroken(f"the first delivery of a new version counts as {wrong[0].delivery_count}", wrong[0].message.id)
+            raise LawBroken(
+                f"the first delivery of a new version counts as {wrong[0].delivery_count}", wrong[0].message.id
+            )
 
     def test_law07_update__an_expired_lease_and_its_answer(self, subject: Subject) -> None:
         """A lease has run out and nobody else has the message yet: whatever update answers is what then holds."""
@@ -211,7 +219,9 @@ class AtomicUpdate:
             for generation in range(300):
                 [delivery] = subject.take(message.queue)
                 if delivery.message.body == intruder.body:
-                    raise LawBroken("in the middle of an update its id was free, and another message took it", message.id)
+                    raise LawBroken(
+                        "in the middle of an update its id was free, and another message took it", message.id
+                    )
                 message = replace(message, body=b"%d" % generation, queue=(queue, moved)[generation % 3 == 0])
                 assert subject.broker.update([(delivery, message)]) == [True]
                 if time.monotonic() > deadline and generation > 20:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
+from statistics import median
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from anybroker.broker import Message
 from anybroker.capabilities import Clock
 from anybroker_conformance.broker.consuming import another, batches, drain, ids, replace
 from anybroker_conformance.subject import PATIENCE, WATCH, LawBroken
@@ -16,7 +18,7 @@ from anybroker_conformance.subject import PATIENCE, WATCH, LawBroken
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from anybroker.broker import Delivery, Message
+    from anybroker.broker import Delivery
     from anybroker_conformance.faults.peer import Peer
     from anybroker_conformance.history.recorder import RecordedBroker
     from anybroker_conformance.subject import Subject
@@ -100,45 +102,22 @@ class NotBefore:
             for queue in queues:
                 here = {one.id: one for one in messages.values() if one.queue == queue}
                 stats = subject.stats(queue)
-                assert (stats.ready, stats.leased, stats.delayed) == (0, 0, len(here)), f"waiting messages count: {stats}"
+                assert (stats.ready, stats.leased, stats.delayed) == (0, 0, len(here)), (
+                    f"waiting messages count: {stats}"
+                )
                 assert stats.oldest is None, "a message that is not ready has an age"
                 assert {one.id: one for one in another(subject).peek(queue, limit=1000)} == here
 
     def test_law08_eta__soon_after(self, realtime: Subject) -> None:
         """A waiting consumer gets each when it is due: in batches, by update, of equal etas, in any time zone."""
         subject = realtime
-        queues = (subject.queue(), subject.queue("moved"))
-        offset, apart = clock_offset(subject)
-        start = subject.now() + timedelta(seconds=offset + 0.4 + 100 * apart)
-        planned = [
-            timed
-            for n in range(4)
-            for timed in timed_messages(subject, start + timedelta(seconds=n * 0.43), queues)
-        ]
-        send(subject, planned, queues)
-        consuming = subject.now() + timedelta(seconds=offset)
-        late: dict[str, list[float]] = {}
-        waiting = {one.message.id: one for one in planned}
-        deadline = start + timedelta(seconds=2 + subject.capabilities.delay_precision + PATIENCE)
-        while waiting:
-            taken = subject.broker.acquire(queues, limit=10, wait=1.0, lease=subject.long)
-            now = subject.now() + timedelta(seconds=offset)
-            for one in taken:
-                timed = waiting.pop(one.message.id, None)
-                if timed is None:
-                    raise LawBroken(f"delivered twice, or before its eta: {one.message.eta}", one.message.id)
-                eta = timed.message.eta or now
-                if (now - eta).total_seconds() < -apart - CLOCKS_APART:
-                    raise LawBroken(f"{timed.kind}: delivered {(eta - now).total_seconds():.3f} s early", timed.message.id)
-                lateness = max(0.0, (now - max(eta, consuming)).total_seconds())
-                late.setdefault(timed.kind, []).append(lateness)
-                subject.figure("eta lateness", lateness)
-            if now > deadline and waiting:
-                missing = min(waiting.values(), key=lambda timed: timed.message.id)
-                raise LawBroken(f"{missing.kind}: not delivered, long after its eta", missing.message.id)
-        bound = subject.capabilities.delay_precision + JITTER + 4 * apart
-        for kind, measured in late.items():
-            assert min(measured) <= bound, f"{kind}: delivered {min(measured):.3f} s late at best, of {len(measured)}"
+        bound = subject.capabilities.delay_precision + JITTER
+        kind, late = "", 0.0
+        for _ in range(3):  # a loaded machine may be late at half of the moments once, but not again and again
+            kind, late = max(measure_lateness(subject).items(), key=lambda item: item[1])
+            if late <= bound:
+                return
+        raise LawBroken(f"{kind}: half of them were delivered {late:.3f} s or more after their eta")
 
     def test_law08_eta__blocks_none_behind_it(self, subject: Subject) -> None:
         """Hundreds that wait, first in the queue and first in priority, use up no limit and hold nobody back."""
@@ -177,9 +156,8 @@ class NotBefore:
             if size > 65:
                 subject.broker.enqueue(messages)
             else:
-                subject.broker.enqueue([replace(one, eta=None, queue=staging) for one in messages])
-                held = {one.message.id: one for one in subject.take(staging, size)}
-                assert subject.broker.update([(held[one.id], one) for one in messages]) == [True] * size
+                held = hold(subject, [replace(one, eta=None, queue=staging) for one in messages])
+                assert subject.broker.update(list(zip(held, messages, strict=True))) == [True] * size
             sent += [one.id for one in messages]
         if subject.clock:
             subject.assert_nothing(queue, why="its eta has not come")
@@ -197,7 +175,11 @@ class NotBefore:
         queue = subject.queue()
         now = subject.now()
         past = [now, now - MICROSECOND, now - timedelta(seconds=0.5), now - timedelta(days=400)]
-        past += [datetime(1970, 1, 1, tzinfo=UTC), datetime(1969, 7, 20, 20, 17, tzinfo=UTC), datetime(1900, 1, 1, tzinfo=UTC)]
+        past += [
+            datetime(1970, 1, 1, tzinfo=UTC),
+            datetime(1969, 7, 20, 20, 17, tzinfo=UTC),
+            datetime(1900, 1, 1, tzinfo=UTC),
+        ]
         past += [now.astimezone(timezone(zone)) - timedelta(seconds=1) for zone in ZONES]
         messages = {one.id: one for one in (subject.message(queue, eta=eta) for eta in past)}
         subject.broker.enqueue(list(messages.values()))
@@ -215,20 +197,17 @@ class NotBefore:
         subject = realtime
         shift = SHIFT if subject.capabilities.clock is Clock.SERVER else 0.0
         with ThreadPoolExecutor(2) as pool:
-            peers = dict(
-                zip(("ahead", "behind"), pool.map(lambda by: subject.peer(clock_shift=by), (shift, -shift)), strict=True)
-            )
+            ahead, behind = pool.map(lambda by: subject.peer(clock_shift=by), (shift, -shift))
+        peers = {"ahead": ahead, "behind": behind}
         queues = {name: (subject.queue(name), subject.queue(f"by-{name}")) for name in peers}
         soon = subject.now() + timedelta(seconds=1.2)
         later = soon + timedelta(minutes=30)
         for name, peer in peers.items():
-            for queue, enqueue in zip(
-                queues[name],
-                (subject.broker.enqueue, lambda messages, peer=peer: peer.call("enqueue", messages=messages)),
-                strict=True,
-            ):
-                due = {id_: eta for id_, eta in (("due", None), ("soon", soon), ("later", later))}
-                enqueue([subject.message(queue, id=f"{id_}-{queue}", eta=eta) for id_, eta in due.items()])
+            for_peer, by_peer = queues[name]
+            etas = {"due": None, "soon": soon, "later": later}
+            subject.broker.enqueue([subject.message(for_peer, id=f"{id_}-{for_peer}", eta=etas[id_]) for id_ in etas])
+            sent = [subject.message(by_peer, id=f"{id_}-{by_peer}", eta=etas[id_]) for id_ in etas]
+            peer.call("enqueue", messages=sent)
         for name, peer in peers.items():
             for_peer, by_peer = queues[name]
             in_time(subject, f"to a process whose clock is {name}", for_peer, soon, peer)
@@ -264,8 +243,7 @@ def delayed_in_every_way(
     alone = subject.message(queue, eta=eta)
     producer.enqueue([alone])
     producer.enqueue([*batch, *zoned])
-    producer.enqueue([subject.message(queue) for _ in range(3)])
-    held = subject.take(queue, 3)
+    held = hold(subject, [subject.message(queue) for _ in range(3)])
     new = [
         replace(held[0].message, eta=eta),
         replace(held[1].message, eta=eta, body=b"new"),
@@ -273,6 +251,49 @@ def delayed_in_every_way(
     ]
     assert subject.broker.update(list(zip(held, new, strict=True))) == [True] * 3
     return [alone, *batch, *zoned, *new]
+
+
+def hold(subject: Subject, messages: list[Message]) -> list[Delivery]:
+    """Enqueue messages that are due, and acquire them; nothing else of their queue is due."""
+    subject.broker.enqueue(messages)
+    held = {one.message.id: one for one in subject.take(messages[0].queue, len(messages))}
+    if early := held.keys() - {one.id for one in messages}:
+        raise LawBroken("delivered before its eta", min(early))
+    return [held[one.id] for one in messages]
+
+
+def measure_lateness(subject: Subject) -> dict[str, float]:
+    """Seconds after their etas at which a waiting consumer got the messages of each kind, in the median."""
+    queues = (subject.queue(), subject.queue("moved"))
+    offset, apart = clock_offset(subject)
+    start = subject.now() + timedelta(seconds=offset + 0.4 + 100 * apart)
+    # At 0, .4, .8, .2 and .6 of a second: whoever counts in whole seconds is early or late at most of them.
+    waiting = {
+        one.message.id: one
+        for n in range(5)
+        for one in timed_messages(subject, start + timedelta(seconds=n * 0.4), queues)
+    }
+    send(subject, list(waiting.values()), queues)
+    consuming = subject.now() + timedelta(seconds=offset)
+    deadline = start + timedelta(seconds=2 + subject.capabilities.delay_precision + PATIENCE)
+    late: dict[str, list[float]] = {}
+    while waiting:
+        taken = subject.broker.acquire(queues, limit=10, wait=1.0, lease=subject.long)
+        now = subject.now() + timedelta(seconds=offset)
+        for one in taken:
+            timed = waiting.pop(one.message.id, None)
+            if timed is None or timed.message.eta is None:
+                raise LawBroken(f"delivered twice, or before its eta: {one.message.eta}", one.message.id)
+            early = (timed.message.eta - now).total_seconds()
+            if early > apart + CLOCKS_APART:
+                raise LawBroken(f"{timed.kind}: delivered {early:.3f} s before its eta", timed.message.id)
+            lateness = max(0.0, (now - max(timed.message.eta, consuming)).total_seconds() - apart)
+            late.setdefault(timed.kind, []).append(lateness)
+            subject.figure("eta lateness", lateness)
+        if now > deadline and waiting:
+            missing = min(waiting.values(), key=lambda timed: timed.message.id)
+            raise LawBroken(f"{missing.kind}: not delivered, long after its eta", missing.message.id)
+    return {kind: median(measured) for kind, measured in late.items()}
 
 
 def timed_messages(subject: Subject, eta: datetime, queues: Sequence[str]) -> list[Timed]:
@@ -308,10 +329,9 @@ def send(subject: Subject, planned: list[Timed], queues: Sequence[str]) -> None:
         filler = [replace(one, id=f"{one.id}.") for one in filler]
     broker.enqueue([*of["in another time zone"], *of["of an equal eta"]])
     updated = [*of["by update"], *of["moved by update"]]
-    broker.enqueue([replace(one, eta=None, queue=queues[0]) for one in updated])
-    held: dict[str, Delivery] = {one.message.id: one for one in subject.take(queues[0], len(updated))}
-    answers = broker.update([(held[one.id], one) for one in updated[:-1]])
-    answers += broker.update([(held[updated[-1].id], updated[-1])])
+    held = hold(subject, [replace(one, eta=None, queue=queues[0]) for one in updated])
+    pairs = list(zip(held, updated, strict=True))
+    answers = broker.update(pairs[:-1]) + broker.update(pairs[-1:])
     assert all(answers), "update of a valid lease was answered by False"
 
 

@@ -18,16 +18,92 @@ if TYPE_CHECKING:
     from anybroker_conformance.subject import Subject
 
 SEPARATORS = ":/.%_-~ +@#&=,;|!$^"
-ENCODED = ("a:b", "a/b", "a.b", "a b", "a+b", "a_b", "a-b", "a%2Fb", "a%2fb", "a_2Fb", "a%20b", "ab", "a%3Ab", "a\\x3ab")
+ENCODED = (
+    "a:b",
+    "a/b",
+    "a.b",
+    "a b",
+    "a+b",
+    "a_b",
+    "a-b",
+    "a%2Fb",
+    "a%2fb",
+    "a_2Fb",
+    "a%20b",
+    "ab",
+    "a%3Ab",
+    "a\\x3ab",
+)
 BRACKETS = ("*", "?", "[q]", "{q}", "(q)", "<q>", "%s", "$1", "^q$", ".*", "**", "#", "[a-z]", "{}", "%", "_")
 QUOTES = ("'", '"', "`", "\\", "''", "--", ";", "'; DROP TABLE messages; --", "\\n", "\\0", "${q}", "{{q}}")
-INVISIBLE = ("\0", "\n", "\r\n", "\t", " ", "  ", "\x1f", "\x7f", "\xa0", "\xad", "\u200b", "\u200d", "\u202e", "\ufeff")
+INVISIBLE = (
+    "\0",
+    "\n",
+    "\r\n",
+    "\t",
+    " ",
+    "  ",
+    "\x1f",
+    "\x7f",
+    "\xa0",
+    "\xad",
+    "\u200b",
+    "\u200d",
+    "\u202e",
+    "\ufeff",
+)
 LOOKALIKES = (
-    *("q", "Q", "ß", "ss", "SS", "\u1e9e", "k", "K", "\u212a", "i", "I", "\u0131", "\u0130", "é", "e\u0301", "É", "ﬁ", "fi"),
-    *("1", "\u0661", "\uff11", "²", "2", "Ω", "\u2126", "가", "\u1100\u1161", "\U0001f98a", "\U0001f98a\ufe0f", "\U0010fffd"),
+    *(
+        "q",
+        "Q",
+        "ß",
+        "ss",
+        "SS",
+        "\u1e9e",
+        "k",
+        "K",
+        "\u212a",
+        "i",
+        "I",
+        "\u0131",
+        "\u0130",
+        "é",
+        "e\u0301",
+        "É",
+        "ﬁ",
+        "fi",
+    ),
+    *(
+        "1",
+        "\u0661",
+        "\uff11",
+        "²",
+        "2",
+        "Ω",
+        "\u2126",
+        "가",
+        "\u1100\u1161",
+        "\U0001f98a",
+        "\U0001f98a\ufe0f",
+        "\U0010fffd",
+    ),
 )
 INTERNAL = (
-    *("dead", "dlq", "delayed", "leased", "ready", "processing", "index", "lease", "tmp", "retry", "0", "1", "messages"),
+    *(
+        "dead",
+        "dlq",
+        "delayed",
+        "leased",
+        "ready",
+        "processing",
+        "index",
+        "lease",
+        "tmp",
+        "retry",
+        "0",
+        "1",
+        "messages",
+    ),
     *("data", "lock", "stream", "group", "scheduled", "unacked", "keys", "ids", "priority:0", "0:0"),
 )
 
@@ -154,7 +230,16 @@ def names_of(subject: Subject) -> list[str]:
     long = [filler, *(filler[: len(filler) - n] for n in (1, 15, 16, 17, 18, 30)), foxes[:40] + own + foxes[:31]]
     long += [filler[:-1] + "y", "y" + filler[1:], filler[:62] + "y" + filler[63:], filler[:40] + "y" + filler[41:]]
     long += [own + foxes[: MAX_QUEUE_NAME - len(own)], own + foxes[: MAX_QUEUE_NAME - len(own) - 1], own + foxes[:1]]
-    numbers = [random, f"0{random}", f"{random}.0", f"-{random}", f"+{random}", f"{random} ", f" {random}", f"{random}e0"]
+    numbers = [
+        random,
+        f"0{random}",
+        f"{random}.0",
+        f"-{random}",
+        f"+{random}",
+        f"{random} ",
+        f" {random}",
+        f"{random}e0",
+    ]
     suffixes = [*ENCODED, *BRACKETS, *QUOTES, *INVISIBLE, *LOOKALIKES]
     suffixes += [f"{separator}{word}" for separator, word in zip(SEPARATORS * 2, INTERNAL, strict=False)]
     suffixes += [f"{separator}dead" for separator in ":.-_"] + ["\0a", "\0b", "\na", "a\0", "a\n", "a ", "a\0b"]
@@ -170,9 +255,7 @@ def one_each(subject: Subject) -> dict[str, Message]:
     return {name: subject.message(name, name.encode()) for name in names}
 
 
-def own_only(
-    broker: RecordedBroker, queue: str, message: Message, subject: Subject, *, settle: bool = True
-) -> None:
+def own_only(broker: RecordedBroker, queue: str, message: Message, subject: Subject, *, settle: bool = True) -> None:
     """Acquire from a queue that has this one message."""
     deadline = time.monotonic() + PATIENCE
     taken: list[Delivery] = []
@@ -211,4 +294,3 @@ def in_preference(subject: Subject, queues: tuple[str, ...], number: int) -> lis
         if time.monotonic() > deadline:
             raise LawBroken(f"{len(taken)} of {number} messages were delivered from {len(queues)} queues")
     return taken
-

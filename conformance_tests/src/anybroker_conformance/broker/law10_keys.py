@@ -17,8 +17,46 @@ if TYPE_CHECKING:
     from anybroker_conformance.subject import Subject
 
 KEYS = (
-    *("", "a", "A", "b", "ab", "a:", ":a", "a:b", "a/b", "a%2Fb", "a b", " a", "a ", "0", "00", "0.0", "-0", "None", "null"),
-    *("é", "e\u0301", "ß", "ss", "*", "?", "[a]", "{a}", "'", '"', "\\", "%s", "\n", "a\0", "a\0b", "\U0001f98a", "\ufeffa"),
+    *(
+        "",
+        "a",
+        "A",
+        "b",
+        "ab",
+        "a:",
+        ":a",
+        "a:b",
+        "a/b",
+        "a%2Fb",
+        "a b",
+        " a",
+        "a ",
+        "0",
+        "00",
+        "0.0",
+        "-0",
+        "None",
+        "null",
+    ),
+    *(
+        "é",
+        "e\u0301",
+        "ß",
+        "ss",
+        "*",
+        "?",
+        "[a]",
+        "{a}",
+        "'",
+        '"',
+        "\\",
+        "%s",
+        "\n",
+        "a\0",
+        "a\0b",
+        "\U0001f98a",
+        "\ufeffa",
+    ),
     *("x" * 63, "x" * 64, "x" * 127, "x" * 128, "x" * 127 + "y", "\U0001f98a" * 32),
 )
 """Keys that are easily taken for one another, of at most 128 characters and bytes, which is what services take."""
@@ -89,7 +127,7 @@ class InOrderPerKey:
 
     @keyed
     def test_law10_order__what_keeps_a_key_back(self, subject: Subject) -> None:
-        """The oldest is leased, updated in place, delayed by a retry, not due yet, of low priority, lost by its holder."""
+        """The oldest is leased, lost by its holder, updated in place, retried later, not due yet, of low priority."""
         queue = subject.queue()
         lowest, highest = subject.capabilities.priorities or (0, 0)
         oldest: dict[str, dict[str, Any]] = {"leased": {}, "updated": {}, "retried": {}, "low": {"priority": lowest}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from anybroker.capabilities import Ordering
 from anybroker.errors import Unsupported
@@ -30,7 +30,32 @@ BULK_SECONDS = 4.0
 """Seconds after which a slow broker has been sent enough messages."""
 LIMITS = (1, 2, 7, 64, 65, 100, 257)
 """How many are acquired at once."""
-LEVELS = (-(2**31), -(2**16), -257, -256, -255, -129, -128, -100, -10, -9, -3, -2, -1, 0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11)
+LEVELS = (
+    -(2**31),
+    -(2**16),
+    -257,
+    -256,
+    -255,
+    -129,
+    -128,
+    -100,
+    -10,
+    -9,
+    -3,
+    -2,
+    -1,
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    7,
+    8,
+    9,
+    10,
+    11,
+)
 MORE_LEVELS = (15, 16, 31, 63, 64, 99, 100, 101, 127, 128, 254, 255, 256, 257, 999, 1000, 2**15, 2**16, 2**31 - 1)
 
 
@@ -93,7 +118,7 @@ class InOrder:
         as_sent(ids(subject.take(queue, len(remaining), broker=looking)), remaining)
 
     def test_law10_order__a_late_one_does_not_overtake(self, subject: Subject) -> None:
-        """One that was sent first and is due first in the queue, though others were sent between; and in a new batch."""
+        """What was sent first and became due goes before what was sent later, in one batch and in several."""
         queue = subject.queue()
         soon = subject.now() + timedelta(seconds=subject.short)
         waiting = [subject.message(queue, eta=soon - n * timedelta(milliseconds=1)) for n in range(150)]
@@ -115,7 +140,9 @@ class InOrder:
             return
         queue = subject.queue()
         lowest, highest = subject.capabilities.priorities
-        levels = [n for n in {*LEVELS, *MORE_LEVELS, lowest, lowest + 1, highest - 1, highest} if lowest <= n <= highest]
+        levels = [
+            n for n in {*LEVELS, *MORE_LEVELS, lowest, lowest + 1, highest - 1, highest} if lowest <= n <= highest
+        ]
         chosen = [*levels * 3, *(random.choice(levels) for _ in range(60))]  # noqa: S311 (nothing secret)
         random.shuffle(chosen)
         messages = [subject.message(queue, b"", priority=priority) for priority in chosen]
@@ -150,7 +177,9 @@ class InOrder:
         subject.advance(subject.short + subject.capabilities.delay_precision + 0.05)
         found = subject.take(queue, 7, within=subject.capabilities.delay_precision)
         expected = sorted([lowest, 0, highest, lowest, lowest, highest, highest], reverse=True)
-        assert [one.message.priority for one in found] == expected, "the highest priority that was there did not go first"
+        assert [one.message.priority for one in found] == expected, (
+            "the highest priority that was there did not go first"
+        )
         turned = {lowest: highest, highest: lowest, 0: 0}
         pairs = [(one, replace(one.message, eta=None, priority=turned[one.message.priority])) for one in found]
         assert subject.broker.update(pairs) == [True] * 7
@@ -165,12 +194,12 @@ class InOrder:
 
     def test_law10_order__an_undeclared_key(self, subject: Subject) -> None:
         """Where no order per key is declared a key is refused, in enqueue and in update; else it is taken."""
-        keys = ({"ordering_key": key} for key in ("k", "", "0", "a:b", "\U0001f98a" * 60))
+        keys = tuple({"ordering_key": key} for key in ("k", "", "0", "a:b", "\U0001f98a" * 60))
         if subject.capabilities.ordering is not Ordering.FIFO_PER_KEY:
             refused(subject, *keys)
             return
         queue = subject.queue()
-        messages = [subject.message(queue, **fields) for fields in keys]
+        messages = [subject.message(queue, b"", **fields) for fields in keys]
         subject.broker.enqueue(messages)
         assert sorted(one.message.ordering_key or "" for one in subject.take(queue, len(messages))) == sorted(
             one.ordering_key or "" for one in messages
@@ -209,7 +238,7 @@ def by_priority(subject: Subject, found: list[Message], sent: list[Message]) -> 
             raise LawBroken(f"of two messages of priority {one.priority} the later one went first", wanted.id)
 
 
-def refused(subject: Subject, *undeclared: dict[str, object]) -> None:
+def refused(subject: Subject, *undeclared: dict[str, Any]) -> None:
     """Messages with such fields are refused with Unsupported, before anything of their batch is stored or changed."""
     queue = subject.queue()
     for _ in range(2):
@@ -231,5 +260,7 @@ def refused(subject: Subject, *undeclared: dict[str, object]) -> None:
     subject.assert_nothing(queue, why=f"it, or one of its batch, was refused: {undeclared!r:.200} is not declared")
     if subject.capabilities.inspect:
         assert subject.stats(queue).total == 2, "stored, although another message of the batch was refused"
-    assert subject.broker.update([(one, one.message) for one in held]) == [True, True], "refused, yet the lease has ended"
+    assert subject.broker.update([(one, one.message) for one in held]) == [True, True], (
+        "refused, yet the lease has ended"
+    )
     assert {one.message.body for one in subject.take(queue, 2)} == {b"held"}, "refused, yet changed"

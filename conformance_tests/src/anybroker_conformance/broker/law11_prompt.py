@@ -12,22 +12,20 @@ from typing import TYPE_CHECKING
 from anybroker.capabilities import Guarantee, Ordering
 from anybroker.errors import BrokerUnavailable
 from anybroker_conformance.broker.consuming import another, ids, replace
-from anybroker_conformance.broker.wakes import wakes
 from anybroker_conformance.broker.waiting import JITTER, WAIT, Waiter
+from anybroker_conformance.broker.wakes import wakes_at_once, wakes_in_time
 from anybroker_conformance.subject import PATIENCE, WATCH, LawBroken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from anybroker.broker import Broker
     from anybroker_conformance.faults.peer import Peer
     from anybroker_conformance.subject import Subject
 
-IDLE = (0.05, 1.5, 0.3, 0.3, 0.3)
-"""Seconds for which a consumer has waited when it is woken; the last ones only if it was slow before."""
-ROUNDS = 2
-BUSY = 0.2
-"""Share of a processor that an idle wait may use."""
+LONG_IDLE = 2.0
+"""Seconds after which who polls ever more rarely has become slow."""
+BUSY, LEAST_BUSY = 0.2, 0.08
+"""Share of a processor that an idle wait may use; of one that others use as well, a smaller one, but at least that."""
 CROWD = 6
 """Consumers that wait at the same time."""
 
@@ -36,26 +34,43 @@ class Prompt:
     """Law 11."""
 
     def test_law11_prompt__whatever_wakes_it(self, realtime: Subject) -> None:
-        """Enqueue, update, close, expiry, eta, the end of an older message's turn: by this object or by another."""
+        """Enqueue, update, close, the end of an older message's turn: by this object or by another, soon or late."""
         subject = realtime
-        bounds: dict[str, float] = {}
+        bound = subject.capabilities.wake_bound
         late: dict[str, list[float]] = defaultdict(list)
-        for round_, idle in enumerate(IDLE):
-            found = wakes(subject, idle)
-            bounds |= {one.cause: one.bound for one in found}
-            slow = [cause for cause, bound in bounds.items() if not late[cause] or min(late[cause]) > bound]
-            if round_ >= ROUNDS and not slow:
-                break
-            for one in found if round_ < ROUNDS else [one for one in found if one.cause in slow]:
-                one.start()
+        slow = 0.0
+        for idle in (0.05, *[LONG_IDLE] * 3):
+            waiting = []
+            started = time.monotonic()
+            for wake in wakes_at_once(subject):  # one after the other, as consumers come that begin to poll
+                waiting.append(wake)
+                time.sleep(idle / 10)
+                if time.monotonic() - started > idle / 10 * len(waiting) + WAIT:
+                    raise LawBroken(f"calls do not return while other threads wait in acquire, for {wake.cause}")
             time.sleep(idle)
-            for one in found:
-                if one.started:
-                    one.trigger()
-            for one in found:
-                if one.started:
-                    late[one.cause].append(one.lateness())
-                    subject.figure("wake-up", late[one.cause][-1])
+            measured = {wake.cause: wake.lateness(bound) for wake in waiting}
+            for cause, seconds in measured.items():
+                late[cause].append(seconds)
+                subject.figure("wake-up", seconds)
+            slow = sorted(measured.values())[len(measured) * 3 // 4]
+            if idle == LONG_IDLE and slow <= bound + JITTER and not too_late(late, bound):
+                return
+        for cause, best in too_late(late, bound).items():
+            raise LawBroken(f"{cause}: the waiting acquire returned {best:.3f} s after it at best")
+        raise LawBroken(f"after {LONG_IDLE:g} idle seconds a quarter of the waits return {slow:.3f} s late, or more")
+
+    def test_law11_prompt__whatever_falls_due(self, realtime: Subject) -> None:
+        """Expiry and eta, also when they were not known yet as the wait began."""
+        subject = realtime
+        late: dict[str, list[float]] = defaultdict(list)
+        bounds: dict[str, float] = {}
+        for _ in range(4):
+            for wake, bound in wakes_in_time(subject):
+                time.sleep(0.1)
+                bounds[wake.cause] = bound + subject.capabilities.wake_bound + JITTER
+                late[wake.cause].append(wake.lateness(bounds[wake.cause]))
+            if all(min(measured) <= bounds[cause] for cause, measured in late.items()):
+                return
         for cause, measured in late.items():
             if min(measured) > bounds[cause]:
                 raise LawBroken(f"{cause}: the waiting acquire returned {min(measured):.3f} s after it at best")
@@ -77,7 +92,9 @@ class Prompt:
             subject.figure("wake-up", late[-1])
             subject.broker.ack(taken)
         bound = subject.capabilities.wake_bound + JITTER
-        assert median(late) <= bound, f"half of {len(late)} waits returned {median(late):.3f} s or more after the message"
+        assert median(late) <= bound, (
+            f"half of {len(late)} waits returned {median(late):.3f} s or more after the message"
+        )
 
     def test_law11_prompt__across_processes(self, realtime: Subject) -> None:
         """A message from another process wakes us, ours wakes it, and so does what it gives up."""
@@ -121,7 +138,9 @@ class Prompt:
                 break
         best_to, best_back = (min(measured) for measured in zip(*late, strict=True))
         assert best_to <= bound + JITTER, f"another process returned {best_to:.3f} s after our message at best"
-        assert best_back <= bound + JITTER, f"woken {best_back:.3f} s after another process gave a message back, at best"
+        assert best_back <= bound + JITTER, (
+            f"woken {best_back:.3f} s after another process gave a message back, at best"
+        )
         peer.ask("acquire", queues=[there], wait=PATIENCE, lease=subject.long)
         subject.put(there)
         peer.answer()
@@ -138,7 +157,7 @@ class Prompt:
         busy = subject.queue("busy")
         for wait in (0.0, 0.001, 0.25, 1.0):
             late: dict[str, list[float]] = defaultdict(list)
-            for attempt in range(4):
+            for _ in range(4):
                 waiters = {
                     name: Waiter(broker, asked, wait=wait, lease=subject.long)
                     for name, asked, broker in (
@@ -155,7 +174,9 @@ class Prompt:
                     taken = waiter.result(wait + slack + PATIENCE, why=f"its wait of {wait:g} s had begun")
                     if taken:
                         raise LawBroken(f"{name}: something was delivered", taken[0].message.id)
-                    assert waiter.elapsed >= 0.9 * wait, f"{name}: returned nothing after {waiter.elapsed:.3f} of {wait:g} s"
+                    assert waiter.elapsed >= 0.9 * wait - 0.01, (
+                        f"{name}: returned nothing after {waiter.elapsed:.3f} of {wait:g} s"
+                    )
                     late[name].append(waiter.elapsed - wait)
                 if all(min(measured) <= slack + JITTER for measured in late.values()):
                     break
@@ -192,18 +213,19 @@ class Prompt:
         """An idle wait uses no processor, whatever undeliverable messages it looks at."""
         subject = realtime
         queues = undeliverable(subject)
-        shares = []
         for asked in ([subject.queue()], queues, [*queues, subject.queue()]):
+            share, allowed = 1.0, 0.0
             for _ in range(4):
-                process, started = time.process_time(), time.monotonic()
+                before, process, started = attainable(), time.process_time(), time.monotonic()
                 waiter = Waiter(subject.broker, asked, wait=0.7, lease=subject.long)
-                taken = waiter.result(1 + subject.capabilities.wait_slack + PATIENCE, why="its wait was over")
+                taken = waiter.result(0.7 + subject.capabilities.wait_slack + PATIENCE, why="its wait was over")
                 assert not taken, "delivered although it was not deliverable"
-                process = time.process_time() - process
-                shares.append(max(waiter.cpu, process) / (time.monotonic() - started))
-                if shares[-1] < BUSY:
+                share = max(waiter.cpu, time.process_time() - process) / (time.monotonic() - started)
+                allowed = max(LEAST_BUSY, BUSY * max(before, attainable()))
+                if share < allowed:
                     break
-            assert shares[-1] < BUSY, f"an idle wait used {shares[-1]:.0%} of a processor"
+            if share >= allowed:
+                raise LawBroken(f"an idle wait used {share:.0%} of a processor; {allowed:.0%} is the most")
 
     def test_law11_prompt__a_crowd_on_one_queue(self, realtime: Subject) -> None:
         """As many messages, as many wake, each with one; nobody is forgotten, and nobody wakes in vain."""
@@ -214,7 +236,12 @@ class Prompt:
         assert brief.result(0.05 + subject.capabilities.wait_slack + PATIENCE, why="its wait was over") == []
         sent = [subject.message(queue, b"%d" % n) for n in range(CROWD)]
         woken = 0
-        for producer, messages in ((subject.broker, sent[:1]), (other, sent[1:4]), (subject.broker, sent[4:5]), (other, sent[5:])):
+        for producer, messages in (
+            (subject.broker, sent[:1]),
+            (other, sent[1:4]),
+            (subject.broker, sent[4:5]),
+            (other, sent[5:]),
+        ):
             producer.enqueue(messages)
             woken += len(messages)
             deadline = time.monotonic() + subject.capabilities.wake_bound + PATIENCE
@@ -224,12 +251,16 @@ class Prompt:
                 time.sleep(WATCH / 3)
             returned = sum(not one.waiting for one in crowd)
             if returned < woken:
-                raise LawBroken(f"{woken} messages arrived, and of {CROWD} consumers that waited {returned} woke", messages[-1].id)
+                raise LawBroken(
+                    f"{woken} messages arrived, and of {CROWD} consumers that waited {returned} woke", messages[-1].id
+                )
             if returned > woken and subject.capabilities.exclusive is Guarantee.EXACT:
                 raise LawBroken(f"{woken} messages arrived, and of {CROWD} consumers that waited {returned} returned")
         found = [id_ for one in crowd for id_ in ids(one.result())]
         if subject.capabilities.exclusive is Guarantee.EXACT:
-            assert sorted(found) == sorted(one.id for one in sent), "each consumer that waited should have got one message"
+            assert sorted(found) == sorted(one.id for one in sent), (
+                "each consumer that waited should have got one message"
+            )
 
     def test_law11_prompt__a_crowd_on_many_queues(self, realtime: Subject) -> None:
         """A message wakes who waits for its queue, and not somebody else in their stead."""
@@ -241,7 +272,9 @@ class Prompt:
         time.sleep(0.05)
         for queue in (*queues[::-2], *queues[::2]):
             message = subject.put(queue)
-            taken = waiters.pop(queue).result(subject.capabilities.wake_bound + PATIENCE, why="a message came to its queue")
+            taken = waiters.pop(queue).result(
+                subject.capabilities.wake_bound + PATIENCE, why="a message came to its queue"
+            )
             assert ids(taken) == [message.id], "an acquire that waited returned without the message that arrived"
             assert all(one.waiting for one in (*waiters.values(), both)), "woken by a message of another queue"
         subject.put(last)
@@ -252,8 +285,7 @@ class Prompt:
         subject, queue = realtime, realtime.queue()
         closing = another(subject)
         waiters = [Waiter(closing, [queue, subject.queue()][: 1 + n % 2], lease=subject.long) for n in range(3)]
-        if closing is not subject.broker:
-            bystander = Waiter(subject.broker, [queue], lease=subject.long)
+        bystander = Waiter(subject.broker, [queue], lease=subject.long) if closing is not subject.broker else None
         time.sleep(0.1)
         started = time.monotonic()
         closing.close()
@@ -261,12 +293,25 @@ class Prompt:
             with suppress(BrokerUnavailable):
                 assert waiter.result(why="its broker was closed") == [], "something was delivered to a closed broker"
         assert time.monotonic() - started < PATIENCE, "close() waited for those who wait for messages"
-        if closing is not subject.broker:
+        if bystander:
             time.sleep(WATCH / 3)
             assert bystander.waiting, "the close of another object ended its wait"
             message = subject.put(queue)
             taken = bystander.result(subject.capabilities.wake_bound + PATIENCE)
             assert ids(taken) == [message.id], "the message that arrived went to an object that was closed"
+
+
+def too_late(late: dict[str, list[float]], bound: float) -> dict[str, float]:
+    """The causes after which even the best of the measured waits was too late."""
+    return {cause: min(measured) for cause, measured in late.items() if min(measured) > bound + JITTER}
+
+
+def attainable() -> float:
+    """The share of a processor that this thread gets when it does nothing but use it."""
+    used, started = time.thread_time(), time.monotonic()
+    while time.monotonic() - started < 0.1:
+        pass
+    return (time.thread_time() - used) / (time.monotonic() - started)
 
 
 def undeliverable(subject: Subject) -> list[str]:

@@ -197,11 +197,12 @@ def _new(message: Message) -> Message:
 
 
 def _places(ends: list[int]) -> list[int]:
-    """After how many bytes to cut: where pieces end, one byte before and behind, and in the middle of each."""
+    """After how many bytes to cut: where pieces end, one byte before and behind, and within each."""
     found = [0] if ends else []
     before = 0
     for end in ends:
-        found += [end, end - 1, end + 1, (before + end) // 2]
+        size = end - before
+        found += [end, end - 1, end + 1, before + size // 2, before + size // 4, before + 3 * size // 4, before + 1]
         before = end
     total = ends[-1] if ends else 0
     known = [after for after in dict.fromkeys(found) if 0 <= after <= total]

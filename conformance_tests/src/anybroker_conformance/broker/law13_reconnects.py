@@ -79,7 +79,7 @@ class Reconnects:
         """What is held stays held, by the same object, after each of many new connections."""
         with Network(realtime) as network:
             held = _hold(realtime, network.broker)
-            for number in rounds(10, seconds=min(8.0, realtime.long / 4), at_least=2):
+            for number in rounds(40, seconds=min(6.0, realtime.long / 4), at_least=2):
                 network.proxy.cut_now(reset=number % 2 == 1)
                 works_again(realtime, network.broker)
                 if realtime.capabilities.lease is Lease.TIMED:

@@ -31,11 +31,43 @@ class Honest:
                 subject.broker.enqueue([subject.message(queue), subject.message(queue, priority=priority)])
         subject.assert_gone(queue, why="both calls were refused")
         message = subject.put(queue)
-        held = subject.take(queue)
+        other = subject.put(queue)
+        held = subject.take(queue, 2)
+        changes = [(one, replace(one.message, body=b"changed")) for one in held]
+        changes[1] = held[1], replace(held[1].message, priority=high + 1)
         with refusing(f"an update to priority {high + 1}"):
-            subject.broker.update([(held[0], replace(message, priority=high + 1))])
-        if subject.broker.ack(held) != [True]:
-            raise LawBroken("a refused update has taken the lease", message.id)
+            subject.broker.update(changes)
+        for answer, id_ in zip(subject.broker.ack(held), (one.message.id for one in held), strict=True):
+            if not answer:
+                raise LawBroken("an update that was refused as a whole has taken the lease", id_)
+        subject.assert_gone(queue, why=f"{message.id} and {other.id} were acknowledged")
+
+    def test_law15_honest__priorities_that_are_declared(self, subject: Subject) -> None:
+        low, high = subject.capabilities.priorities or (0, 0)
+        queue = subject.queue()
+        messages = [subject.message(queue, priority=priority) for priority in sorted({low, 0, high})]
+        subject.broker.enqueue(messages)
+        taken = subject.take(queue, len(messages))
+        assert sorted(one.message.priority for one in taken) == sorted(one.priority for one in messages)
+        answers = subject.broker.update([(one, replace(one.message, priority=high)) for one in taken])
+        assert answers == [True] * len(messages), f"an update to priority {high}, which is declared, answered {answers}"
+
+    def test_law15_honest__empty_sequences(self, subject: Subject) -> None:
+        broker = subject.broker
+        queue = subject.queue()
+        subject.put(queue)
+        broker.enqueue([])
+        assert (broker.ack([]), broker.update([]), broker.extend([], lease=subject.long)) == ([], [], [])
+        assert broker.acquire([], limit=1, wait=0, lease=subject.long) == []
+        assert broker.acquire([queue], limit=0, wait=0, lease=subject.long) == []
+        subject.take(queue)
+
+    def test_law15_honest__the_limit_is_that_of_all_queues(self, subject: Subject) -> None:
+        queues = [subject.queue() for _ in range(3)]
+        for queue in queues:
+            subject.broker.enqueue([subject.message(queue) for _ in range(4)])
+        found = len(subject.broker.acquire(queues, limit=5, wait=0.2, lease=subject.long))
+        assert found <= 5, f"acquire with limit 5 returned {found} messages of three queues"
 
     def test_law15_honest__ordering_keys(self, subject: Subject) -> None:
         if subject.capabilities.ordering is Ordering.FIFO_PER_KEY:
@@ -149,14 +181,13 @@ class Inspected:
             assert (broker.stats(queue), broker.peek(queue), broker.purge(queue)) == (NOTHING, [], 0)
             assert broker.remove(queue, ["x", "y"]) == [False, False]
             assert broker.remove(queue, []) == []
-            return
-        for name, arguments in (("queues", ()), ("stats", (queue,)), ("peek", (queue,)), ("purge", (queue,))):
-            if hasattr(broker, name):
-                with refusing(f"{name}(); inspect is not declared"):
-                    getattr(broker, name)(*arguments)
+        else:
+            assert_not_inspected(subject)
 
     def test_law15_honest__stats_count_every_state(self, subject: Subject) -> None:
-        queue, other = inspected(subject), subject.queue()
+        if (queue := inspected(subject)) is None:
+            return
+        other = subject.queue()
         keyed = subject.capabilities.ordering is Ordering.FIFO_PER_KEY
         later = subject.now() + timedelta(days=1)
         subject.broker.enqueue([subject.message(queue) for _ in range(5)])
@@ -172,7 +203,9 @@ class Inspected:
         assert total == (11 if keyed else 8), f"{total} in total"
 
     def test_law15_honest__stats_after_time_has_passed(self, subject: Subject) -> None:
-        queue, aged = inspected(subject), subject.queue()
+        if (queue := inspected(subject)) is None:
+            return
+        aged = subject.queue()
         subject.put(aged)
         subject.put(queue)
         timed = subject.capabilities.lease is Lease.TIMED
@@ -191,7 +224,8 @@ class Inspected:
         assert subject.stats(aged).oldest is None, "nothing is ready, and there is an oldest"
 
     def test_law15_honest__peek_shows_all_and_leases_nothing(self, subject: Subject) -> None:
-        queue = inspected(subject)
+        if (queue := inspected(subject)) is None:
+            return
         messages = [subject.message(queue, str(number).encode()) for number in range(27)]
         later = subject.message(queue, b"later", eta=subject.now() + timedelta(days=1))
         subject.broker.enqueue([*messages, later])
@@ -209,8 +243,45 @@ class Inspected:
         assert subject.broker.ack(held) == [True] * 3, "peek has taken the leases of what it showed"
         assert len(subject.take(queue, 24)) == 24
 
+    def test_law15_honest__peek_in_the_order_of_delivery(self, subject: Subject) -> None:
+        if (queue := inspected(subject)) is None:
+            return
+        if subject.capabilities.ordering is Ordering.NONE or not subject.capabilities.priorities:
+            subject.put(queue)
+            assert len(subject.broker.peek(queue)) == 1
+            return
+        low, high = subject.capabilities.priorities
+        messages = [subject.message(queue, priority=priority) for priority in (0, low, high, 0, high, low)]
+        subject.broker.enqueue(messages)
+        expected = sorted(messages, key=lambda one: -one.priority)
+        assert subject.broker.peek(queue) == expected, "peek does not show the higher priority first"
+        delivered = [subject.take(queue)[0].message for _ in messages]
+        assert delivered == expected, "delivery has another order than peek"
+
+    def test_law15_honest__removing_the_oldest_of_a_key_lets_the_next_in(self, subject: Subject) -> None:
+        if (queue := inspected(subject)) is None:
+            return
+        key = "k" if subject.capabilities.ordering is Ordering.FIFO_PER_KEY else None
+        first, second, third = (subject.put(queue, ordering_key=key) for _ in range(3))
+        assert subject.broker.remove(queue, [first.id]) == [True]
+        assert (
+            subject.take(queue)[0].message
+            in ({second.id: second} if key else {second.id: second, third.id: third}).values()
+        )
+
+    def test_law15_honest__purge_of_many(self, subject: Subject) -> None:
+        if (queue := inspected(subject)) is None:
+            return
+        for _ in range(3):
+            subject.broker.enqueue([subject.message(queue) for _ in range(500)])
+        removed = subject.broker.purge(queue)
+        assert removed == 1500, f"purge says that it removed {removed} of 1,500"
+        subject.assert_gone(queue, why="it was purged")
+
     def test_law15_honest__remove_spares_what_is_leased(self, subject: Subject) -> None:
-        queue, other = inspected(subject), subject.queue()
+        if (queue := inspected(subject)) is None:
+            return
+        other = subject.queue()
         held = subject.message(queue)
         subject.broker.enqueue([held])
         leased = subject.take(queue)
@@ -228,7 +299,9 @@ class Inspected:
         assert subject.take(queue)[0].message.body == b"again", "a removed id is not free again"
 
     def test_law15_honest__purge_spares_what_is_leased(self, subject: Subject) -> None:
-        queue, other = inspected(subject), subject.queue()
+        if (queue := inspected(subject)) is None:
+            return
+        other = subject.queue()
         subject.broker.enqueue([subject.message(queue) for _ in range(5)])
         subject.put(queue, eta=subject.now() + timedelta(days=1))
         subject.put(other)
@@ -240,7 +313,9 @@ class Inspected:
         assert subject.broker.ack(held) == [True, True], "purge has taken a lease"
 
     def test_law15_honest__purge_and_remove_take_what_has_expired(self, subject: Subject) -> None:
-        queue, other = inspected(subject), subject.queue()
+        if (queue := inspected(subject)) is None:
+            return
+        other = subject.queue()
         if subject.capabilities.lease is not Lease.TIMED:
             subject.untested("leases do not run out by time, and the broker declares so")
         purged, removed = subject.put(queue), subject.put(other)
@@ -254,7 +329,9 @@ class Inspected:
         subject.assert_gone(queue, other, why="it was purged and removed")
 
     def test_law15_honest__queues_are_those_that_hold_messages(self, subject: Subject) -> None:
-        ready, delayed, leased, never = inspected(subject), subject.queue(), subject.queue(), subject.queue()
+        if (ready := inspected(subject)) is None:
+            return
+        delayed, leased, never = subject.queue(), subject.queue(), subject.queue()
         subject.put(ready)
         subject.put(delayed, eta=subject.now() + timedelta(days=1))
         subject.put(leased)
@@ -282,11 +359,25 @@ class refusing:  # noqa: N801 (reads as a part of the sentence)
         return isinstance(error, Unsupported)
 
 
-def inspected(subject: Subject) -> str:
-    """A new queue of a broker that can be looked into."""
-    if not subject.capabilities.inspect:
-        subject.untested("the broker cannot be looked into, and declares so (inspect)")
-    return subject.queue()
+def inspected(subject: Subject) -> str | None:
+    """A new queue of a broker that can be looked into; None for one that refuses to be, as it declares."""
+    if subject.capabilities.inspect:
+        return subject.queue()
+    assert_not_inspected(subject)
+    return None
+
+
+def assert_not_inspected(subject: Subject) -> None:
+    """A method of ``Inspect`` that is there although it is not declared refuses to be used."""
+    broker: Any = subject.broker.recorded
+    queue = subject.put(subject.queue()).queue
+    calls: dict[str, tuple[Any, ...]] = {
+        "queues": (), "stats": (queue,), "peek": (queue,), "purge": (queue,), "remove": (queue, ["x"]),
+    }  # fmt: skip
+    for name, arguments in calls.items():
+        if hasattr(broker, name):
+            with refusing(f"{name}(); inspect is not declared"):
+                getattr(broker, name)(*arguments)
 
 
 def counts(subject: Subject, queue: str) -> tuple[int, int, int]:

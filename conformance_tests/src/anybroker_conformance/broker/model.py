@@ -62,15 +62,16 @@ class Model:
             key=lambda one: (-one.message.priority, one.place),
         )
 
+    def holds_back(self, older: Stored, younger: Stored) -> bool:
+        """Whether one message waits for another with the same ordering key."""
+        if self._ordering is not Ordering.FIFO_PER_KEY or younger.message.ordering_key is None:
+            return False
+        mine = younger.message.queue, younger.message.ordering_key
+        return older.place < younger.place and (older.message.queue, older.message.ordering_key) == mine
+
     def blocked(self, one: Stored) -> bool:
         """Whether an older message with the same ordering key holds it back."""
-        if self._ordering is not Ordering.FIFO_PER_KEY or one.message.ordering_key is None:
-            return False
-        mine = one.message.queue, one.message.ordering_key
-        return any(
-            other.place < one.place and (other.message.queue, other.message.ordering_key) == mine
-            for other in self.stored.values()
-        )
+        return any(self.holds_back(other, one) for other in self.stored.values())
 
     def deliverable(self, queue: str, now: float) -> list[Stored]:
         """What a queue can deliver now, in its order."""

@@ -109,9 +109,9 @@ def works_again(subject: Subject, broker: RecordedBroker) -> None:
     deadline = time.monotonic() + AWAY + PATIENCE
     queue = f"{subject.namespace}-none"
     look = partial(broker.acquire, [queue], limit=1, wait=0, lease=subject.short)
-    while attempt("acquire", look).unavailable:
+    while error := attempt("acquire", look).unavailable:
         if time.monotonic() > deadline:
-            raise LawBroken(f"the server is back since {AWAY:g} s, and the same object still raises BrokerUnavailable")
+            raise LawBroken(f"the server is back since {AWAY:g} s, and the same object still raises: {error}")
         time.sleep(0.02)
 
 
@@ -128,7 +128,7 @@ def does_all(subject: Subject, broker: RecordedBroker) -> None:
         if not outcome.unavailable:
             return
         if time.monotonic() > deadline:
-            raise LawBroken("the server is back, and the same object still raises BrokerUnavailable")
+            raise LawBroken(f"the server is back, and the same object still raises: {outcome.unavailable}")
 
 
 def _do_all(subject: Subject, broker: RecordedBroker, queue: str) -> None:

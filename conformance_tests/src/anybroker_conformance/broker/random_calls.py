@@ -291,8 +291,13 @@ class BrokerMachine(RuleBasedStateMachine):
             self.close()
         if self.subject.clock:
             self.subject.advance(62 * 86400)
-        stored = [one for one in self.model.stored.values() if one.due(self.now) and not one.leased(self.now)]
-        left = {one.message.id: one.message for one in stored}
+        now = self.now
+        waiting = [one for one in self.model.stored.values() if not one.due(now) or one.leased(now)]
+        left = {
+            one.message.id: one.message
+            for one in self.model.stored.values()
+            if one not in waiting and not any(self.model.holds_back(other, one) for other in waiting)
+        }
         for _ in range(len(left)):
             found = [one for name in self.names for one in self.broker.acquire([name], limit=9, wait=0, lease=60)]
             for delivery in found:

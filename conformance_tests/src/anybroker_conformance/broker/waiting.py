@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from anybroker.broker import Broker, Delivery
 
-WAIT = 20.0
+WAIT = 15.0
 """Seconds for which somebody waits who is to be woken; nobody waits so long if the broker is right."""
 JITTER = 0.3
 """Seconds that a loaded machine may add to the best of several measurements."""

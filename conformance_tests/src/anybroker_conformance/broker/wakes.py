@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from anybroker.capabilities import Lease, Ordering
 from anybroker_conformance.broker.consuming import another, replace
-from anybroker_conformance.broker.waiting import JITTER, Waiter
+from anybroker_conformance.broker.waiting import WAIT, Waiter
 from anybroker_conformance.subject import PATIENCE, LawBroken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
 
     from anybroker_conformance.history.recorder import RecordedBroker
     from anybroker_conformance.subject import Subject
@@ -22,165 +24,127 @@ SOON = 0.3
 
 
 class Wake:
-    """An acquire that waits for one cause."""
+    """An acquire that waits for one cause, which is still to come."""
 
     def __init__(
-        self, cause: str, consumer: RecordedBroker, queues: list[str], act: Callable[[], float], bound: float, lease: float
+        self, subject: Subject, cause: str, queues: list[str], act: Callable[[], object], *, after: float = 0.0
     ) -> None:
         self.cause = cause
-        self.bound = bound + JITTER
-        """Seconds after the cause at which it has returned, by the best of several measurements."""
-        self._consumer = consumer
-        self._queues = queues
+        self._consumer = subject.broker
         self._act = act
-        self._lease = lease
-        self._waiter: Waiter | None = None
-        self._due = 0.0
+        self._after = after
+        """Seconds after the act at which there is a message."""
+        self._waiter = Waiter(self._consumer, queues, lease=subject.long)
 
-    @property
-    def started(self) -> bool:
-        """Whether it waits, or has waited."""
-        return self._waiter is not None
-
-    def start(self) -> None:
-        """Begin to wait."""
-        self._waiter = Waiter(self._consumer, self._queues, lease=self._lease)
-
-    def trigger(self) -> None:
-        """Do what makes a message deliverable, now or in some time."""
-        self._due = self._act()
-
-    def lateness(self) -> float:
-        """Seconds from the moment at which there was a message until it was returned."""
-        assert self._waiter is not None
-        left = max(0.0, self._due - time.monotonic())
-        taken = self._waiter.result(left + self.bound + PATIENCE, why=self.cause)
+    def lateness(self, bound: float) -> float:
+        """Do what makes a message deliverable; seconds from the moment at which it is until it was returned."""
+        acting = time.monotonic()
+        self._act()
+        there = time.monotonic() + self._after
+        if there - self._after - acting > WAIT / 2:
+            raise LawBroken(f"{self.cause}: the call did not return while another thread waited in acquire")
+        taken = self._waiter.result(self._after + bound + PATIENCE, why=self.cause)
         if len(taken) != 1:
             raise LawBroken(f"{self.cause}: the waiting acquire returned {len(taken)} messages, and there was one")
         self._consumer.ack(taken)
-        return max(0.0, self._waiter.ended - max(self._due, self._waiter.began))
+        return max(0.0, self._waiter.ended - there)
 
 
-def wakes(subject: Subject, idle: float) -> list[Wake]:
-    """All causes, prepared for a consumer that will have waited ``idle`` seconds."""
+def wakes_at_once(subject: Subject) -> Iterator[Wake]:
+    """Causes after which there is a message at once. Nothing falls due meanwhile that could wake by chance."""
     consumer, other = subject.broker, another(subject)
-    declared = subject.capabilities
-    found: list[Wake] = []
-
-    def add(
-        cause: str,
-        queues: list[str],
-        act: Callable[[], object],
-        *,
-        after: float = 0.0,
-        at: float | None = None,
-        bound: float = 0.0,
-    ) -> None:
-        def acted() -> float:
-            act()
-            return time.monotonic() + after if at is None else at
-
-        found.append(Wake(cause, consumer, queues, acted, declared.wake_bound + bound, subject.long))
-
-    def arrival(cause: str, by: RecordedBroker, *, first: bool = True, **fields: float) -> None:
-        queue = subject.queue()
-        queues = [queue, subject.queue()] if first else [subject.queue(), queue]
-
-        def act() -> None:
-            eta = subject.now() + timedelta(seconds=fields["eta"]) if fields else None
-            by.enqueue([subject.message(queue, eta=eta)])
-
-        precision = declared.delay_precision if fields else 0.0
-        add(cause, queues, act, after=fields.get("eta", 0.0), bound=precision)
-
-    arrival("a message from the same object", consumer)
-    arrival("a message from another object", other)
-    arrival("a message in the last of its queues", other, first=False)
-    arrival("a message that was due a little later", other, eta=SOON)
-    _returns(subject, other, add)
-    if declared.lease is Lease.TIMED:
-        _expiries(subject, other, idle, add)
-    if declared.ordering is Ordering.FIFO_PER_KEY:
-        _turns(subject, other, add)
-    return found
-
-
-def _returns(subject: Subject, other: RecordedBroker, add: Callable[..., None]) -> None:
-    """What a holder gives back."""
-
-    def held(queue: str, by: RecordedBroker) -> Callable[..., None]:
-        subject.put(queue)
-        [delivery] = subject.take(queue, broker=by)
-
-        def update(**fields: object) -> None:
-            assert by.update([(delivery, replace(delivery.message, **fields))]) == [True]
-
-        return update
-
     queue = subject.queue()
-    add("an update by another object", [queue], held(queue, other))
+    yield Wake(subject, "a message from the same object", [queue], put(subject, consumer, queue))
     queue = subject.queue()
-    add("an update by the same object", [queue], held(queue, subject.broker))
+    yield Wake(subject, "a message from another object", [queue, subject.queue()], put(subject, other, queue))
+    queue = subject.queue()
+    yield Wake(subject, "a message in the last of its queues", [subject.queue(), queue], put(subject, other, queue))
+    queue = subject.queue()
+    yield Wake(subject, "an update by another object", [queue], held(subject, queue, other))
+    queue = subject.queue()
+    yield Wake(subject, "an update by the same object", [queue], held(subject, queue, consumer))
     queue, moved = subject.queue(), subject.queue()
-    move = held(queue, other)
-    add("an update to its queue", [moved], lambda: move(queue=moved))
-    queue = subject.queue()
-    retry = held(queue, other)
-    add(
-        "an update with an eta a little later",
-        [queue],
-        lambda: retry(eta=subject.now() + timedelta(seconds=SOON)),
-        after=SOON,
-        bound=subject.capabilities.delay_precision,
-    )
+    yield Wake(subject, "an update to its queue", [moved], held(subject, queue, other, queue=moved))
     closing = another(subject)
-    if closing is not subject.broker:
+    if closing is not consumer:
         queue = subject.queue()
-        held(queue, closing)
-        add("the close of its holder", [queue], closing.close)
+        held(subject, queue, closing)
+        yield Wake(subject, "the close of its holder", [queue], closing.close)
+    if subject.capabilities.ordering is Ordering.FIFO_PER_KEY:
+        yield from _turns(subject, other)
 
 
-def _expiries(subject: Subject, other: RecordedBroker, idle: float, add: Callable[..., None]) -> None:
-    """Leases that run out, as they were taken or after they were shortened."""
-    bound = subject.capabilities.expiry_bound
+def wakes_in_time(subject: Subject) -> Iterator[tuple[Wake, float]]:
+    """Causes after which there is a message in a little time, within a declared bound; one after the other."""
+    declared, other = subject.capabilities, another(subject)
+    soon = timedelta(seconds=SOON)
+    queue = subject.queue()
+    subject.put(queue, eta=subject.now() + timedelta(days=1))
+    due_soon = put(subject, other, queue, delay=soon)
+    yield Wake(subject, "the eta of a new message", [queue], due_soon, after=SOON), declared.delay_precision
     queue = subject.queue()
     subject.put(queue)
-    [shortened] = subject.take(queue, broker=other)
-    add(
-        "the end of a lease that was shortened",
-        [queue],
-        lambda: other.extend([shortened], lease=subject.short),
-        after=subject.short,
-        bound=bound,
-    )
+    [delivery] = subject.take(queue, broker=other)
+
+    def retry() -> None:
+        assert other.update([(delivery, replace(delivery.message, eta=subject.now() + soon))]) == [True]
+
+    yield Wake(subject, "the eta of a new version", [queue], retry, after=SOON), declared.delay_precision
+    if declared.lease is not Lease.TIMED:
+        return
     queue = subject.queue()
     subject.put(queue)
-    lease = subject.short + idle
-    subject.take(queue, broker=other, lease=lease)
-    due = time.monotonic() + lease
-    add("the end of a lease", [queue], lambda: None, at=due, bound=bound)
+    shortened = subject.take(queue, broker=other)
+
+    def shorten() -> None:
+        assert other.extend(shortened, lease=subject.short) == [True]
+
+    wake = Wake(subject, "the end of a lease that was shortened", [queue], shorten, after=subject.short)
+    yield wake, declared.expiry_bound
+    queue = subject.queue()
+    subject.put(queue)
+    subject.take(queue, broker=other, lease=subject.short)
+    ends = time.monotonic() + subject.short
+    wait_for_it = partial(_sleep_until, ends)
+    yield Wake(subject, "the end of a lease", [queue], wait_for_it), declared.expiry_bound
 
 
-def _turns(subject: Subject, other: RecordedBroker, add: Callable[..., None]) -> None:
-    """The next of an ordering key."""
+def _sleep_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.monotonic()))
 
-    def blocked(**fields: object) -> tuple[str, str]:
+
+def put(subject: Subject, by: RecordedBroker, queue: str, *, delay: timedelta | None = None) -> Callable[[], None]:
+    """Something that enqueues a message, due after a delay."""
+    return lambda: by.enqueue([subject.message(queue, eta=None if delay is None else subject.now() + delay)])
+
+
+def held(subject: Subject, where: str, by: RecordedBroker, **fields: object) -> Callable[[], None]:
+    """Have a message of a queue held by ``by``; returns what gives it back, as a version with these fields."""
+    subject.put(where)
+    [delivery] = subject.take(where, broker=by)
+
+    def give_back() -> None:
+        assert by.update([(delivery, replace(delivery.message, **fields))]) == [True]
+
+    return give_back
+
+
+def _turns(subject: Subject, other: RecordedBroker) -> Iterator[Wake]:
+    """The next of an ordering key, when the one before it leaves."""
+
+    def blocked(eta: datetime | None = None) -> tuple[str, str]:
         queue = subject.queue()
-        first = subject.put(queue, ordering_key="k", **fields)
+        first = subject.put(queue, ordering_key="k", eta=eta)
         subject.put(queue, ordering_key="k")
         return queue, first.id
 
     queue, _ = blocked()
     acked = subject.take(queue, broker=other)
-    add("the ack of the one before it", [queue], lambda: other.ack(acked))
+    yield Wake(subject, "the ack of the one before it", [queue], lambda: other.ack(acked))
     moving, _ = blocked()
     [leaving] = subject.take(moving, broker=other)
-    elsewhere = subject.queue()
-    add(
-        "the move of the one before it",
-        [moving],
-        lambda: other.update([(leaving, replace(leaving.message, queue=elsewhere))]),
-    )
+    away = replace(leaving.message, queue=subject.queue())
+    yield Wake(subject, "the move of the one before it", [moving], lambda: other.update([(leaving, away)]))
     if subject.capabilities.inspect:
         removing, first = blocked(eta=subject.now() + timedelta(days=1))
-        add("the removal of the one before it", [removing], lambda: other.remove(removing, [first]))
+        yield Wake(subject, "the removal of the one before it", [removing], lambda: other.remove(removing, [first]))

@@ -170,7 +170,11 @@ def mangles_bodies(text: str, name: str, change: Callable[[bytes], bytes]) -> No
 
 mangles_bodies("cuts bodies off at 64 KiB", "CutsBodiesAt64K", lambda body: body[:65536])
 mangles_bodies("a zero byte at the end is lost", "LosesLastZero", lambda body: body.removesuffix(b"\0"))
-mangles_bodies("bodies are text: what is not UTF-8 is replaced", "BodiesAreText", lambda body: body.decode(errors="replace").encode())
+mangles_bodies(
+    "bodies are text: what is not UTF-8 is replaced",
+    "BodiesAreText",
+    lambda body: body.decode(errors="replace").encode(),
+)
 mangles_bodies("line ends are made uniform", "UniformLineEnds", lambda body: body.replace(b"\r\n", b"\n"))
 mangles_bodies("an empty body comes back as null", "EmptyIsNull", lambda body: body or b"null")
 mangles_bodies("a byte order mark is taken away", "StripsMark", lambda body: body.removeprefix(b"\xef\xbb\xbf"))
@@ -267,7 +271,11 @@ class LastWins(Open):
 @wrong_backend("one_writer", "a final result is overwritten by one of its attempt that is not")
 class FinalIsNotFinal(Open):
     def wins(self, result: Result, there: Result) -> bool:
-        return result.attempt > there.attempt or (result.attempt == there.attempt and not result.state.final) or result.replaces(there)
+        return (
+            result.attempt > there.attempt
+            or (result.attempt == there.attempt and not result.state.final)
+            or result.replaces(there)
+        )
 
 
 @wrong_backend("one_writer", "an attempt may end twice")
@@ -431,7 +439,7 @@ class ForgottenIsRival(Open):
 @wrong_backend("gone", "an expired result refuses those of earlier attempts")
 class ExpiredIsRival(Open):
     def store_one(self, result: Result, ttl: float | None) -> bool:
-        there, _ = self._store.results._items.get(result.id, (None, 0))  # noqa: SLF001
+        there, _ = self._store.results._items.get(result.id, (None, 0))
         if there is not None and not result.replaces(there):
             return False
         self.keep(result, ttl)
@@ -462,7 +470,7 @@ class FirstEndCounts(Open):
 class StoreResurrects(Open):
     def store(self, results: Sequence[Result], *, ttl: float | None) -> list[bool]:
         now = self._store.clock.time()
-        expired = [one for one, end in self._store.results._items.values() if end <= now]  # noqa: SLF001
+        expired = [one for one, end in self._store.results._items.values() if end <= now]
         answers = super().store(results, ttl=ttl)
         for one in expired:
             if self.there(one.id) is None:
@@ -489,12 +497,24 @@ misreads_ttl("takes seconds for milliseconds", "Milliseconds", lambda ttl: None 
 misreads_ttl("a second short", "ASecondShort", lambda ttl: None if ttl is None else ttl - 1)
 misreads_ttl("a second long", "ASecondLong", lambda ttl: None if ttl is None else ttl + 1)
 misreads_ttl("whole seconds only", "TtlInWholeSeconds", lambda ttl: None if ttl is None else float(int(ttl)))
-misreads_ttl("rounds up to whole seconds, and declares more precision", "TtlRoundedUp", lambda ttl: None if ttl is None else float(-int(-ttl // 1)))
+misreads_ttl(
+    "rounds up to whole seconds, and declares more precision",
+    "TtlRoundedUp",
+    lambda ttl: None if ttl is None else float(-int(-ttl // 1)),
+)
 misreads_ttl("for ever is a day", "ForEverIsADay", lambda ttl: DAY if ttl is None else ttl)
 misreads_ttl("never longer than a week", "AtMostAWeek", lambda ttl: None if ttl is None else min(ttl, 7 * DAY))
-misreads_ttl("more than 30 days is a date long ago", "ThirtyDaysIsADate", lambda ttl: None if ttl is None else ttl if ttl <= 30 * DAY else 0)
-misreads_ttl("more than 30 days is for ever", "ThirtyDaysIsForEver", lambda ttl: None if ttl is None or ttl > 30 * DAY else ttl)
-misreads_ttl("milliseconds in 32 bits", "TtlOverflows", lambda ttl: None if ttl is None else int(ttl * 1000) % 2**32 / 1000)
+misreads_ttl(
+    "more than 30 days is a date long ago",
+    "ThirtyDaysIsADate",
+    lambda ttl: None if ttl is None else ttl if ttl <= 30 * DAY else 0,
+)
+misreads_ttl(
+    "more than 30 days is for ever", "ThirtyDaysIsForEver", lambda ttl: None if ttl is None or ttl > 30 * DAY else ttl
+)
+misreads_ttl(
+    "milliseconds in 32 bits", "TtlOverflows", lambda ttl: None if ttl is None else int(ttl * 1000) % 2**32 / 1000
+)
 
 
 @wrong_backend("ttl", "reading prolongs")
@@ -503,8 +523,8 @@ class ReadingProlongs(MemoryBackend):
         found = super().fetch(ids)
         now = self._store.clock.time()
         for one in found:
-            if one is not None and self._store.results._items[one.id][1] < FOREVER:  # noqa: SLF001
-                self._store.results.put(one.id, one, self._store.results._items[one.id][1] + 2, now)  # noqa: SLF001
+            if one is not None and self._store.results._items[one.id][1] < FOREVER:
+                self._store.results.put(one.id, one, self._store.results._items[one.id][1] + 2, now)
         return found
 
 
@@ -520,7 +540,7 @@ class RefusedProlongs(Open):
 @wrong_backend("ttl", "the first ttl of an id stays, whoever writes")
 class FirstTtlStays(Open):
     def keep(self, result: Result, ttl: float | None) -> None:
-        _, end = self._store.results._items.get(result.id, (None, None))  # noqa: SLF001
+        _, end = self._store.results._items.get(result.id, (None, None))
         now = self._store.clock.time()
         super().keep(result, ttl if end is None or end <= now else end - now)
 

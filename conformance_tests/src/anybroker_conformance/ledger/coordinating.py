@@ -159,6 +159,20 @@ class MissesBetween(Signalled):
                 clock.wait(self.signal, left)
 
 
+@wrong_backend("wait", "misses what is stored before its sleep, and looks again after a second")
+class NoticesASecondLate(Signalled):
+    def wait(self, ids: Sequence[str], *, timeout: float) -> list[Result]:
+        clock = self._store.clock
+        deadline = clock.time() + timeout
+        while True:
+            found = super().wait(ids, timeout=0)
+            left = deadline - clock.time()
+            if found or left <= 0 or self._closed:
+                return found
+            with self.signal:
+                clock.wait(self.signal, min(left, 1.0))
+
+
 class Looping(Signalled):
     """Looks again whenever it is woken, and misses nothing."""
 
@@ -228,7 +242,9 @@ class CountsRepeats(Counting):
 @wrong_backend("join", "counts a member twice that repeats itself after another one")
 class CountsAfterAnother(Counting):
     def add(self, group: Group, member_id: str) -> None:
-        group.members.add(member_id if len(group.members) < 2 or member_id not in group.members else f"{member_id} again")
+        group.members.add(
+            member_id if len(group.members) < 2 or member_id not in group.members else f"{member_id} again"
+        )
 
 
 @wrong_backend("join", "complete when one is missing, in groups of more than 100")
@@ -417,7 +433,7 @@ class RefusedClaimProlongs(Locking):
 @wrong_backend("claim", "a refused claim takes the lock from its holder's token")
 class RefusedClaimSteals(Locking):
     def refused(self, key: str, holder: str, ttl: float) -> str | None:  # noqa: ARG002
-        _, end = self._store.claims._items[key]  # noqa: SLF001
+        _, end = self._store.claims._items[key]
         self._store.claims.put(key, self.token(key), end, self._store.clock.time())
         return None
 
@@ -476,7 +492,7 @@ class ReleaseSaysTrue(Releasing):
 @wrong_backend("claim", "the release of a lock that has expired is answered with True")
 class ReleasesExpired(Releasing):
     def release(self, key: str, token: str) -> bool:
-        last, _ = self._store.claims._items.get(key, ("", 0))  # noqa: SLF001
+        last, _ = self._store.claims._items.get(key, ("", 0))
         return super().release(key, token) or (last == token and self.holder(key) is None)
 
 
@@ -502,7 +518,7 @@ class LooksThenTakes(Releasing):
 class TakesOverTwice(Locking):
     def claim(self, key: str, *, ttl: float) -> str | None:
         with self._store.changed:
-            _, end = self._store.claims._items.get(key, ("", None))  # noqa: SLF001
+            _, end = self._store.claims._items.get(key, ("", None))
             expired = end is not None and end <= self._store.clock.time()
         if expired:
             time.sleep(0)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from anybroker.backend import Result
 from anybroker.memory import MemoryBackend
 from anybroker_conformance.ledger.registry import wrong_backend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from anybroker.backend import Result
 
 # Law 9: isolation
 
@@ -56,22 +57,26 @@ confuses("ids are the same in upper and lower case", "IdsWithoutCase", str.lower
 confuses("ids are normalised", "IdsNormalised", lambda text: unicodedata.normalize("NFC", text))
 confuses("spaces around an id are taken away", "IdsStripped", str.strip)
 confuses("ids are cut off after 64 characters", "IdsCutAt64", lambda text: text[:64])
-confuses("ids are cut off after 250 bytes", "IdsCutAt250Bytes", lambda text: text.encode()[:250].decode(errors="ignore"))
+confuses(
+    "ids are cut off after 250 bytes", "IdsCutAt250Bytes", lambda text: text.encode()[:250].decode(errors="ignore")
+)
 confuses("an id ends at a zero byte", "IdsEndAtZero", lambda text: text.partition("\0")[0] or text)
-confuses("what is no ASCII becomes a question mark", "IdsAreAscii", lambda text: text.encode("ascii", "replace").decode())
+confuses(
+    "what is no ASCII becomes a question mark", "IdsAreAscii", lambda text: text.encode("ascii", "replace").decode()
+)
 
 
 @wrong_backend("isolation", "forget takes all ids that begin like this")
 class ForgetsByPrefix(MemoryBackend):
     def forget(self, ids: Sequence[str]) -> None:
-        names = list(self._store.results._items)  # noqa: SLF001
+        names = list(self._store.results._items)
         super().forget([name for name in names if name.startswith(tuple(ids))])
 
 
 @wrong_backend("isolation", "forget understands a star")
 class ForgetsByStar(MemoryBackend):
     def forget(self, ids: Sequence[str]) -> None:
-        names = list(self._store.results._items)  # noqa: SLF001
+        names = list(self._store.results._items)
         stars = tuple(id_.removesuffix("*") for id_ in ids if id_.endswith("*"))
         super().forget([*ids, *(name for name in names if stars and name.startswith(stars))])
 

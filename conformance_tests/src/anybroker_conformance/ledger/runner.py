@@ -125,6 +125,17 @@ def table(verdicts: Sequence[Verdict]) -> str:
     return "\n".join(lines)
 
 
+PAGE = """\
+# Wrong on purpose
+
+The [conformance suite](conformance.md) is tested as well: here are {number} brokers and result backends that are right
+but for one thing, the law that each one breaks, how often a test of that law failed, and the test that did most often.
+In the same run the references, which are right, passed {runs} of {runs} times. Made by `make mutants`; not edited by
+hand.
+
+"""
+
+
 def main() -> int:
     """``python -m anybroker_conformance.ledger``; 0 when every mutant was killed in every run."""
     parser = argparse.ArgumentParser(prog="python -m anybroker_conformance.ledger", description=__doc__)
@@ -152,8 +163,9 @@ def main() -> int:
     summary = f"{len(verdicts) - len(survived)} of {len(verdicts)} mutants killed in {given.runs} of {given.runs} runs"
     right = "" if not kinds else f"; the references failed in {len(failed)} of {len(kinds) * given.runs} runs"
     print(f"\n{summary}{right}")  # noqa: T201
-    if given.markdown:
-        given.markdown.write_text(f"{table(verdicts)}\n")
+    if given.markdown and not failed:
+        head = PAGE.format(number=len(verdicts), runs=given.runs)
+        given.markdown.write_text(f"{head}{table(verdicts)}\n", encoding="utf-8")
     return 1 if survived or failed else 0
 
 

@@ -49,7 +49,7 @@ def new_adapter(
             typer.echo(f"wrote {path}")
     except OSError as error:
         raise ConfigurationError(f"{error.filename} cannot be written: {error.strerror}") from error
-    typer.echo(f"\nnow:\n  cd {root}\n  pip install -e . --group dev\n  pytest --law 1")
+    typer.echo(f"\nnow:\n  cd {root}\n  pip install -e . anybroker-conformance pytest\n  pytest --law 1")
 
 
 def _skeleton() -> list[tuple[str, str]]:

@@ -107,17 +107,27 @@ class Door:
 
     def restart(self, entry: Entry, node: str | None, number: signal.Signals) -> None:
         """End a node, or all, with a signal; start it again on its port and data; wait until the service is ready."""
-        service, engine, folder = SERVICES[entry.name], self._engines[entry.how], self.state.folder / entry.name
-        nodes = [node] if node else list(service.containers)
         with self.state.lock():
-            for each in nodes:
-                engine.stop(service, folder, each, number)
-            for each in nodes:
+            self.stop(entry, node, number)
+            self.start(entry, node)
+
+    def stop(self, entry: Entry, node: str | None, number: signal.Signals) -> None:
+        """End a node, or all, with a signal. Its data stay."""
+        service, engine, folder = SERVICES[entry.name], self._engines[entry.how], self.state.folder / entry.name
+        for each in [node] if node else service.containers:
+            engine.stop(service, folder, each, number)
+
+    def start(self, entry: Entry, node: str | None) -> None:
+        """Start a node, or all, again on its port and data, and wait until the service is ready."""
+        service, engine, folder = SERVICES[entry.name], self._engines[entry.how], self.state.folder / entry.name
+        states = engine.states(service, folder)
+        for each in [node] if node else service.containers:
+            if states.get(each) != "running":
                 engine.revive(service, folder, entry.ports, each)
-            try:
-                self._wait(entry)
-            except (OSError, ServiceError) as error:
-                raise ServiceError(f"{entry.name}: {error}\n{engine.log(service, folder)}") from error
+        try:
+            self._wait(entry)
+        except (OSError, ServiceError) as error:
+            raise ServiceError(f"{entry.name}: {error}\n{engine.log(service, folder)}") from error
 
     def pause(self, entry: Entry, node: str | None) -> None:
         """Freeze a node, or all."""

@@ -59,6 +59,18 @@ class Running:
         """
         self._door.restart(self._entry, node, signal)
 
+    def stop(self) -> None:
+        """End it by SIGTERM. With :meth:`kill` and :meth:`start` it can be the ``server`` of a conformance suite."""
+        self._door.stop(self._entry, None, signals.SIGTERM)
+
+    def kill(self) -> None:
+        """End it by SIGKILL."""
+        self._door.stop(self._entry, None, signals.SIGKILL)
+
+    def start(self) -> None:
+        """Start it again with the same ports and data, and wait until it is ready; nothing while it runs."""
+        self._door.start(self._entry, None)
+
     def pause(self, node: str | None = None) -> None:
         """Freeze a node, or all: connections stay open, nothing is answered. Raises ServiceError if it has ended."""
         self._door.pause(self._entry, node)

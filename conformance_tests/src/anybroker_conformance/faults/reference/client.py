@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 import weakref
 from collections import deque
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from anybroker import capabilities as declare
 from anybroker import errors
-from anybroker.broker import Delivery, Message, Stats
+from anybroker.broker import Stats
 from anybroker.errors import BrokerUnavailable, ConfigurationError, Unsupported
 from anybroker.loading import parse_url
 from anybroker.validation import check_messages
-from anybroker_conformance.faults.reference.wire import Lease, Reply, Request, receive, send
+from anybroker_conformance.faults.reference.wire import Lease, Reply, Request, Sent, receive, send
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from anybroker.broker import Broker, Inspect
+    from anybroker.broker import Broker, Delivery, Inspect, Message
+
+    Token = tuple[int, int]
 
 CONNECT = 5.0
 """Seconds for a connection to come about."""
 REPLY = 5.0
 """Seconds for a reply, beyond what the request itself waits for."""
 MAX_LEASE = 365 * 86400.0
+PRUNE_ABOVE = 4096
 MAX_BODY = 1024 * 1024
 
 
@@ -70,7 +73,7 @@ class TcpBroker:
         check_messages(messages, self.capabilities)
         self._refuse_if_closed()
         if messages:
-            self._call(Request("enqueue", messages=list(messages)))
+            self._call(Request("enqueue", messages=[Sent.of(one) for one in messages]))
 
     def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
         """Lease due messages, waiting at most ``wait`` seconds for the first."""
@@ -79,8 +82,8 @@ class TcpBroker:
         if limit <= 0 or not queues:
             return []
         reply = self._call(Request("acquire", queues=list(queues), limit=limit, wait=wait, lease=lease))
-        taken = [_delivery(one) for one in reply.leases]
-        self._held.update((one.token, one) for one in taken)
+        taken = [one.delivery() for one in reply.leases]
+        self._hold(taken)
         if self._closed:  # meanwhile
             self._give_up()
             return []
@@ -97,14 +100,19 @@ class TcpBroker:
         for delivery, message in changes:
             if message.id != delivery.message.id:
                 raise ConfigurationError(f"update keeps the id: {delivery.message.id!r} cannot become {message.id!r}")
-        return self._settle(Request("update", leases=_leases(one for one, _ in changes), messages=messages))
+        return self._settle(
+            Request("update", leases=_leases(one for one, _ in changes), messages=[Sent.of(one) for one in messages])
+        )
 
     def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> list[bool]:
         """Hold leases for ``lease`` seconds from now; False where one had been lost."""
         _check_lease(lease)
         if self._closed or not deliveries:
             return [False] * len(deliveries)
-        return self._call(Request("extend", leases=_leases(deliveries), lease=lease)).bools
+        answers = self._call(Request("extend", leases=_leases(deliveries), lease=lease)).bools
+        until = time.time() + lease
+        self._held.update((_token(one), until) for one, held in zip(deliveries, answers, strict=True) if held)
+        return answers
 
     def close(self) -> None:
         """Give up the leases that this object holds in this process, and end its connections."""
@@ -124,7 +132,7 @@ class TcpBroker:
 
     def peek(self, queue: str, *, limit: int = 20) -> list[Message]:
         """The first messages of a queue in the order of delivery, whatever their state."""
-        return self._call(Request("peek", queues=[queue], limit=limit)).messages
+        return [one.message() for one in self._call(Request("peek", queues=[queue], limit=limit)).messages]
 
     def remove(self, queue: str, ids: Sequence[str]) -> list[bool]:
         """Remove messages that are not leased."""
@@ -143,10 +151,19 @@ class TcpBroker:
         return answers
 
     def _give_up(self) -> None:
-        held = _leases(list(self._held.values()))
+        held = list(self._held)
         self._held.clear()
         if held:
-            self._call(Request("give up", leases=held))
+            self._call(Request("give up", tokens=held))
+
+    def _hold(self, taken: Sequence[Delivery]) -> None:
+        """Remember leases for ``close``; those that have run out are forgotten when there are many."""
+        if len(self._held) > PRUNE_ABOVE:
+            now = time.time()
+            for token, until in list(self._held.items()):
+                if until < now:
+                    self._held.pop(token, None)
+        self._held.update((_token(one), one.lease_until.timestamp()) for one in taken)
 
     def _call(self, request: Request) -> Reply:
         sock = None
@@ -190,7 +207,8 @@ class TcpBroker:
     def _start_afresh(self) -> None:
         """Forget connections and leases: in the child of a fork they are those of the parent."""
         self._idle: deque[socket.socket] = deque()
-        self._held: dict[Any, Delivery] = {}
+        self._held: dict[Token, float] = {}
+        """Until when, in seconds since 1970."""
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
@@ -213,13 +231,12 @@ def _check_lease(lease: float) -> None:
         raise Unsupported(f"a lease of {lease} seconds; this broker takes 0 to {MAX_LEASE:.0f}")
 
 
+def _token(delivery: Delivery) -> Token:
+    return cast("Token", delivery.token)
+
+
 def _leases(deliveries: Iterable[Delivery]) -> list[Lease]:
     return [Lease.of(one) for one in deliveries]
-
-
-def _delivery(lease: Lease) -> Delivery:
-    until = datetime.fromtimestamp(lease.lease_until, UTC)
-    return Delivery(lease.message, lease.token, lease.delivery_count, until)
 
 
 _: type[Broker] = TcpBroker

@@ -15,13 +15,16 @@ import threading
 import time
 from datetime import UTC, datetime
 
-from anybroker.broker import Delivery
+from anybroker.broker import Delivery, Message
 from anybroker.errors import AnybrokerError
 from anybroker.sqlite import SqliteBroker
-from anybroker_conformance.faults.reference.wire import Lease, Reply, Request, receive, send
+from anybroker_conformance.faults.reference.wire import Lease, Reply, Request, Sent, receive, send
 
 LISTENS_AGAIN_AFTER = 0.2
 """Seconds after which a waiting acquire looks whether its client is still there."""
+
+
+_NAMELESS = Message("", "", b"")
 
 
 class Session:
@@ -35,6 +38,7 @@ class Session:
     def serve(self) -> None:
         """Answer request after request until the client goes."""
         with self._sock, contextlib.suppress(OSError):
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             while True:
                 request = receive(self._sock, Request)
                 try:
@@ -44,28 +48,29 @@ class Session:
                 send(self._sock, reply)
 
     def _answer(self, request: Request) -> Reply:  # noqa: PLR0911, C901 (one per verb)
-        broker, held = self._broker, [_delivery(lease) for lease in request.leases]
+        broker, held = self._broker, [lease.delivery() for lease in request.leases]
         queue = request.queues[0] if request.queues else ""
         match request.verb:
             case "enqueue":
-                broker.enqueue(request.messages)
+                broker.enqueue([one.message() for one in request.messages])
             case "acquire":
                 return Reply(leases=[Lease.of(one) for one in self._acquire(request)])
             case "ack":
                 return Reply(bools=broker.ack(held))
             case "update":
-                return Reply(bools=broker.update(list(zip(held, request.messages, strict=True))))
+                messages = [one.message() for one in request.messages]
+                return Reply(bools=broker.update(list(zip(held, messages, strict=True))))
             case "extend":
                 return Reply(bools=broker.extend(held, lease=request.lease))
             case "give up":
-                self._give_up(held)
+                self._give_up(request.tokens)
             case "queues":
                 return Reply(names=broker.queues())
             case "stats":
                 found = broker.stats(queue)
                 return Reply(counts=(found.ready, found.leased, found.delayed, found.oldest))
             case "peek":
-                return Reply(messages=broker.peek(queue, limit=request.limit))
+                return Reply(messages=[Sent.of(one) for one in broker.peek(queue, limit=request.limit)])
             case "remove":
                 return Reply(bools=broker.remove(queue, request.ids))
             case "purge":
@@ -84,18 +89,14 @@ class Session:
             if select.select([self._sock], [], [], 0)[0]:
                 raise ConnectionError("the client has gone")
 
-    def _give_up(self, held: list[Delivery]) -> None:
+    def _give_up(self, tokens: list[tuple[int, int]]) -> None:
         """Give back what is still held, by a broker object that holds nothing else."""
+        held = [Delivery(_NAMELESS, token, None, datetime.now(UTC)) for token in tokens]
         holder = SqliteBroker(self._path)
         try:
             holder.extend(held, lease=60)
         finally:
             holder.close()
-
-
-def _delivery(lease: Lease) -> Delivery:
-    until = datetime.fromtimestamp(lease.lease_until, UTC)
-    return Delivery(lease.message, lease.token, lease.delivery_count, until)
 
 
 def _end_with(parent: int) -> None:
@@ -110,8 +111,11 @@ def main(port: int, path: str) -> None:
     broker = SqliteBroker(path, synchronous="normal")
     with socket.create_server(("127.0.0.1", port), backlog=128, reuse_port=True) as listener:
         while True:
-            sock, _ = listener.accept()
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            try:
+                sock, _ = listener.accept()
+            except OSError:  # who wanted to connect has gone again, or there are too many: they will come again
+                time.sleep(0.01)
+                continue
             threading.Thread(target=Session(sock, broker, path).serve, daemon=True).start()
 
 
