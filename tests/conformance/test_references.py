@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pytest
 
 from anybroker.memory import MemoryBackend, MemoryBroker
 from anybroker_conformance import BackendConformance, BrokerConformance
@@ -12,14 +14,18 @@ from anybroker_conformance import BackendConformance, BrokerConformance
 if TYPE_CHECKING:
     from anybroker.clock import Clock
 
+SCRATCH = tempfile.TemporaryDirectory()
+atexit.register(SCRATCH.cleanup)
+
 
 class TestMemoryBroker(BrokerConformance):
     def connect_by(self, clock: Clock) -> MemoryBroker:
         return MemoryBroker(name=self.namespace, clock=clock)
 
 
+@pytest.mark.slow
 class TestSqliteBroker(BrokerConformance):
-    url = f"sqlite:///{Path(tempfile.mkdtemp())}/laws.db"
+    url = f"sqlite:///{SCRATCH.name}/laws.db"
 
 
 class TestMemoryBackend(BackendConformance):
@@ -27,5 +33,6 @@ class TestMemoryBackend(BackendConformance):
         return MemoryBackend(name=self.namespace, clock=clock)
 
 
+@pytest.mark.slow
 class TestSqliteBackend(BackendConformance):
-    url = f"sqlite:///{Path(tempfile.mkdtemp())}/results.db"
+    url = f"sqlite:///{SCRATCH.name}/results.db"

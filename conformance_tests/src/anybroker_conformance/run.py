@@ -208,6 +208,7 @@ class Run:
             self._failures.setdefault((test.key, test.law.number), []).append(report.duration)
             if call.excinfo is not None:
                 record.failure = self._explained(item, test, report, call.excinfo)
+                record.law = _law_broken(test, first_of(call.excinfo.value)).number
         for subject in item.stash.get(_SUBJECTS, []) if call.when == "call" else ():
             record.figures |= {name: list(values) for name, values in subject.figures.items()}
         report.conformance = msgspec.to_builtins(record)  # type: ignore[attr-defined]
@@ -225,11 +226,12 @@ class Run:
     ) -> Failure:
         """The failure of a test, put into the report in the words of its law."""
         error = first_of(excinfo.value)
+        law = _law_broken(test, error)
         failure = explain(error, _subject(item, error), test=item.name, replay=self._replay(item, test.law))
         if report.when != "call":
             failure = msgspec.structs.replace(failure, text=f"{failure.text} (in the {report.when} of the test)")
-        declaration = self._examination(test).declarations.get(test.law.number)
-        report.longrepr = _shown(excinfo, text_of(failure, test.law, declaration, self._seed), failure.text)
+        declaration = self._examination(test).declarations.get(law.number)
+        report.longrepr = _shown(excinfo, text_of(failure, law, declaration, self._seed), failure.text)
         return failure
 
     def _replay(self, item: pytest.Item, law: Law) -> str:
@@ -310,6 +312,12 @@ def _law_test(item: pytest.Item) -> _LawTest | None:
     if suite is None or kind is None or parent is None or law is None:
         return None
     return _LawTest(suite, parent.nodeid, kind, law)
+
+
+def _law_broken(test: _LawTest, error: BaseException | None) -> Law:
+    """The law that a failure is about: that of the test, unless the error says otherwise."""
+    name = getattr(error, "law", None)
+    return next((law for law in LAWS[test.kind] if law.name == name), test.law)
 
 
 def remember(item: pytest.Item, subject: S) -> S:

@@ -41,11 +41,15 @@ LONG = 60.0
 
 
 class LawBroken(AssertionError):
-    """A law does not hold; ``message_id`` is the message whose timeline shows it, if there is one."""
+    """A law does not hold; ``message_id`` is the message whose timeline shows it, if there is one.
 
-    def __init__(self, text: str, message_id: str | None = None) -> None:
+    ``law`` is its name, where it is another one than that of the test: random calls find what they find.
+    """
+
+    def __init__(self, text: str, message_id: str | None = None, *, law: str | None = None) -> None:
         super().__init__(text)
         self.message_id = message_id
+        self.law = law
 
 
 class Untested(Skipped):

@@ -7,11 +7,20 @@ from typing import TYPE_CHECKING, ClassVar
 from anybroker.clock import Clock, SystemClock
 from anybroker.errors import ConfigurationError
 from anybroker.loading import load_broker
+from anybroker_conformance.broker.law01_combinations import Combinations
 from anybroker_conformance.broker.law01_durable import Durable
+from anybroker_conformance.broker.law02_alike import Alike
 from anybroker_conformance.broker.law02_exact import Exact
 from anybroker_conformance.broker.law03_exclusive import Exclusive
 from anybroker_conformance.broker.law04_expiry import Expiry
 from anybroker_conformance.broker.law05_fenced import Fenced
+from anybroker_conformance.broker.law06_final import Final
+from anybroker_conformance.broker.law07_update import AtomicUpdate
+from anybroker_conformance.broker.law08_eta import NotBefore
+from anybroker_conformance.broker.law09_isolation import Isolated
+from anybroker_conformance.broker.law10_keys import InOrderPerKey
+from anybroker_conformance.broker.law10_order import InOrder
+from anybroker_conformance.broker.law11_prompt import Prompt
 from anybroker_conformance.broker.law12_concurrent import Concurrent
 from anybroker_conformance.broker.law12_fork import Forks
 from anybroker_conformance.broker.law13_cuts import Cuts
@@ -28,10 +37,19 @@ if TYPE_CHECKING:
 
 class BrokerConformance(
     Durable,
+    Combinations,
     Exact,
+    Alike,
     Exclusive,
     Expiry,
     Fenced,
+    Final,
+    AtomicUpdate,
+    NotBefore,
+    Isolated,
+    InOrder,
+    InOrderPerKey,
+    Prompt,
     Concurrent,
     Forks,
     Cuts,

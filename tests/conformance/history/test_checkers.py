@@ -345,7 +345,7 @@ def test_priorities_turned_round(story: Story) -> None:
 
 
 def test_two_of_one_key_at_once(story: Story) -> None:
-    first, second = (msgspec.structs.replace(content(id), ordering_key="k") for id in "ab")
+    first, second = (msgspec.structs.replace(content(one), ordering_key="k") for one in "ab")
     story.enqueue(first, second)
     story.acquire("1", first)
     story.acquire("2", second)

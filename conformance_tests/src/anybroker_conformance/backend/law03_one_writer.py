@@ -29,7 +29,7 @@ ATTEMPTS = [
 ROUNDS = 400
 LINES = 250
 """Lines of an adapter at which a call is overtaken, at most."""
-SECONDS = 1.0
+SECONDS = 0.5
 """What that may take for each case."""
 FINAL = [state for state in State if state.final]
 UNFINISHED = [state for state in State if not state.final]

@@ -142,7 +142,7 @@ class Waits:
         running = results.result(state=State.RUNNING)
         results.put(running)
         bound = results.capabilities.wake_bound
-        for timeout, repeats in ((0.0, 5), (0.02, 5), (0.3, 3), (0.75, 3), (1.2, 2)):
+        for timeout, repeats in ((0.0, 5), (0.02, 5), (0.3, 3), (1.2, 2)):
             lasted = []
             for turn in range(repeats):
                 began = time.monotonic()
@@ -210,8 +210,9 @@ class Waits:
             results.put(Result(id_, State.SUCCEEDED, 1))
             return time.monotonic()
 
-        waiters = [partial(_noticed, results, backend) for backend in results.objects(3)]
-        raced = race_for_each([store, *waiters], [results.id() for _ in range(RACES)], seconds=RACING)
+        racers: list[Callable[[str], float]] = [store]
+        racers += [partial(_noticed, results, backend) for backend in results.objects(3)]
+        raced = race_for_each(racers, [results.id() for _ in range(RACES)], seconds=RACING)
         late = [_not_missed(results, id_, max(noticed) - stored) for id_, (stored, *noticed) in raced.items()]
         _assert_seldom_late(results, late)
 
@@ -317,7 +318,7 @@ def _not_missed(results: BackendSubject, id_: str, late: float) -> float:
 def _assert_seldom_late(results: BackendSubject, late: list[float]) -> None:
     """A loaded machine stands still now and then; who often looks again only after a second has missed something."""
     missed = [one for one in late if one > results.capabilities.wake_bound + 0.8]
-    if len(missed) > 3:
+    if len(missed) > 2:
         raise LawBroken(f"{len(missed)} of {len(late)} times a waiter noticed up to {max(missed):.1f} s late")
 
 

@@ -202,7 +202,7 @@ def check_model(model: type[Model], subject: BackendSubject) -> None:
     leaping = subject.clock is not None
     machine: Any = type(model.__name__, (model,), {"subject": subject})
     chosen = settings(
-        max_examples=60 if leaping else 20,
+        max_examples=40 if leaping else 20,
         stateful_step_count=40 if leaping else 30,
         deadline=None,
         database=None,

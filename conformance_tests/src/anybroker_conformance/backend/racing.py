@@ -21,7 +21,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 ENDLESS = 30.0
 """Seconds after which a call that should return at once is held to be stuck."""
-RACING = 1.5
+RACING = 1.0
 """Seconds that a series of races goes on, where a test says nothing else."""
 
 PAUSE = 0.01

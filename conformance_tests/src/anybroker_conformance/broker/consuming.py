@@ -57,14 +57,26 @@ def end_leases(subject: Subject, holder: RecordedBroker, lease: float | None = N
 
 
 def batches(seconds: float, *, many: int = MANY) -> Iterator[int]:
-    """Sizes of batches, until they are ``many`` in all, or ``seconds`` have passed and they are enough."""
+    """Sizes of batches, until they are ``many`` in all, or enough, and the next would take longer than ``seconds``."""
     began = time.monotonic()
     sent = 0
     for size in cycle(BATCHES):
-        if sent >= many or (sent >= min(many, ENOUGH) and time.monotonic() - began > seconds):
+        passed = time.monotonic() - began
+        slow = sent > 0 and passed + size * passed / sent > seconds
+        if sent >= many or (slow and sent >= ENOUGH):
             return
-        yield min(size, many - sent)
+        size = min(size, many - sent, ENOUGH // 2 if slow else many)  # noqa: PLW2901 (the same size, bounded)
+        yield size
         sent += size
+
+
+def affordable(subject: Subject, seconds: float, many: int = MANY) -> int:
+    """How many messages can be sent, acquired and acknowledged in so many seconds; between enough and ``many``."""
+    queue, tried = subject.queue("tried"), 65
+    started = time.monotonic()
+    subject.broker.enqueue([subject.message(queue) for _ in range(tried)])
+    subject.broker.ack(subject.take(queue, tried))
+    return max(ENOUGH, min(many, int(seconds / (time.monotonic() - started) * tried)))
 
 
 def drain(

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from anybroker.broker import Message
-from anybroker.capabilities import Clock
-from anybroker_conformance.broker.consuming import another, batches, drain, ids, replace
+from anybroker.capabilities import Clock, Lease
+from anybroker_conformance.broker.consuming import affordable, another, batches, drain, ids, replace
 from anybroker_conformance.subject import PATIENCE, WATCH, LawBroken
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class NotBefore:
         sent: list[str] = []
         began = subject.now()
         eta = began + timedelta(seconds=4 * subject.short)
-        for size in batches(BULK_SECONDS / 2, many=2500):
+        for size in batches(BULK_SECONDS / 2, many=affordable(subject, BULK_SECONDS, 2500)):
             if not subject.clock:
                 eta = max(eta, subject.now() + timedelta(seconds=1))
             messages = [subject.message(queue, b"", eta=eta + n % 2 * n * MICROSECOND) for n in range(size)]
@@ -337,7 +337,7 @@ def send(subject: Subject, planned: list[Timed], queues: Sequence[str]) -> None:
 
 def clock_offset(subject: Subject) -> tuple[float, float]:
     """Seconds by which the broker's clock is ahead of ours, and within which that is certain."""
-    if subject.capabilities.clock is Clock.CLIENT:
+    if subject.capabilities.clock is Clock.CLIENT or subject.capabilities.lease is Lease.CONNECTION:
         return 0.0, 0.0
     queue = subject.queue("clock")
     subject.put(queue)

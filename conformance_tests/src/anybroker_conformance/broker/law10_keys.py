@@ -90,14 +90,15 @@ class InOrderPerKey:
         consumers = (subject.broker, another(subject))
         lines = {key: [one.id for one in sent if one.ordering_key == key] for key in {one.ordering_key for one in sent}}
         for round_ in range(10):
-            held = subject.take(queue, 5, broker=consumers[round_ % 2])
-            held += subject.take(queue, 7, broker=consumers[1 - round_ % 2])
-            subject.assert_nothing(queue, why="an older one of its key is held", broker=consumers[round_ % 2])
-            for one in held:
-                if lines[one.message.ordering_key].pop(0) != one.message.id:
-                    raise LawBroken("delivered before an older message of its key", one.message.id)
-            for settling in (held[:1], held[1:3], held[3:]):
-                assert consumers[0].ack(settling) == [True] * len(settling)
+            one, other = consumers[round_ % 2], consumers[1 - round_ % 2]
+            taken = ((one, subject.take(queue, 5, broker=one)), (other, subject.take(queue, 7, broker=other)))
+            subject.assert_nothing(queue, why="an older one of its key is held", broker=one)
+            for consumer, held in taken:
+                for delivery in held:
+                    if lines[delivery.message.ordering_key].pop(0) != delivery.message.id:
+                        raise LawBroken("delivered before an older message of its key", delivery.message.id)
+                for settling in (held[:1], held[1:]):
+                    assert consumer.ack(settling) == [True] * len(settling)
         subject.assert_gone(queue, why="every message was acknowledged")
 
     @keyed

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from anybroker.capabilities import Ordering
 from anybroker.errors import Unsupported
 from anybroker_conformance.broker.consuming import (
+    affordable,
     another,
     batches,
     drain,
@@ -67,7 +68,7 @@ class InOrder:
         queue = subject.queue()
         producers = (subject.broker, another(subject))
         sent: list[str] = []
-        for n, size in enumerate(batches(BULK_SECONDS)):
+        for n, size in enumerate(batches(BULK_SECONDS, many=affordable(subject, BULK_SECONDS))):
             messages = [subject.message(queue) for _ in range(size)]
             producers[n % 2].enqueue(messages)
             sent += [one.id for one in messages]
@@ -153,7 +154,7 @@ class InOrder:
         subject.broker.enqueue(messages[120:])
         if subject.capabilities.inspect:
             by_priority(subject, subject.broker.peek(queue, limit=len(messages)), messages)
-        found = [one.message for n in LIMITS[:5] for one in subject.take(queue, n)]
+        found = [one.message for n in (1, 2, 7, 20) for one in subject.take(queue, n)]
         found += [one.message for one in subject.take(queue, len(messages) - len(found))]
         by_priority(subject, found, messages)
 

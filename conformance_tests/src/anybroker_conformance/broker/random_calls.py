@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 
 from anybroker.capabilities import Guarantee, Ordering
 from anybroker_conformance.broker.model import Model, Stored
+from anybroker_conformance.history.checkers import REFUSED
 from anybroker_conformance.subject import LawBroken
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class BrokerMachine(RuleBasedStateMachine):
             stored.deliveries += 1
             if self.declared.delivery_count and delivery.delivery_count != stored.deliveries:
                 text = f"delivery_count is {delivery.delivery_count} for delivery {stored.deliveries} of this version"
-                raise LawBroken(text, delivery.message.id)
+                raise LawBroken(text, delivery.message.id, law="expiry")
             stored.token, stored.held_until = delivery.token, self.now + lease
         return multiple(*taken)
 
@@ -156,31 +157,35 @@ class BrokerMachine(RuleBasedStateMachine):
         for delivery in taken:
             id_ = delivery.message.id
             if id_ not in by_id:
-                raise LawBroken(f"delivered although {self.why_not(id_)}", id_)
+                reason, law = self.why_not(id_)
+                raise LawBroken(f"delivered although {reason}", id_, law=law)
             if delivery.message != by_id[id_].message:
-                raise LawBroken(f"delivered as {delivery.message}, not as {by_id[id_].message}", id_)
+                raise LawBroken(f"delivered as {delivery.message}, not as {by_id[id_].message}", id_, law="exact")
         if len({delivery.message.id for delivery in taken}) < len(taken):
-            raise LawBroken("delivered twice in one acquire", taken[0].message.id)
+            raise LawBroken("delivered twice in one acquire", taken[0].message.id, law="exclusive")
         if self.subject.clock and len(taken) < min(limit, len(flat)):
             missing = next(id_ for id_ in by_id if id_ not in {one.message.id for one in taken})
-            raise LawBroken(f"{len(taken)} of {min(limit, len(flat))} deliverable messages were delivered", missing)
+            raise LawBroken(
+                f"{len(taken)} of {min(limit, len(flat))} deliverable messages were delivered", missing, law="durable"
+            )
         if self.declared.ordering is not Ordering.NONE:
             for delivery, stored in zip(taken, flat, strict=False):
                 if delivery.message.id != stored.message.id:
-                    raise LawBroken(f"delivered before {stored.message.id}, which was its turn", delivery.message.id)
+                    text = f"delivered before {stored.message.id}, whose turn it was"
+                    raise LawBroken(text, delivery.message.id, law="order")
 
-    def why_not(self, id_: str) -> str:
-        """Why a message cannot be delivered."""
+    def why_not(self, id_: str) -> tuple[str, str]:
+        """Why a message cannot be delivered, and the law that says so."""
         stored = self.model.stored.get(id_)
         if stored is None:
-            return "it is not there (any more)"
+            return "it is not there (any more)", "final"
         if not stored.due(self.now):
-            return f"its eta is {stored.message.eta}"
+            return f"its eta is {stored.message.eta}", "eta"
         if stored.leased(self.now):
-            return "its lease is valid"
+            return "its lease is valid", "exclusive"
         if self.model.blocked(stored):
-            return "an older message with its ordering key is not settled"
-        return f"it is in queue {stored.message.queue!r}"
+            return "an older message with its ordering key is not settled", "order"
+        return f"it is in queue {stored.message.queue!r}", "isolation"
 
     def settled(self, delivery: Delivery, answer: bool, verb: str) -> Stored | None:  # noqa: FBT001
         """What a settle has taken effect on, if its answer is one that is allowed."""
@@ -188,7 +193,8 @@ class BrokerMachine(RuleBasedStateMachine):
         if stored is None or stored.leased(self.now):
             if answer != (stored is not None):
                 held = "lost" if stored is None else "valid"
-                raise LawBroken(f"{verb} answered {answer} with a lease that was {held}", delivery.message.id)
+                law = "fenced" if answer else REFUSED[verb]
+                raise LawBroken(f"{verb} answered {answer} with a lease that was {held}", delivery.message.id, law=law)
             return stored
         if not answer:  # its time had run out: either answer is right, and then it holds
             stored.give_up()
@@ -244,7 +250,9 @@ class BrokerMachine(RuleBasedStateMachine):
             stored = self.model.stored.get(id_)
             free = stored is not None and stored.message.queue == name and not stored.leased(self.now)
             if answer != free:
-                raise LawBroken(f"remove answered {answer}; it is {'free' if free else 'leased or not there'}", id_)
+                raise LawBroken(
+                    f"remove answered {answer}; it is {'free' if free else 'leased or not there'}", id_, law="honest"
+                )
             if free:
                 del self.model.stored[id_]
 
@@ -254,7 +262,9 @@ class BrokerMachine(RuleBasedStateMachine):
         free = [one.message.id for one in self.model.of(self.names[queue]) if not one.leased(self.now)]
         removed = self.broker.purge(self.names[queue])
         if removed != len(free):
-            raise LawBroken(f"purge said that it removed {removed} messages of {len(free)} that were not leased")
+            raise LawBroken(
+                f"purge said that it removed {removed} messages of {len(free)} that were not leased", law="honest"
+            )
         for id_ in free:
             del self.model.stored[id_]
 
@@ -268,7 +278,7 @@ class BrokerMachine(RuleBasedStateMachine):
     def looks_the_same(self) -> None:
         names = sorted({one.message.queue for one in self.model.stored.values()})
         listed = [name for name in self.broker.queues() if name in self.names]
-        assert listed == names, f"queues() is {listed}, and {names} hold messages"
+        self.shown(listed == names, f"queues() is {listed}, and {names} hold messages")
         for name in self.names:
             stored = self.model.of(name)
             messages = [one.message for one in stored]
@@ -276,14 +286,20 @@ class BrokerMachine(RuleBasedStateMachine):
             if self.declared.ordering is Ordering.NONE:
                 messages.sort(key=lambda one: one.id)
                 seen.sort(key=lambda one: one.id)
-            assert seen == messages, f"peek shows {seen}, and there are {messages}"
+            self.shown(seen == messages, f"peek shows {seen}, and there are {messages}")
             stats = self.broker.stats(name)
             leased = sum(one.leased(self.now) for one in stored)
             ready = len(self.model.deliverable(name, self.now))
             counted = (stats.ready, stats.leased, stats.delayed)
             there = (ready, leased, len(stored) - ready - leased)
-            assert counted == there, f"stats count (ready, leased, delayed) as {counted}; it is {there}"
-            assert (stats.oldest is None) == (ready == 0), f"the oldest of {ready} is {stats.oldest}"
+            self.shown(counted == there, f"stats count (ready, leased, delayed) as {counted}; it is {there}")
+            self.shown((stats.oldest is None) == (ready == 0), f"the oldest of {ready} is {stats.oldest}")
+
+    @staticmethod
+    def shown(right: bool, text: str) -> None:  # noqa: FBT001
+        """What ``Inspect`` shows is what the model has."""
+        if not right:
+            raise LawBroken(text, law="honest")
 
     def everything_comes_in_the_end(self) -> None:
         """What the model has is delivered, once all leases are given up and all etas have passed."""
@@ -302,7 +318,9 @@ class BrokerMachine(RuleBasedStateMachine):
             found = [one for name in self.names for one in self.broker.acquire([name], limit=9, wait=0, lease=60)]
             for delivery in found:
                 if left.pop(delivery.message.id, None) != delivery.message:
-                    raise LawBroken("delivered in the end although it is not there as that", delivery.message.id)
+                    raise LawBroken(
+                        "delivered in the end although it is not there as that", delivery.message.id, law="final"
+                    )
             self.broker.ack(found)
         if left:
-            raise LawBroken("lost: it is not delivered in the end", next(iter(left)))
+            raise LawBroken("lost: it is not delivered in the end", next(iter(left)), law="durable")

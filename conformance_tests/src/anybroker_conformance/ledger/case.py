@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from anybroker.memory import MemoryBackend, MemoryBroker
 from anybroker_conformance.backend.suite import BackendConformance
+from anybroker_conformance.faults.reference import TcpBroker
+from anybroker_conformance.faults.reference.process import ReferenceServer
 from anybroker_conformance.ledger import mutants
 from anybroker_conformance.suite import BrokerConformance
 
@@ -18,9 +20,21 @@ REFERENCES: dict[str, Any] = {"broker": MemoryBroker, "backend": MemoryBackend}
 
 chosen = os.environ.get(VARIABLE, "broker")
 mutant = mutants().get(chosen)
-make = mutant.make if mutant else REFERENCES[chosen]
+make: Any = mutant.make if mutant else REFERENCES[chosen]
 
-if (mutant.kind if mutant else chosen) == "broker":
+if isinstance(make, type) and issubclass(make, TcpBroker):
+
+    class TestNetworkedMutant(BrokerConformance):
+        """A broker of the ledger whose connections can be cut, and whose server can be killed."""
+
+        server = ReferenceServer()
+        url = server.url
+
+        def connect(self) -> Any:
+            """Make it; those of one test share their messages."""
+            return make.from_url(self.url)
+
+elif (mutant.kind if mutant else chosen) == "broker":
 
     class TestMutant(BrokerConformance):
         """A broker of the ledger."""

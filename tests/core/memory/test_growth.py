@@ -1,4 +1,4 @@
-"""Law 14: memory, queues, keys and threads do not grow with the number of messages processed."""
+"""The embedded stores do not grow with the number of messages and results processed, looked at from inside."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def revive(broker: MemoryBroker, number: int) -> None:
 
 
 @pytest.mark.parametrize("cycle", [work, retry, extend, remove_delayed, remove_ready, remove_keyed, revive])
-def test_law14_bounded__memory_broker(cycle: Callable[[MemoryBroker, int], None]) -> None:
+def test_growth__memory_broker(cycle: Callable[[MemoryBroker, int], None]) -> None:
     broker = MemoryBroker(clock=clock)
     for number in range(100):
         cycle(broker, number)
@@ -104,7 +104,7 @@ def growth(run: Callable[[], object]) -> int:
     return current
 
 
-def test_law14_bounded__memory_backend() -> None:
+def test_growth__memory_backend() -> None:
     backend = MemoryBackend(clock=clock)
 
     def work() -> None:
@@ -123,7 +123,7 @@ def test_law14_bounded__memory_backend() -> None:
     assert growth(work) < 1_000_000
 
 
-def test_law14_bounded__a_store_is_freed_with_its_last_user() -> None:
+def test_growth__a_store_is_freed_with_its_last_user() -> None:
     def open_and_leave() -> None:
         for number in range(200):
             broker = MemoryBroker(name=f"n{number}")

@@ -1,0 +1,84 @@
+"""Wrong brokers of law 13: what they do when the connection is cut and when the server is away."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from anybroker.errors import BrokerUnavailable
+from anybroker_conformance.faults.reference import TcpBroker
+from anybroker_conformance.faults.reference.wire import Reply
+from anybroker_conformance.ledger.registry import wrong_broker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anybroker.broker import Message
+    from anybroker_conformance.faults.reference.wire import Request
+
+
+@wrong_broker("reconnects", "lets the client library's own exception through")
+class RaisesItsOwn(TcpBroker):
+    def _call(self, request: Request) -> Reply:
+        try:
+            return super()._call(request)
+        except BrokerUnavailable as error:
+            raise error.__cause__ or error from None
+
+
+@wrong_broker("reconnects", "does not work again once the connection was cut")
+class NeverReconnects(TcpBroker):
+    broken = False
+
+    def _call(self, request: Request) -> Reply:
+        if self.broken:
+            raise BrokerUnavailable("not connected")
+        try:
+            return super()._call(request)
+        except BrokerUnavailable:
+            self.broken = True
+            raise
+
+
+@wrong_broker("reconnects", "sends an ack again whose reply was lost, and believes the second answer")
+class SendsAcksAgain(TcpBroker):
+    def _call(self, request: Request) -> Reply:
+        try:
+            return super()._call(request)
+        except BrokerUnavailable:
+            if request.verb != "ack":
+                raise
+            return super()._call(request)
+
+
+@wrong_broker("reconnects", "an enqueue that is cut returns as if it had been done")
+class SwallowsCuts(TcpBroker):
+    def enqueue(self, messages: Sequence[Message]) -> None:
+        try:
+            super().enqueue(messages)
+        except BrokerUnavailable:
+            time.sleep(0.01)
+
+
+@wrong_broker("reconnects", "an acquire that is cut returns nothing, as if nothing were there")
+class NothingThere(TcpBroker):
+    def _call(self, request: Request) -> Reply:
+        try:
+            return super()._call(request)
+        except BrokerUnavailable:
+            if request.verb == "acquire":
+                return Reply()
+            raise
+
+
+@wrong_broker("reconnects", "a call does not return while the server is away")
+class HangsWhileAway(TcpBroker):
+    def _call(self, request: Request) -> Reply:
+        deadline = time.monotonic() + 300
+        while True:
+            try:
+                return super()._call(request)
+            except BrokerUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
