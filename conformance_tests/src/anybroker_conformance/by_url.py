@@ -4,5 +4,6 @@ import os
 
 from anybroker_conformance.command import KIND, URL, suite_of
 
-_suite = suite_of(os.environ[URL], "backend" if os.environ[KIND] == "backend" else "broker")
-globals()[_suite.__name__] = _suite
+if URL in os.environ:
+    _suite = suite_of(os.environ[URL], "backend" if os.environ[KIND] == "backend" else "broker")
+    globals()[_suite.__name__] = _suite

@@ -13,6 +13,7 @@ from anybroker_conformance.broker.law02_alike import Alike
 from anybroker_conformance.broker.law02_exact import Exact
 from anybroker_conformance.broker.law03_exclusive import Exclusive
 from anybroker_conformance.broker.law04_expiry import Expiry
+from anybroker_conformance.broker.law04_many import ExpiryOfMany
 from anybroker_conformance.broker.law05_fenced import Fenced
 from anybroker_conformance.broker.law06_final import Final
 from anybroker_conformance.broker.law07_update import AtomicUpdate
@@ -42,6 +43,7 @@ class BrokerConformance(
     Alike,
     Exclusive,
     Expiry,
+    ExpiryOfMany,
     Fenced,
     Final,
     AtomicUpdate,

@@ -28,6 +28,8 @@ PAUSE = 0.01
 """Seconds for which a call stands still while another one is made."""
 REACHED = 0.1
 """Seconds within which a call comes to the line where it stops, if it does at all."""
+ASLEEP = 3
+"""How often a call may sleep before it comes to that line; later lines are not tried then."""
 MORE_LINES = 30
 """Lines that a call may have beyond those that it had when it was counted."""
 _OURS = {str(path) for path in Path(__file__).parent.glob("*.py") if path.stem != "networked"}
@@ -128,12 +130,13 @@ def one_within_another(
     total = lines.seen + MORE_LINES
     stops = range(0, total, 1 + total // (len(keys) - 1))
     end = time.monotonic() + seconds
+    asleep = 0
     for stop, key in zip(stops, keys[1:], strict=False):
-        if time.monotonic() > end:
+        if time.monotonic() > end or asleep > ASLEEP:
             return
         stopping = _Stopping(stop)
         first = Running(partial(stopping.call, partial(outer, key)), "a call that another one came into")
-        stopping.reached.wait(REACHED)
+        asleep += not stopping.reached.wait(REACHED)
         second = Running(partial(inner, key), "a call within another one")
         try:
             answer = second.result(key=key)

@@ -1,4 +1,4 @@
-"""Law 1, of messages of every kind: what one field does not lose, two of them together may."""
+"""Laws 1 and 3, of messages of every kind: what one field does not change, two of them together may."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import timedelta
 from itertools import product
 from typing import TYPE_CHECKING
 
-from anybroker.capabilities import Ordering
+from anybroker.capabilities import Guarantee, Lease, Ordering
 from anybroker_conformance.subject import LawBroken
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ SIZES = (0, 1, 1500, 70_000, 300_000)
 
 
 class Combinations:
-    """Law 1: sizes, etas, priorities and ordering keys in every combination."""
+    """Sizes, etas, priorities and ordering keys in every combination."""
 
     def test_law01_durable__every_combination_alone_and_in_one_batch(self, subject: Subject) -> None:
         alone, together = subject.queue(), subject.queue()
@@ -37,6 +37,25 @@ class Combinations:
                     raise LawBroken("came back changed", wanted.id, law="exact")
             if sent:
                 raise LawBroken(f"{len(sent)} messages are lost", next(iter(sent)))
+
+    def test_law03_exclusive__every_combination_at_every_delivery(self, subject: Subject) -> None:
+        if subject.capabilities.lease is not Lease.TIMED:
+            subject.untested("leases do not run out by time, and the broker declares so")
+        queue = subject.queue()
+        lease = 2 * subject.short
+        sent = every_combination(subject, queue)
+        subject.broker.enqueue(sent)
+        subject.expire()
+        for delivery in range(1, 5):
+            began = subject.now()
+            subject.take(queue, len(sent), lease=lease)
+            subject.advance((0.95 if subject.clock else 0.6) * lease)
+            early = subject.broker.acquire([queue], limit=1, wait=0, lease=lease)
+            passed = (subject.now() - began).total_seconds()
+            if early and passed < lease and subject.capabilities.exclusive is Guarantee.EXACT:
+                text = f"delivered {passed:.2f} s after delivery {delivery}, which was for {lease:g} s"
+                raise LawBroken(text, early[0].message.id)
+            subject.expire(lease)
 
 
 def every_combination(subject: Subject, queue: str) -> list[Message]:

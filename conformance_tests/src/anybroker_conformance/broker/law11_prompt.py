@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LONG_IDLE = 2.0
 """Seconds after which who polls ever more rarely has become slow."""
+APART = 0.06
+"""Seconds between consumers that begin to wait: those who poll do not all poll at the same moment."""
 BUSY, LEAST_BUSY = 0.2, 0.08
 """Share of a processor that an idle wait may use; of one that others use as well, a smaller one, but at least that."""
 CROWD = 6
@@ -44,11 +46,12 @@ class Prompt:
             started = time.monotonic()
             for wake in wakes_at_once(subject):  # one after the other, as consumers come that begin to poll
                 waiting.append(wake)
-                time.sleep(idle / 10)
-                if time.monotonic() - started > idle / 10 * len(waiting) + WAIT:
+                time.sleep(APART)
+                if time.monotonic() - started > APART * len(waiting) + WAIT:
                     raise LawBroken(f"calls do not return while other threads wait in acquire, for {wake.cause}")
             time.sleep(idle)
-            measured = {wake.cause: wake.lateness(bound) for wake in waiting}
+            # Backwards: who polls has then just looked in vain, and shows how long it takes until it looks again.
+            measured = {wake.cause: wake.lateness(bound) for wake in reversed(waiting)}
             for cause, seconds in measured.items():
                 late[cause].append(seconds)
                 subject.figure("wake-up", seconds)

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from anybroker_conformance.ledger.registry import Mutant
 
-MODULES = ("losing", "settling", "waiting", "sharing", "cut", "backends", "coordinating", "crowded")
+MODULES = (
+    "losing",
+    "settling",
+    "waiting",
+    "sharing",
+    "cut",
+    "backends",
+    "forgetting",
+    "sleeping",
+    "coordinating",
+    "crowded",
+)
 
 
 def mutants() -> dict[str, Mutant]:
