@@ -38,13 +38,13 @@ def problem(suite: BrokerConformance | BackendConformance) -> str | None:
     from anybroker_conformance.backend import preflight as of_backend
     from anybroker_conformance.backend.suite import BackendConformance
 
-    if isinstance(suite, BackendConformance):
-        return of_backend.problem(suite)
     try:
         if suite.server is not None:
             suite.server.start()
     except Exception as error:
         return f"server.start() raised {type(error).__name__}: {one_line(error)}"
+    if isinstance(suite, BackendConformance):
+        return of_backend.problem(suite)
     try:
         broker: Any = suite.connect()
     except Exception as error:

@@ -12,8 +12,10 @@ from anybroker_conformance.broker.law01_durable import Durable
 from anybroker_conformance.broker.law02_alike import Alike
 from anybroker_conformance.broker.law02_exact import Exact
 from anybroker_conformance.broker.law03_exclusive import Exclusive
+from anybroker_conformance.broker.law03_lengths import LeasesOfDifferentLengths
 from anybroker_conformance.broker.law04_expiry import Expiry
 from anybroker_conformance.broker.law04_many import ExpiryOfMany
+from anybroker_conformance.broker.law05_batches import FencedInBatches
 from anybroker_conformance.broker.law05_fenced import Fenced
 from anybroker_conformance.broker.law06_final import Final
 from anybroker_conformance.broker.law07_update import AtomicUpdate
@@ -42,9 +44,11 @@ class BrokerConformance(
     Exact,
     Alike,
     Exclusive,
+    LeasesOfDifferentLengths,
     Expiry,
     ExpiryOfMany,
     Fenced,
+    FencedInBatches,
     Final,
     AtomicUpdate,
     NotBefore,

@@ -51,7 +51,10 @@ class Prompt:
                     raise LawBroken(f"calls do not return while other threads wait in acquire, for {wake.cause}")
             time.sleep(idle)
             # Backwards: who polls has then just looked in vain, and shows how long it takes until it looks again.
-            measured = {wake.cause: wake.lateness(bound) for wake in reversed(waiting)}
+            measured: dict[str, float] = {}
+            while waiting and sum(measured.values()) < WAIT / 2 + len(measured) * bound:
+                wake = waiting.pop()
+                measured[wake.cause] = wake.lateness(bound)
             for cause, seconds in measured.items():
                 late[cause].append(seconds)
                 subject.figure("wake-up", seconds)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from anybroker_conformance.history.recorder import RecordedBroker
     from anybroker_conformance.subject import Subject
 
+CAUSES = 12
+"""More than the causes that are waited for at the same time."""
 SOON = 0.3
 """Seconds until an eta that is waited for."""
 
@@ -34,7 +36,8 @@ class Wake:
         self._act = act
         self._after = after
         """Seconds after the act at which there is a message."""
-        self._waiter = Waiter(self._consumer, queues, lease=subject.long)
+        wait = WAIT + CAUSES * subject.capabilities.wake_bound
+        self._waiter = Waiter(self._consumer, queues, wait=wait, lease=subject.long)
 
     def lateness(self, bound: float) -> float:
         """Do what makes a message deliverable; seconds from the moment at which it is until it was returned."""

@@ -17,6 +17,7 @@ MODULES = (
     "waiting",
     "sharing",
     "cut",
+    "disconnected",
     "backends",
     "forgetting",
     "sleeping",

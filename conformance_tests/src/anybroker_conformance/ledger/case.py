@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from anybroker.memory import MemoryBackend, MemoryBroker
+from anybroker_conformance.backend.networked import BackendServer, TcpBackend
 from anybroker_conformance.backend.suite import BackendConformance
 from anybroker_conformance.faults.reference import TcpBroker
 from anybroker_conformance.faults.reference.process import ReferenceServer
@@ -32,6 +33,18 @@ if isinstance(make, type) and issubclass(make, TcpBroker):
 
         def connect(self) -> Any:
             """Make it; those of one test share their messages."""
+            return make.from_url(self.url)
+
+elif isinstance(make, type) and issubclass(make, TcpBackend):
+
+    class TestNetworkedMutantBackend(BackendConformance):
+        """A backend of the ledger whose connections can be cut, and whose server can be killed."""
+
+        server = BackendServer()
+        url = server.url
+
+        def connect(self) -> Any:
+            """Make it; those of one test share their results."""
             return make.from_url(self.url)
 
 elif (mutant.kind if mutant else chosen) == "broker":

@@ -1,13 +1,13 @@
-"""Networked result backends, right and wrong, for test_backend_networked.py, which runs them in another pytest."""
+"""Wrong backends of law 11: what they do when the connection is cut and when the server is away."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from anybroker.errors import BrokerUnavailable
-from anybroker_conformance import BackendConformance
-from anybroker_conformance.backend.networked import BackendServer, Reply, Request, TcpBackend
+from anybroker_conformance.backend.networked import Reply, Request, TcpBackend
+from anybroker_conformance.ledger.registry import wrong_backend
 
 if TYPE_CHECKING:
     import socket
@@ -15,17 +15,9 @@ if TYPE_CHECKING:
 
     from anybroker.backend import Result
 
-SERVER = BackendServer()
-SERVER.start()
 
-
-class Right(TcpBackend):
-    pass
-
-
+@wrong_backend("reconnects", "repeats what may have happened, and takes its own result for another one's")
 class Retries(TcpBackend):
-    """Repeats what may have happened, and takes its own result for another one's."""
-
     def _call(self, request: Request) -> Reply:
         try:
             return super()._call(request)
@@ -33,6 +25,7 @@ class Retries(TcpBackend):
             return super()._call(request)
 
 
+@wrong_backend("reconnects", "lets another exception through than BrokerUnavailable")
 class RawErrors(TcpBackend):
     def _call(self, request: Request) -> Reply:
         try:
@@ -41,6 +34,7 @@ class RawErrors(TcpBackend):
             raise ConnectionError(str(error)) from None
 
 
+@wrong_backend("reconnects", "does not work again once there was an error")
 class NeverAgain(TcpBackend):
     dead = False
 
@@ -54,6 +48,7 @@ class NeverAgain(TcpBackend):
             raise
 
 
+@wrong_backend("reconnects", "goes on with a connection that is dead")
 class KeepsDeadConnection(TcpBackend):
     one: socket.socket | None = None
 
@@ -62,9 +57,8 @@ class KeepsDeadConnection(TcpBackend):
         return self.one
 
 
+@wrong_backend("reconnects", "takes a server that is away for one that has nothing")
 class KnowsNothing(TcpBackend):
-    """Takes a server that is away for one that has nothing."""
-
     def _call(self, request: Request) -> Reply:
         try:
             return super()._call(request)
@@ -74,6 +68,7 @@ class KnowsNothing(TcpBackend):
             raise
 
 
+@wrong_backend("reconnects", "takes a server that is away for a lock that is held")
 class ClaimsInVain(TcpBackend):
     def claim(self, key: str, *, ttl: float) -> str | None:
         try:
@@ -82,6 +77,7 @@ class ClaimsInVain(TcpBackend):
             return None
 
 
+@wrong_backend("reconnects", "waits on in silence when the server has gone")
 class SleepsOn(TcpBackend):
     def wait(self, ids: Sequence[str], *, timeout: float) -> list[Result]:
         try:
@@ -91,9 +87,8 @@ class SleepsOn(TcpBackend):
             return []
 
 
+@wrong_backend("reconnects", "says that it has stored what it has only tried to")
 class StoresLater(TcpBackend):
-    """Says that it has stored what it has only tried to."""
-
     def store(self, results: Sequence[Result], *, ttl: float | None) -> list[bool]:
         try:
             return super().store(results, ttl=ttl)
@@ -101,9 +96,8 @@ class StoresLater(TcpBackend):
             return [True] * len(results)
 
 
+@wrong_backend("reconnects", "lets a member that joins again after an error count twice")
 class JoinsAgain(TcpBackend):
-    """A member that joins again after an error has another name."""
-
     errors = 0
 
     def join(self, group_id: str, member_id: str, *, size: int) -> bool:
@@ -112,20 +106,3 @@ class JoinsAgain(TcpBackend):
         except BrokerUnavailable:
             self.errors += 1
             return super().join(group_id, f"{member_id} {self.errors}", size=size)
-
-
-def suite(kind: type[TcpBackend]) -> Any:
-    class Suite(BackendConformance):
-        url = SERVER.url
-        server = SERVER
-
-        def connect(self) -> TcpBackend:
-            return kind.from_url(self.url or "")
-
-    Suite.__name__ = Suite.__qualname__ = f"Test{kind.__name__}"
-    return Suite
-
-
-WRONG = [kind for kind in TcpBackend.__subclasses__() if kind is not Right]
-for one in (Right, *WRONG):
-    globals()[f"Test{one.__name__}"] = suite(one)
