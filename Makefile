@@ -22,7 +22,7 @@ demo: uv  ## real work on real processes, no server needed
 check: lint types  ## linter, types and the fast tests: before every commit
 	$(RUN) pytest -n auto -m "not slow" tests
 
-test: lint types docs  ## everything but the long soak: also crashes, packages, the documentation and its examples
+test: lint types docs installed-services  ## everything but the long soak: also crashes, packages, real servers, the documentation
 	$(RUN) pytest -n auto -m "not soak"
 
 lint: uv  ## style and formatting
@@ -52,6 +52,11 @@ mutants: uv  ## 20 runs of the suite against each wrong broker and backend, and 
 
 services: uv  ## the real servers that adapters are tested against, installed where they are missing
 	$(RUN) python -m anybroker_conformance.services up --install
+
+.PHONY: installed-services
+installed-services: uv
+	$(RUN) python -m anybroker_conformance.services up --local --install
+	$(RUN) python -m anybroker_conformance.services down
 
 bench: uv  ## how fast it is here, and how fast its peers are
 	$(RUN) python benchmarks/run.py

@@ -290,7 +290,8 @@ class Prompt:
         """No wait of that object goes on for longer than was asked for; those of others go on."""
         subject, queue = realtime, realtime.queue()
         closing = another(subject)
-        waiters = [Waiter(closing, [queue, subject.queue()][: 1 + n % 2], lease=subject.long, wait=1.0) for n in range(3)]
+        queues = [queue, subject.queue()]
+        waiters = [Waiter(closing, queues[: 1 + number % 2], lease=subject.long, wait=1.0) for number in range(3)]
         bystander = Waiter(subject.broker, [queue], lease=subject.long) if closing is not subject.broker else None
         time.sleep(0.1)
         closing.close()
