@@ -60,8 +60,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _seeded(request: pytest.FixtureRequest) -> Any:
     """The suite of a test, an instance of the author's class, with the seed of the run."""
-    request.instance.seed = request.config.option.conformance_seed
-    return request.instance
+    suite: Any = request.instance
+    suite.seed = request.config.option.conformance_seed
+    return suite
 
 
 @pytest.hookimpl(optionalhook=True)

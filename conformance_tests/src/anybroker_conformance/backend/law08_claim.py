@@ -216,23 +216,23 @@ class Claim:
                 partial(first.claim, ttl=KEPT), partial(second.claim, ttl=KEPT), keys
             ):
                 if len(holders := [token for token in tokens if token]) != 1:
-                    self._broken(results, f"of two who claimed a lock at the same time {len(holders)} got it", key)
+                    self._refute(results, f"of two who claimed a lock at the same time {len(holders)} got it", key)
                 elif not second.release(key, holders[0]):
-                    self._broken(results, "release answered False to the one of two that got a lock", key)
+                    self._refute(results, "release answered False to the one of two that got a lock", key)
         held = {key: results.claim(key, why="nobody holds it") for key in (results.id("lock") for _ in range(LINES))}
         releases = [lambda key: first.release(key, held[key]), lambda key: second.release(key, held[key])]
         for key, *answers in one_within_another(releases[0], releases[1], [*held]):
             if sum(answers) != 1:
-                self._broken(results, f"release answered True to {sum(answers)} of 2 at the same time", key)
+                self._refute(results, f"release answered True to {sum(answers)} of 2 at the same time", key)
         keys = [results.id("lock") for _ in range(LINES)]
         stale = {key: results.claim(key, ttl=results.brief, why="nobody holds it") for key in keys}
         results.outlive()
         late = [lambda key: first.release(key, stale[key]), lambda key: second.claim(key, ttl=KEPT)]
         for key, released, token in one_within_another(late[0], late[1], keys):
             if released or not token or second.claim(key, ttl=KEPT) is not None:
-                self._broken(results, "a stale token has released a lock that another one claimed meanwhile", key)
+                self._refute(results, "a stale token has released a lock that another one claimed meanwhile", key)
 
-    def _broken(self, results: BackendSubject, text: str, key: str) -> None:
+    def _refute(self, results: BackendSubject, text: str, key: str) -> None:
         """What is exact is broken; where ``exact_claim`` is not declared, races may go wrong."""
         if results.capabilities.exact_claim:
             raise LawBroken(text, key)

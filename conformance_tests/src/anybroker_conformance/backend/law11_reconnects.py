@@ -299,13 +299,14 @@ def _places(
     proxy.mark()
     getattr(use, verb)()
     found: list[tuple[Direction, int, bool]] = []
-    for direction in (TO_SERVER, TO_CLIENT):
+    directions: tuple[Direction, ...] = (TO_SERVER, TO_CLIENT)
+    for direction in directions:
         ends = [chunk.end for chunk in proxy.chunks if chunk.direction == direction]
         total = max(ends, default=0)
         places = sorted({0, 1, total // 2, total - 1, total, *(end + more for end in ends for more in (-1, 0, 1))})
         places = [one for one in places if 0 <= one <= total]
         step = max(1, len(places) // CUTS)
-        found += [(direction, one, number % 2 == 1) for number, one in enumerate(places[::step])]
+        found.extend((direction, one, number % 2 == 1) for number, one in enumerate(places[::step]))
     return found
 
 

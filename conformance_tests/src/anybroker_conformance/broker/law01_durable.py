@@ -125,7 +125,7 @@ class Durable:
         with frequent_switches(), ThreadPoolExecutor(6) as pool:
             consumers = [pool.submit(consume, brokers[n % 2]) for n in range(4)]
             try:
-                [*pool.map(produce, (messages[::2], messages[1::2]))]
+                list(pool.map(produce, (messages[::2], messages[1::2])))
                 _wait_for(realtime, number, arrived)
             finally:
                 done.set()

@@ -74,9 +74,10 @@ class Trial:
             self.network.proxy.mark()
             self._record(attempt(self.verb, call))
         places: list[Place] = []
-        for direction in (TO_CLIENT, TO_SERVER):
+        directions: tuple[Direction, ...] = (TO_CLIENT, TO_SERVER)
+        for direction in directions:
             ends = [chunk.end for chunk in self.network.proxy.chunks if chunk.direction == direction]
-            places += [(direction, after) for after in _places(ends)]
+            places.extend((direction, after) for after in _places(ends))
         return sorted(places, key=lambda place: [one for one in places if one[0] == place[0]].index(place))
 
     def cut(self, direction: Direction, after: int, *, reset: bool) -> bool:

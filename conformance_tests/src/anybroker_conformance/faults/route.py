@@ -78,7 +78,7 @@ def _endpoint(endpoint: str) -> tuple[str, int]:
 
 
 def _host(address: Address) -> tuple[str, int]:
-    if not address.hosts or not address.hosts[0][0]:
+    if len(address.hosts) == 0 or not address.hosts[0][0]:
         raise NoRoute(f"{address.scheme}:// names no host: there is no network in between")
     if len(address.hosts) > 1:
         raise NoRoute("the URL names several hosts, and a proxy stands before one")

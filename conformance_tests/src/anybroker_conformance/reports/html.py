@@ -26,7 +26,7 @@ _SAID: dict[Status, str] = {
 
 def page(reports: Sequence[Report]) -> str:
     """All reports of a run."""
-    style = files(__package__).joinpath("page.css").read_text(encoding="utf-8")
+    style = files("anybroker_conformance.reports").joinpath("page.css").read_text(encoding="utf-8")
     title = ", ".join(f"{report.title}: {report.verdict}" for report in reports)
     contents = ""
     if len(reports) > 1:

@@ -30,36 +30,47 @@ class Engine(Protocol):
 
     def ports(self, service: Service) -> dict[str, int]:
         """The ports for a service that is about to be started."""
+        ...
 
     def prepare(self, services: Sequence[Service]) -> None:
         """Do what is best done for all services that are about to be started."""
+        ...
 
     def start(self, service: Service, folder: Path, ports: Mapping[str, int]) -> None:
         """Start a service for the first time."""
+        ...
 
     def stop(self, service: Service, folder: Path, node: str, number: signal.Signals) -> None:
         """End one node with a signal, and see that it has ended."""
+        ...
 
     def revive(self, service: Service, folder: Path, ports: Mapping[str, int], node: str) -> None:
         """Start one node again, on its data."""
+        ...
 
     def pause(self, service: Service, folder: Path, node: str) -> None:
         """Freeze a node: its connections stay, it does nothing."""
+        ...
 
     def resume(self, service: Service, folder: Path, node: str) -> None:
         """Let a paused node go on; of no effect on one that runs."""
+        ...
 
     def states(self, service: Service, folder: Path) -> dict[str, NodeState]:
         """What each node is doing."""
+        ...
 
     def version(self, service: Service, told: str) -> str:
         """The version to report; `told` is what the server itself says, maybe nothing."""
+        ...
 
     def log(self, service: Service, folder: Path) -> str:
         """The last lines that the servers wrote."""
+        ...
 
     def end(self, services: Mapping[Path, Service]) -> None:
         """End all servers of services, given by their folders, and discard what the engine keeps of them."""
+        ...
 
 
 def wait_for(what: Callable[[], T], seconds: float, states: Callable[[], Mapping[str, NodeState]]) -> T:

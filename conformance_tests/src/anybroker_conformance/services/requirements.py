@@ -45,15 +45,19 @@ class Requirement(Protocol):
     @property
     def label(self) -> str:
         """What it is called in a message."""
+        ...
 
     def found(self) -> bool:
         """Whether it is here."""
+        ...
 
     def command(self, service: str) -> str:
         """The command that brings it here."""
+        ...
 
     def install(self) -> None:
         """Bring it here. Raises InstallError."""
+        ...
 
 
 def cache() -> Path:
