@@ -1,63 +1,33 @@
+"""A memory broker waits by the clock that it was given."""
+
 from __future__ import annotations
 
-import threading
 import time
-from datetime import UTC, datetime, timedelta, timezone
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 
-import pytest
-
-from anybroker.clock import Clock, ManualClock, SystemClock
-
-
-def test_the_system_clock_tells_one_time_in_two_forms() -> None:
-    clock = SystemClock()
-    assert abs(clock.now().timestamp() - clock.time()) < 5
-    assert clock.now().tzinfo is UTC
+from anybroker.broker import Delivery, Message
+from anybroker.clock import ManualClock
+from anybroker.memory import MemoryBroker
 
 
-def test_the_system_clock_waits_no_longer_than_it_can() -> None:
-    clock, condition = SystemClock(), threading.Condition()
-    threading.Timer(0.01, lambda: notify(condition)).start()
-    with condition:
-        clock.wait(condition, float("inf"))
-        clock.wait(condition, 0)
-
-
-def notify(condition: threading.Condition) -> None:
-    with condition:
-        condition.notify_all()
-
-
-def test_a_manual_clock_moves_only_when_it_is_moved() -> None:
-    start = datetime(2031, 1, 1, 12, tzinfo=timezone(timedelta(hours=2)))
-    clock = ManualClock(start)
-    assert clock.now() == start
-    clock.advance(0.5)
-    clock.advance(timedelta(days=2))
-    assert clock.now() == start + timedelta(days=2, seconds=0.5)
-    assert clock.now().tzinfo is UTC
-    assert clock.time() == clock.now().timestamp()
-
-
-def test_a_manual_clock_does_not_go_backwards() -> None:
-    with pytest.raises(ValueError, match="backwards"):
-        ManualClock().advance(-1)
-
-
-def wait_until(clock: Clock, condition: threading.Condition, moment: float) -> None:
-    with condition:
-        while clock.time() < moment:
-            clock.wait(condition, moment - clock.time())
-
-
-def test_a_manual_clock_wakes_everybody_who_waits_by_it() -> None:
-    clock = ManualClock()
-    moment = clock.time() + 3600
-    waiters = [threading.Thread(target=wait_until, args=(clock, threading.Condition(), moment)) for _ in range(5)]
-    for waiter in waiters:
-        waiter.start()
-    clock.advance(3600)  # before, while or after they begin to wait
+def advance_until(clock: ManualClock, waiting: Future[list[Delivery]]) -> list[Delivery]:
+    """Let days pass until a call returns."""
     deadline = time.monotonic() + 20
-    for waiter in waiters:
-        waiter.join(deadline - time.monotonic())
-        assert not waiter.is_alive()
+    while not waiting.done() and time.monotonic() < deadline:
+        clock.advance(86400)
+        time.sleep(0.001)
+    return waiting.result(0)
+
+
+def test_acquire__waits_by_the_injected_clock() -> None:
+    clock = ManualClock()
+    broker = MemoryBroker(clock=clock)
+    with ThreadPoolExecutor(2) as pool:
+        in_vain = pool.submit(broker.acquire, ["q"], limit=1, wait=30 * 86400, lease=60)
+        assert advance_until(clock, in_vain) == []
+        eta = clock.now() + timedelta(days=2)
+        broker.enqueue([Message("m", "q", b"", eta=eta)])
+        lucky = pool.submit(broker.acquire, ["q"], limit=1, wait=float("inf"), lease=60)
+        [delivery] = advance_until(clock, lucky)
+        assert delivery.lease_until - timedelta(seconds=60) >= eta

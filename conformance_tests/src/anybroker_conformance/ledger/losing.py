@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from anybroker.broker import Delivery, Message
 
 replace = msgspec.structs.replace
+LONGEST = 3e7
+"""Seconds; about the longest lease that the memory broker takes."""
 
 
 class Counting(MemoryBroker):
@@ -246,15 +248,15 @@ class LeasesOfTheQueue(MemoryBroker):
 class NeverExpires(MemoryBroker):
     def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
         until = timedelta(seconds=lease)
-        taken = super().acquire(queues, limit=limit, wait=wait, lease=10**8)
-        return [replace(one, lease_until=one.lease_until - timedelta(seconds=10**8) + until) for one in taken]
+        taken = super().acquire(queues, limit=limit, wait=wait, lease=LONGEST)
+        return [replace(one, lease_until=one.lease_until - timedelta(seconds=LONGEST) + until) for one in taken]
 
 
 @wrong_broker("expiry", "a message comes back once and never again")
 class ExpiresOnce(MemoryBroker):
     def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
         taken = super().acquire(queues, limit=limit, wait=wait, lease=lease)
-        super().extend([one for one in taken if (one.delivery_count or 0) > 1], lease=10**8)
+        super().extend([one for one in taken if (one.delivery_count or 0) > 1], lease=LONGEST)
         return taken
 
 

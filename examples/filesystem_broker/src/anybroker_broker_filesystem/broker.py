@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import msgspec
 
 from anybroker.broker import Broker, Delivery, Message
-from anybroker.capabilities import Capabilities, Durability, Guarantee, Ordering
+from anybroker.capabilities import Capabilities, Clock, Durability, Guarantee, Ordering
 from anybroker.errors import BrokerUnavailable, ConfigurationError
 from anybroker.loading import parse_url, read_options
 from anybroker.validation import check_messages
@@ -74,6 +74,7 @@ class FilesystemBroker:
             durability=Durability.SERVER,
             update=Guarantee.BEST_EFFORT,
             ordering=Ordering.FIFO,
+            clock=Clock.CLIENT,
             max_body=max_body,
             delay_precision=0.1,
             expiry_bound=0.1,
@@ -153,7 +154,10 @@ class FilesystemBroker:
             self._directory.mkdir(parents=True, exist_ok=True)
             with (self._directory / "lock").open("w") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
-                yield
+                try:
+                    yield
+                finally:  # closing would not do: a child that was forked meanwhile has the file open too
+                    fcntl.flock(file, fcntl.LOCK_UN)
         except OSError as error:
             raise BrokerUnavailable(f"{error.filename or self._directory}: {error.strerror}") from error
 
