@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 EXECUTABLE = Path(sysconfig.get_path("scripts")) / "anybroker"
 SMALL = ("--law", "5", "-k", "after_redelivery")
 

@@ -16,6 +16,8 @@ from anybroker_conformance.faults.route import NoRoute, route, upstream
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 BIG = bytes(range(256)) * 20_000
 
 

@@ -7,6 +7,8 @@ import pytest
 from anybroker_conformance import examination, run
 from tests.conformance.plugin_suites import suite
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["pytester"]
 
 HEAD = """

@@ -9,6 +9,8 @@ import pytest
 from anybroker_conformance import examination
 from tests.conformance.plugin_suites import KEEPS, suite
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["pytester"]
 
 TESTS = """

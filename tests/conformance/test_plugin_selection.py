@@ -6,6 +6,8 @@ import pytest
 
 from tests.conformance.plugin_suites import KEEPS, suite
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["pytester"]
 
 

@@ -1,0 +1,22 @@
+"""Which laws wait in real time even on a broker whose clock leaps: they are not among the fast tests."""
+
+from __future__ import annotations
+
+import pytest
+
+IN_REAL_TIME = (
+    "law11_prompt",
+    "law12_concurrent",
+    "law14_bounded",
+    "law03_one_writer",
+    "law06_wait",
+    "law08_claim",
+    "law10_concurrent",
+    "law12_bounded",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.name == "test_references.py" and any(law in item.name for law in IN_REAL_TIME):
+            item.add_marker(pytest.mark.slow)
