@@ -109,7 +109,7 @@ class Door:
         """End a node, or all, with a signal; start it again on its port and data; wait until the service is ready."""
         with self.state.lock():
             self.stop(entry, node, number)
-            self.start(entry, node)
+            self._revive(entry, [node] if node else list(SERVICES[entry.name].containers))
 
     def stop(self, entry: Entry, node: str | None, number: signal.Signals) -> None:
         """End a node, or all, with a signal. Its data stay."""
@@ -117,13 +117,14 @@ class Door:
         for each in [node] if node else service.containers:
             engine.stop(service, folder, each, number)
 
-    def start(self, entry: Entry, node: str | None) -> None:
-        """Start a node, or all, again on its port and data, and wait until the service is ready."""
+    def start(self, entry: Entry) -> None:
+        """Start what has ended again, on its port and data, and wait until the service is ready."""
+        self._revive(entry, [node for node, state in self.states(entry).items() if state == "ended"])
+
+    def _revive(self, entry: Entry, nodes: Sequence[str]) -> None:
         service, engine, folder = SERVICES[entry.name], self._engines[entry.how], self.state.folder / entry.name
-        states = engine.states(service, folder)
-        for each in [node] if node else service.containers:
-            if states.get(each) != "running":
-                engine.revive(service, folder, entry.ports, each)
+        for each in nodes:
+            engine.revive(service, folder, entry.ports, each)
         try:
             self._wait(entry)
         except (OSError, ServiceError) as error:

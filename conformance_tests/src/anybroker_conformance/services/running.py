@@ -69,7 +69,7 @@ class Running:
 
     def start(self) -> None:
         """Start it again with the same ports and data, and wait until it is ready; nothing while it runs."""
-        self._door.start(self._entry, None)
+        self._door.start(self._entry)
 
     def pause(self, node: str | None = None) -> None:
         """Freeze a node, or all: connections stay open, nothing is answered. Raises ServiceError if it has ended."""
