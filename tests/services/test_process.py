@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -14,15 +16,19 @@ from anybroker_conformance.services.engine import wait_for
 from anybroker_conformance.services.process import Process
 from anybroker_conformance.services.service import NotReadyError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 SLEEP = [sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(60)"]
 DEAF = [
     sys.executable,
     "-c",
     "import signal, time; signal.signal(15, signal.SIG_IGN); print('begun', flush=True); time.sleep(60)",
 ]
+HEADLESS = """
+import ctypes, socket, sys, threading, time
+listener = socket.create_server(("127.0.0.1", 0))
+threading.Thread(target=time.sleep, args=(60,)).start()
+print(listener.getsockname()[1], flush=True)
+ctypes.CDLL(None).syscall(int(sys.argv[1]), 0)
+"""
 CHILD = "import time; held = open('fifo', 'w'); time.sleep(60)"
 PARENT = [sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {CHILD!r}])"]
 
@@ -120,6 +126,25 @@ def test_a_program_that_is_not_there_has_ended_with_its_complaint_in_the_log(sta
 def test_a_process_is_known_by_what_linux_says_of_it() -> None:
     stat = "42 (a ) b (c) S 1 42 42 0 -1 4194560 100 0 0 0 1 2 0 0 20 0 1 0 987654 1000 10"
     assert process.parse(stat) == (Process(pid=42, started="987654"), "S")
+
+
+def test_a_process_whose_first_thread_has_ended_lives_on(start: Start, tmp_path: Path) -> None:
+    if sys.platform != "linux":
+        pytest.skip("how a thread ends by itself is known for Linux only")
+    exit_thread = 93 if platform.machine() == "aarch64" else 60
+    started = start([sys.executable, "-c", HEADLESS, str(exit_thread)])
+    port = int(begun(tmp_path))
+    wait_for(lambda: _must_be_a_zombie(started), 30, dict)
+    assert process.state(started) == "running"
+    process.end(started, signal.SIGKILL, 10)
+    assert process.state(started) == "ended"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", port))
+
+
+def _must_be_a_zombie(one: Process) -> None:
+    if ") Z " not in Path(f"/proc/{one.pid}/stat").read_text():
+        raise NotReadyError("its first thread is there")
 
 
 def test_a_process_is_known_by_what_ps_says_of_it() -> None:

@@ -126,10 +126,11 @@ def _ended(process: Process) -> bool:
 def _lives_in(group: int, folder: Path) -> bool:
     """Whether what Linux says about a process is of a member of a group, and not of a zombie."""
     try:
-        status, _, member_of = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
+        text = (folder / "stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return int(member_of) == group and status not in _DEAD
+    member_of = text.rpartition(")")[2].split()[2]
+    return int(member_of) == group and parse(text)[1] not in _DEAD
 
 
 def _observe(pid: int) -> tuple[Process, str] | None:
@@ -152,7 +153,10 @@ def parse(text: str) -> tuple[Process, str]:
     """What Linux or `ps` says about a process."""
     if ")" in text:  # proc(5): pid (comm) state ppid ..., and the start time as field 22; comm may contain anything
         fields = text.rpartition(")")[2].split()
-        return Process(pid=int(text.split(maxsplit=1)[0]), started=fields[19]), fields[0]
+        status, threads = fields[0], int(fields[17])
+        if status in _DEAD and threads > 1:  # its first thread has ended; the others still have its files and ports
+            status = "R"
+        return Process(pid=int(text.split(maxsplit=1)[0]), started=fields[19]), status
     pid, stat, started = text.split(maxsplit=2)
     return Process(pid=int(pid), started=started.strip()), stat
 
