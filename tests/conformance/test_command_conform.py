@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -157,7 +156,6 @@ def test_what_cannot_work_is_said_in_one_line(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("xdist") is None, reason="needs pytest-xdist")
 def test_several_processes(elsewhere: Path, url: str) -> None:
     said, _ = conform(elsewhere, url, *SMALL, "-n", "2", "--report", "../r.json")
     [law] = json.loads((elsewhere / "../r.json").read_text(encoding="utf-8"))["laws"]

@@ -17,6 +17,7 @@ from anybroker_conformance.laws import Law
 from anybroker_conformance.reports.files import WRITERS
 from anybroker_conformance.reports.gathering import Gathering, Plan, Record
 from anybroker_conformance.reports.terminal import summarize
+from anybroker_conformance.seed import drawn_from
 from anybroker_conformance.selection import LAWS, Kind, kind_of, law_of, law_tests
 
 if TYPE_CHECKING:
@@ -160,17 +161,12 @@ class Run:
         test = _law_test(item)
         if test is None:
             return (yield)
-        from hypothesis import core
-
-        forced, core.global_force_seed = core.global_force_seed, self._seed  # type: ignore[assignment]
         try:
-            with interrupted_after(self._patience(test)):
+            with drawn_from(self._seed), interrupted_after(self._patience(test)):
                 return (yield)
         except Hang:
             self._hangs += 1
             raise
-        finally:
-            core.global_force_seed = forced
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:

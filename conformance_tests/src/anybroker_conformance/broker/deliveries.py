@@ -29,6 +29,24 @@ LATE = 0.5
 POLL = 0.1
 """Seconds of one look for what comes back, in real time."""
 
+DAYS = 86400.0
+LEASES = (
+    1.0,
+    59.9,
+    61.0,
+    299.0,
+    901.0,
+    3599.0,
+    3601.0,
+    0.49 * DAYS,
+    0.51 * DAYS,
+    0.99 * DAYS,
+    1.01 * DAYS,
+    8 * DAYS,
+    31 * DAYS,
+)
+"""Seconds, on both sides of where units or fields may overflow."""
+
 
 PAST = datetime(2001, 2, 3, 4, 5, 6, 7, tzinfo=UTC)
 

@@ -12,6 +12,8 @@ import msgspec
 
 from anybroker.capabilities import Guarantee, Lease
 from anybroker_conformance.broker.deliveries import (
+    DAYS,
+    LEASES,
     NEVER,
     Window,
     another,
@@ -35,23 +37,6 @@ if TYPE_CHECKING:
     from anybroker_conformance.history.recorder import RecordedBroker
     from anybroker_conformance.subject import Subject
 
-DAYS = 86400.0
-LEASES = (
-    1.0,
-    59.9,
-    61.0,
-    299.0,
-    901.0,
-    3599.0,
-    3601.0,
-    0.49 * DAYS,
-    0.51 * DAYS,
-    0.99 * DAYS,
-    1.01 * DAYS,
-    8 * DAYS,
-    31 * DAYS,
-)
-"""Seconds, on both sides of where units or fields may overflow."""
 THREADS = 8
 
 

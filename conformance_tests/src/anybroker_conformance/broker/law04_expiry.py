@@ -13,6 +13,7 @@ from anybroker.capabilities import Guarantee, Lease
 from anybroker.errors import AnybrokerError
 from anybroker_conformance.broker.deliveries import (
     LATE,
+    LEASES,
     NEVER,
     Window,
     another,
@@ -38,23 +39,6 @@ if TYPE_CHECKING:
     from anybroker_conformance.broker.deliveries import Watched
     from anybroker_conformance.subject import Subject
 
-DAYS = 86400.0
-LEASES = (
-    1.0,
-    59.9,
-    61.0,
-    299.0,
-    901.0,
-    3599.0,
-    3601.0,
-    0.49 * DAYS,
-    0.51 * DAYS,
-    0.99 * DAYS,
-    1.01 * DAYS,
-    8 * DAYS,
-    31 * DAYS,
-)
-"""Seconds, on both sides of where units or fields may overflow."""
 SAME_CLOCK = 0.5
 """Seconds by which the clock of a server may differ from ours."""
 QUORUM = 25

@@ -144,6 +144,8 @@ class EndsEveryWait(Signalled):
 
 @wrong_backend("wait", "misses what is stored between its look and its sleep")
 class MissesBetween(Signalled):
+    longest_sleep = float("inf")
+
     def wait(self, ids: Sequence[str], *, timeout: float) -> list[Result]:
         clock = self._store.clock
         deadline = clock.time() + timeout
@@ -153,21 +155,12 @@ class MissesBetween(Signalled):
             if found or left <= 0 or self._closed:
                 return found
             with self.signal:
-                clock.wait(self.signal, left)
+                clock.wait(self.signal, min(left, self.longest_sleep))
 
 
 @wrong_backend("wait", "misses what is stored before its sleep, and looks again after a second")
-class NoticesASecondLate(Signalled):
-    def wait(self, ids: Sequence[str], *, timeout: float) -> list[Result]:
-        clock = self._store.clock
-        deadline = clock.time() + timeout
-        while True:
-            found = super().wait(ids, timeout=0)
-            left = deadline - clock.time()
-            if found or left <= 0 or self._closed:
-                return found
-            with self.signal:
-                clock.wait(self.signal, min(left, 1.0))
+class NoticesASecondLate(MissesBetween):
+    longest_sleep = 1.0
 
 
 class Looping(Signalled):

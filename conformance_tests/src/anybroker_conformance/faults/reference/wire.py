@@ -89,7 +89,7 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
     text: str = ""
 
 
-def send(sock: socket.socket, message: Request | Reply) -> None:
+def send(sock: socket.socket, message: msgspec.Struct) -> None:
     """Send one message."""
     encoded = msgspec.json.encode(message)
     sock.sendall(_LENGTH.pack(len(encoded)) + encoded)
