@@ -95,5 +95,5 @@ def test_preflight__no_backend_at_all() -> None:
         pass
 
     assert problem(Suite()) == (
-        "connect() raised ConfigurationError: Suite has no backend: set url, or define connect()"
+        "connect() raised ConfigurationError: Suite connects to nothing: set url, or define connect()"
     )

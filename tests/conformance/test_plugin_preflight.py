@@ -36,7 +36,7 @@ WRONG = {
     def connect(self):
         return BrokerConformance.connect(self)
 """,
-        r"connect\(\) raised ConfigurationError: TestWrong has no broker: set url, or define connect\(\)",
+        r"connect\(\) raised ConfigurationError: TestWrong connects to nothing: set url, or define connect\(\)",
     ),
     "unknown scheme": (
         """

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
-
-from anybroker.clock import Clock, SystemClock
-from anybroker.errors import ConfigurationError
+from anybroker.broker import Broker
 from anybroker.loading import load_broker
 from anybroker_conformance.broker.law01_combinations import Combinations
 from anybroker_conformance.broker.law01_durable import Durable
@@ -31,11 +28,8 @@ from anybroker_conformance.broker.law13_reconnects import Reconnects
 from anybroker_conformance.broker.law14_bounded import Bounded
 from anybroker_conformance.broker.law15_honest import Honest, Inspected
 from anybroker_conformance.broker.random_calls import RandomCalls
+from anybroker_conformance.factory import Factory
 from anybroker_conformance.preflight import objects_share
-
-if TYPE_CHECKING:
-    from anybroker.broker import Broker
-    from anybroker_conformance.faults.server import Server
 
 
 class BrokerConformance(
@@ -64,6 +58,7 @@ class BrokerConformance(
     Honest,
     Inspected,
     RandomCalls,
+    Factory[Broker],
 ):
     """All laws of a broker as tests.
 
@@ -72,42 +67,12 @@ class BrokerConformance(
         class TestMine(BrokerConformance):
             url = "mine://localhost"
 
-    or, where the adapter is not registered, define :meth:`connect`, or :meth:`connect_by`.
+    or, where the adapter is not registered, define :meth:`~anybroker_conformance.factory.Factory.connect`.
     """
-
-    url: ClassVar[str | None] = None
-    """Where the broker is; of a registered adapter."""
-    server: ClassVar[Server | None] = None
-    """How to stop, kill and start the server. Without it, the laws of a restart are reported as untested."""
-    namespace: str = ""
-    """Set for each test: a text that nothing else on the server has in its name."""
-
-    seed: int = 0
-    """Set for each test: the number from which everything random follows."""
-
-    def connect(self) -> Broker:
-        """Make a new object on the same messages as every other one of this test.
-
-        Also called in other processes, on a new instance of the class.
-        """
-        if self.takes_clock():
-            return self.connect_by(SystemClock())
-        if self.url is None:
-            raise ConfigurationError(f"{type(self).__name__} has no broker: set url, or define connect()")
-        return load_broker(self.url)
-
-    def connect_by(self, clock: Clock) -> Broker:
-        """As :meth:`connect`, for a broker whose time is that of ``clock``. Optional.
-
-        The laws of long times are then proven by a clock that leaps, and the rest faster.
-        """
-        raise NotImplementedError
 
     def objects_share(self) -> bool:
         """Whether two objects of this factory see the same messages; asked for brokers of one process alone."""
         return objects_share(self)
 
-    @classmethod
-    def takes_clock(cls) -> bool:
-        """Whether :meth:`connect_by` is defined."""
-        return cls.connect_by is not BrokerConformance.connect_by
+    def _load(self, url: str) -> Broker:
+        return load_broker(url)

@@ -8,14 +8,10 @@ from __future__ import annotations
 import os
 import select
 import socket
-import struct
 import sys
-import tempfile
-import threading
 import time
 from collections import deque
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
@@ -25,7 +21,9 @@ from anybroker.capabilities import BackendCapabilities, Durability
 from anybroker.errors import AnybrokerError, BrokerUnavailable, MessageTooLarge
 from anybroker.loading import parse_url
 from anybroker.sqlite import SqliteBackend
-from anybroker_conformance.faults.server import ServerProcess
+from anybroker_conformance.faults.reference.listening import serve_each
+from anybroker_conformance.faults.reference.process import ReferenceServer
+from anybroker_conformance.faults.reference.wire import receive, send
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +34,6 @@ REPLY = 10.0
 """Seconds for a reply, beyond what the call itself waits for."""
 TURN = 0.2
 """Seconds after which a waiting server looks whether its client is still there."""
-_LENGTH = struct.Struct(">I")
 
 
 class Request(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -128,8 +125,8 @@ class TcpBackend:
         try:
             sock = self._connection()
             sock.settimeout(REPLY + request.timeout)
-            _send(sock, request)
-            reply: Reply = _receive(sock, Reply)
+            send(sock, request)
+            reply = receive(sock, Reply)
         except OSError as error:
             if sock is not None:
                 sock.close()
@@ -163,25 +160,10 @@ class TcpBackend:
                 return  # another thread took the last one
 
 
-class BackendServer(ServerProcess):
-    """A server for :class:`TcpBackend`, at :attr:`url`. Not started yet."""
+class BackendServer(ReferenceServer):
+    """A server for :class:`TcpBackend`. Not started yet."""
 
-    def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # for as long as the object lives
-        self._reserved = socket.socket()  # keeps the port while the server is away
-        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        self._reserved.bind(("127.0.0.1", 0))
-        host, port = self._reserved.getsockname()
-        file = str(Path(self._folder.name, "results.db"))
-        super().__init__(
-            [sys.executable, "-m", "anybroker_conformance.backend.networked", str(port), file], host=host, port=port
-        )
-
-    @property
-    def url(self) -> str:
-        """For :meth:`TcpBackend.from_url`."""
-        host, port = self.address
-        return f"tcp://{host}:{port}"
+    module = "anybroker_conformance.backend.networked"
 
 
 def _answer(backend: SqliteBackend, request: Request, sock: socket.socket) -> Reply:  # noqa: PLR0911 (one per verb)
@@ -222,51 +204,20 @@ def _serve(sock: socket.socket, backend: SqliteBackend) -> None:
     with sock:
         while True:
             try:
-                request = _receive(sock, Request)
+                request = receive(sock, Request)
                 try:
                     reply = _answer(backend, request, sock)
                 except AnybrokerError as error:
                     reply = Reply(error=type(error).__name__, text=str(error))
-                _send(sock, reply)
+                send(sock, reply)
             except OSError:
                 return
 
 
-def _send(sock: socket.socket, message: Request | Reply) -> None:
-    encoded = msgspec.json.encode(message)
-    sock.sendall(_LENGTH.pack(len(encoded)) + encoded)
-
-
-def _receive(sock: socket.socket, kind: type[Any]) -> Any:
-    (length,) = _LENGTH.unpack(_exactly(sock, _LENGTH.size))
-    return msgspec.json.decode(_exactly(sock, length), type=kind)
-
-
-def _exactly(sock: socket.socket, length: int) -> bytes:
-    received = bytearray()
-    while len(received) < length:
-        piece = sock.recv(min(length - len(received), 1 << 20))
-        if not piece:
-            raise ConnectionError("the connection was closed")
-        received += piece
-    return bytes(received)
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(0)
-
-
 def main(port: int, path: str) -> None:
-    """Serve until killed, or until the process that started it has ended."""
-    threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
+    """Serve until killed."""
     backend = SqliteBackend(path, synchronous="normal")
-    with socket.create_server(("127.0.0.1", port), backlog=128, reuse_port=True) as listener:
-        while True:
-            sock, _ = listener.accept()
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            threading.Thread(target=_serve, args=(sock, backend), daemon=True).start()
+    serve_each(port, lambda sock: _serve(sock, backend))
 
 
 _: type[ResultBackend] = TcpBackend

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
-
-from anybroker.clock import Clock, SystemClock
-from anybroker.errors import ConfigurationError
+from anybroker.backend import ResultBackend
 from anybroker.loading import load_backend
 from anybroker_conformance.backend.law01_durable import Durable
 from anybroker_conformance.backend.law02_exact import Exact
@@ -20,14 +17,23 @@ from anybroker_conformance.backend.law10_concurrent import Concurrent
 from anybroker_conformance.backend.law11_reconnects import Reconnects
 from anybroker_conformance.backend.law12_bounded import Bounded
 from anybroker_conformance.backend.preflight import objects_share
-
-if TYPE_CHECKING:
-    from anybroker.backend import ResultBackend
-    from anybroker_conformance.faults.server import Server
+from anybroker_conformance.factory import Factory
 
 
 class BackendConformance(
-    Durable, Exact, OneWriter, Gone, Ttl, Waits, Join, Claim, Isolation, Concurrent, Reconnects, Bounded
+    Durable,
+    Exact,
+    OneWriter,
+    Gone,
+    Ttl,
+    Waits,
+    Join,
+    Claim,
+    Isolation,
+    Concurrent,
+    Reconnects,
+    Bounded,
+    Factory[ResultBackend],
 ):
     """All laws of a result backend as tests.
 
@@ -36,42 +42,12 @@ class BackendConformance(
         class TestMine(BackendConformance):
             url = "mine://localhost"
 
-    or, where the adapter is not registered, define :meth:`connect`, or :meth:`connect_by`.
+    or, where the adapter is not registered, define :meth:`~anybroker_conformance.factory.Factory.connect`.
     """
-
-    url: ClassVar[str | None] = None
-    """Where the backend is; of a registered adapter."""
-    server: ClassVar[Server | None] = None
-    """How to stop, kill and start the server. Without it, the laws of a restart are reported as untested."""
-    namespace: str = ""
-    """Set for each test: a text that nothing else on the server has in its ids."""
-
-    seed: int = 0
-    """Set for each test: the number from which everything random follows."""
-
-    def connect(self) -> ResultBackend:
-        """Make a new object on the same results as every other one of this test.
-
-        Also called in other processes, on a new instance of the class.
-        """
-        if self.takes_clock():
-            return self.connect_by(SystemClock())
-        if self.url is None:
-            raise ConfigurationError(f"{type(self).__name__} has no backend: set url, or define connect()")
-        return load_backend(self.url)
-
-    def connect_by(self, clock: Clock) -> ResultBackend:
-        """As :meth:`connect`, for a backend whose time is that of ``clock``. Optional.
-
-        The laws of long times are then proven by a clock that leaps, and the rest faster.
-        """
-        raise NotImplementedError
 
     def objects_share(self) -> bool:
         """Whether two objects of this factory see the same results; asked for backends of one process alone."""
         return objects_share(self)
 
-    @classmethod
-    def takes_clock(cls) -> bool:
-        """Whether :meth:`connect_by` is defined."""
-        return cls.connect_by is not BackendConformance.connect_by
+    def _load(self, url: str) -> ResultBackend:
+        return load_backend(url)

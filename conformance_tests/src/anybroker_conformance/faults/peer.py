@@ -201,12 +201,8 @@ class Peer:
 
 
 def _origin(suite: BrokerConformance | BackendConformance, path: Path) -> Origin:
-    from anybroker_conformance.backend.suite import BackendConformance
-    from anybroker_conformance.suite import BrokerConformance
-
     kind = type(suite)
-    by_url = kind.connect in {BrokerConformance.connect, BackendConformance.connect} and not kind.takes_clock()
-    if by_url:
+    if kind.goes_by_url():
         return Origin(str(path), suite.namespace, suite.url)
     if "<locals>" in kind.__qualname__:
         raise Untested(f"another process cannot import {kind.__qualname__}: it is defined in a function")

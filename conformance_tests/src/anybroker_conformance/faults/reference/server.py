@@ -7,18 +7,20 @@ the process that started it does.
 from __future__ import annotations
 
 import contextlib
-import os
 import select
-import socket
 import sys
-import threading
 import time
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from anybroker.broker import Delivery, Message
 from anybroker.errors import AnybrokerError
 from anybroker.sqlite import SqliteBroker
+from anybroker_conformance.faults.reference.listening import serve_each
 from anybroker_conformance.faults.reference.wire import Lease, Reply, Request, Sent, receive, send
+
+if TYPE_CHECKING:
+    import socket
 
 LISTENS_AGAIN_AFTER = 0.2
 """Seconds after which a waiting acquire looks whether its client is still there."""
@@ -38,7 +40,6 @@ class Session:
     def serve(self) -> None:
         """Answer request after request until the client goes."""
         with self._sock, contextlib.suppress(OSError):
-            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             while True:
                 request = receive(self._sock, Request)
                 try:
@@ -99,24 +100,10 @@ class Session:
             holder.close()
 
 
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(0)
-
-
 def main(port: int, path: str) -> None:
     """Serve until killed."""
-    threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
     broker = SqliteBroker(path, synchronous="normal")
-    with socket.create_server(("127.0.0.1", port), backlog=128, reuse_port=True) as listener:
-        while True:
-            try:
-                sock, _ = listener.accept()
-            except OSError:  # who wanted to connect has gone again, or there are too many: they will come again
-                time.sleep(0.01)
-                continue
-            threading.Thread(target=Session(sock, broker, path).serve, daemon=True).start()
+    serve_each(port, lambda sock: Session(sock, broker, path).serve())
 
 
 if __name__ == "__main__":
