@@ -8,11 +8,6 @@ IN_REAL_TIME = (
     "law11_prompt",
     "law12_concurrent",
     "law14_bounded",
-    "law03_one_writer",
-    "law06_wait",
-    "law08_claim",
-    "law10_concurrent",
-    "law12_bounded",
 )
 
 

@@ -28,6 +28,7 @@ class TestSqliteBroker(BrokerConformance):
     url = f"sqlite:///{SCRATCH.name}/laws.db"
 
 
+@pytest.mark.slow
 class TestMemoryBackend(BackendConformance):
     def connect_by(self, clock: Clock) -> MemoryBackend:
         return MemoryBackend(name=self.namespace, clock=clock)

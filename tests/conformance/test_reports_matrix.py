@@ -100,6 +100,7 @@ def test_a_file_that_is_no_report(tmp_path: Path) -> None:
         read([tmp_path / "missing.json"])
 
 
+@pytest.mark.slow
 def test_the_command_writes_checks_and_finds_what_is_stale(tmp_path: Path) -> None:
     def run(*arguments: str) -> tuple[int, str]:
         command = [sys.executable, "-m", "anybroker_conformance.reports.matrix", *arguments, "--output", "matrix.md"]

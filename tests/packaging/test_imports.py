@@ -43,6 +43,7 @@ TOO_MUCH_FOR_A_PRODUCER = (
 """What ``import anybroker`` does without: it costs time, and a program that only sends tasks does not use it."""
 
 
+@pytest.mark.slow
 def test_every_import_is_declared(member: Member) -> None:
     providers = packages_distributions()
     declared = {normalized(name) for name in member.dependencies} | HOSTS

@@ -23,6 +23,7 @@ def compose() -> dict[str, Any]:
     return services
 
 
+@pytest.mark.slow
 def test_a_missing_server_is_a_failure_that_names_the_command(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -36,6 +37,7 @@ def test_a_missing_server_is_a_failure_that_names_the_command(
     assert "-m anybroker_conformance.services up sqs --install\n" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_unknown_service_is_named_with_those_there_are(command: Command) -> None:
     done = command("up", "kafka")
     assert done.returncode == 2
@@ -43,6 +45,7 @@ def test_an_unknown_service_is_named_with_those_there_are(command: Command) -> N
     assert "redis-cluster" in done.stderr
 
 
+@pytest.mark.slow
 def test_nothing_is_up(command: Command, folder: Path) -> None:
     assert command("down").returncode == 0
     assert [line.split()[1] for line in command("status").stdout.splitlines()[1:]] == ["down"] * len(SERVICES)
@@ -50,6 +53,7 @@ def test_nothing_is_up(command: Command, folder: Path) -> None:
     assert not folder.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["env", "redis"], ["restart", "redis"], ["pause", "redis"]])
 def test_what_needs_a_service_fails_without_it(command: Command, words: list[str]) -> None:
     done = command(*words)

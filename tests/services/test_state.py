@@ -59,6 +59,7 @@ def test_the_environment_names_the_folder(tmp_path: Path, monkeypatch: pytest.Mo
     assert State().folder != tmp_path
 
 
+@pytest.mark.slow
 def test_only_one_holds_the_lock_though_each_removes_it(tmp_path: Path) -> None:
     folder, counter = tmp_path / "state", tmp_path / "counter"
     counter.write_text("0")

@@ -29,9 +29,9 @@ pytestmark = pytest.mark.slow
 
 
 KEYS = {"k": "a secret of many characters"}
-# With and without signing keys, together 10,000 bodies for the codec and as many for the worker.
+# With and without signing keys; in the long form together 10,000 bodies for the codec and as many for the worker.
 FEW_AND_MANY = pytest.mark.parametrize(
-    "cases", [200, pytest.param(5_000, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
+    "cases", [1_000, pytest.param(5_000, marks=[pytest.mark.soak, pytest.mark.timeout(600)])]
 )
 NAMES = st.sampled_from(["echo", "nobody knows it"])
 FIELDS = st.sampled_from([field.encode_name for field in msgspec.structs.fields(Task)])

@@ -53,6 +53,15 @@ class Durable:
             results.assert_there(stored, why="it replaced another", backend=reader)
             _assert_final(results, stored)
 
+    def test_law01_durable__asked_for_twice_in_one_call(self, results: BackendSubject) -> None:
+        """As many answers as questions, each in its place."""
+        known, other = results.result(b"1"), results.result(b"2")
+        results.put(known, other)
+        asked = [known.id, other.id, known.id, results.id(), known.id]
+        found = results.backend.fetch(asked)
+        if found != [known, other, known, None, known]:
+            raise LawBroken(f"an id that fetch was asked for thrice is answered {found.count(known)} times", known.id)
+
     def test_law01_durable__read_by_other_objects(self, results: BackendSubject) -> None:
         objects = results.objects(3)
         for turn in range(12):
