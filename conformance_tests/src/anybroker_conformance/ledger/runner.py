@@ -89,6 +89,7 @@ def run_suite(subject: str, selection: str | None, seed: int) -> Run:
     sys.modules.pop(CASE, None)  # a class of its own for each run: nothing that is remembered of it is stale
     outcomes, output = _Outcomes(), StringIO()
     arguments = ["--pyargs", CASE, "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly"]
+    arguments += ["-p", "no:unraisableexception"]  # it collects garbage a dozen times at the end of each run
     arguments += ["-c", os.devnull, "--noconftest", "--conformance-seed", str(seed)]
     arguments += ["-k", selection] if selection else []
     began = time.monotonic()
@@ -98,10 +99,10 @@ def run_suite(subject: str, selection: str | None, seed: int) -> Run:
     return Run(subject, tuple(outcomes.failed), outcomes.passed, seconds, output.getvalue()[-4000:])
 
 
-def run_all(chosen: Sequence[Mutant], runs: int, first_seed: int) -> list[Verdict]:
-    """Run the law that each mutant breaks against it, so many times."""
+def run_all(chosen: Sequence[Mutant], runs: int, first_seed: int, concurrent: int = CONCURRENT) -> list[Verdict]:
+    """Run the law that each mutant breaks against it, so many times; ``concurrent`` runs at once."""
     verdicts = {mutant.name: Verdict(mutant, []) for mutant in chosen}
-    with ProcessPoolExecutor(CONCURRENT, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(concurrent, get_context("spawn")) as pool:
         pending = [
             pool.submit(run_suite, mutant.name, f"law{law_number(mutant):02}_", first_seed + number)
             for number in range(runs)
@@ -147,6 +148,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="mutants; all of them where none is named")
     parser.add_argument("--runs", type=int, default=20, help="runs of each (20)")
     parser.add_argument("--seed", type=int, default=1, help="of the first run (1)")
+    parser.add_argument("--concurrent", type=int, default=CONCURRENT, help=f"runs at the same time ({CONCURRENT})")
     parser.add_argument("--kind", choices=["broker", "backend"], help="only these")
     parser.add_argument("--no-reference", action="store_true", help="do not run the right ones, which must pass")
     parser.add_argument("--markdown", type=Path, help="write the table to this file, too")
@@ -158,22 +160,23 @@ def main() -> int:
     ]
     if not chosen:
         parser.error(f"no mutant is called that; there are: {', '.join(mutants())}")
-    verdicts = run_all(chosen, given.runs, given.seed)
+    verdicts = run_all(chosen, given.runs, given.seed, given.concurrent)
     print(table(verdicts))  # noqa: T201
     kinds: list[Kind] = [] if given.no_reference else sorted({mutant.kind for mutant in chosen})
     survived = [one for one in verdicts if one.kills < len(one.runs)]
-    failed = [run for kind in kinds for run in _reference_runs(kind, given.runs, given.seed) if run.failed]
+    right = [run for kind in kinds for run in _reference_runs(kind, given.runs, given.seed, given.concurrent)]
+    failed = [run for run in right if run.failed]
     for run in failed:
         print(f"the reference {run.subject} failed {run.failed}:\n{run.output}", file=sys.stderr)  # noqa: T201
     summary = f"{len(verdicts) - len(survived)} of {len(verdicts)} mutants killed in {given.runs} of {given.runs} runs"
-    right = "" if not kinds else f"; the references failed in {len(failed)} of {len(kinds) * given.runs} runs"
-    print(f"\n{summary}{right}")  # noqa: T201
+    references = f"; the references failed in {len(failed)} of {len(right)} runs" if right else ""
+    print(f"\n{summary}{references}")  # noqa: T201
     if given.markdown and not failed:
         head = PAGE.format(number=len(verdicts), runs=given.runs)
         given.markdown.write_text(f"{head}{table(verdicts)}\n", encoding="utf-8")
     return 1 if survived or failed else 0
 
 
-def _reference_runs(kind: Kind, runs: int, first_seed: int) -> list[Run]:
-    with ProcessPoolExecutor(CONCURRENT, get_context("spawn")) as pool:
+def _reference_runs(kind: Kind, runs: int, first_seed: int, concurrent: int) -> list[Run]:
+    with ProcessPoolExecutor(concurrent, get_context("spawn")) as pool:
         return list(pool.map(run_suite, [kind] * runs, [None] * runs, range(first_seed, first_seed + runs)))
