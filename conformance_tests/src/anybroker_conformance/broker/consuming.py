@@ -71,7 +71,12 @@ def batches(seconds: float, *, many: int = MANY) -> Iterator[int]:
 
 
 def affordable(subject: Subject, seconds: float, many: int = MANY) -> int:
-    """How many messages can be sent, acquired and acknowledged in so many seconds; between enough and ``many``."""
+    """How many messages can be sent, acquired and acknowledged in so many seconds; between enough and ``many``.
+
+    All of them where time leaps: then nothing but a busy machine makes a broker slow, and it is to hide nothing.
+    """
+    if subject.clock:
+        return many
     queue, tried = subject.queue("tried"), 65
     started = time.monotonic()
     subject.broker.enqueue([subject.message(queue) for _ in range(tried)])

@@ -65,7 +65,7 @@ class RandomCalls:
         leaps = suite.takes_clock()
         steps = 40 if leaps else 25
         chosen = settings(
-            max_examples=affordable(subject, 60 if leaps else 8, steps),
+            max_examples=affordable_examples(subject, 60 if leaps else 8, steps),
             stateful_step_count=steps,
             deadline=None,
             database=None,
@@ -80,7 +80,7 @@ class RandomCalls:
         run_state_machine_as_test(seed(suite.seed)(Machine), settings=chosen)
 
 
-def affordable(subject: Subject, examples: int, steps: int) -> int:
+def affordable_examples(subject: Subject, examples: int, steps: int) -> int:
     """As many examples of so many calls as a broker may be asked for that takes its time for each."""
     queue = subject.queue()
     started = time.monotonic()

@@ -213,6 +213,23 @@ class NoLongLocks(Locking):
         return ttl if ttl <= 30 * DAY else 0
 
 
+@wrong_backend("claim", "a release that is late says True while nobody else holds the lock")
+class LateReleaseTrue(MemoryBackend):
+    def release(self, key: str, token: str) -> bool:
+        with self._store.changed:
+            own, _ = self._store.claims._items.get(key, (None, 0.0))
+            return super().release(key, token) or own == token
+
+
+@wrong_backend("claim", "close releases the locks that were claimed by any object")
+class CloseReleases(MemoryBackend):
+    def close(self) -> None:
+        with self._store.changed:
+            for key in list(self._store.claims._items):
+                self._store.claims.drop(key)
+        super().close()
+
+
 @wrong_backend("claim", "who holds a lock by this object may claim it again")
 class Reentrant(Locking):
     def __init__(self, **options: Any) -> None:
