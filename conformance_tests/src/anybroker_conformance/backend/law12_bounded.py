@@ -26,6 +26,8 @@ PAD = "i" * 150
 """Makes names so long that it shows when they are kept."""
 SETTLE = 5.0
 """Seconds within which threads and connections that are no longer needed must have ended."""
+GROUPS = 150
+YEAR = 366 * 86400.0
 AFFORDABLE = 2.0
 """Seconds that a round may take; a slower service has smaller rounds."""
 
@@ -58,6 +60,24 @@ class Bounded:
             results.backend.recorded.claim(f"{results.namespace}.{turn}", ttl=results.brief / 4)
 
         _assert_bounded(use, NUMBER * len(PAD), "locks whose ttl has passed")
+
+    def test_law12_bounded__old_groups(self, results: BackendSubject) -> None:
+        """A year after the last of it was heard a group takes no memory, whether it was sealed or given up."""
+        if results.clock is None:
+            results.untested("what is kept of a group after a year: time is real here")
+
+        def use(turn: int) -> None:
+            for n in range(GROUPS):
+                group = f"{results.namespace}.{turn}.{n}"
+                for member in range(3):
+                    results.backend.recorded.join(group, f"{member}{PAD}{turn}.{n}", size=3 + n % 2)
+                if n % 2 == 0:
+                    results.backend.recorded.seal(group)
+            results.advance(YEAR)
+            results.backend.recorded.join(f"{results.namespace}.{turn}", "somebody", size=2)
+            results.backend.recorded.seal(f"{results.namespace}.{turn}")
+
+        _assert_bounded(use, GROUPS * 3 * len(PAD), "groups of which nothing was heard for a year")
 
     def test_law12_bounded__forgotten_results(self, results: BackendSubject) -> None:
         """What is forgotten takes no memory, also not on the side of the client."""

@@ -229,6 +229,17 @@ class KeepsLocks(MemoryBackend):
         return token
 
 
+@wrong_backend("bounded", "keeps the members of every group that there ever was")
+class KeepsMembers(MemoryBackend):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.members: set[str] = set()
+
+    def join(self, group_id: str, member_id: str, *, size: int) -> bool:
+        self.members.add(member_id)
+        return super().join(group_id, member_id, size=size)
+
+
 @wrong_backend("bounded", "keeps what was ever waited for")
 class KeepsWaits(MemoryBackend):
     def __init__(self, **options: Any) -> None:
