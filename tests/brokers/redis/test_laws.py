@@ -1,0 +1,15 @@
+"""Every law of a broker, on a single Redis, behind Sentinel, and in a cluster."""
+
+from __future__ import annotations
+
+import pytest
+
+from anybroker_conformance import BrokerConformance
+from tests.brokers.redis.live import LiveServer, LiveUrl
+
+pytestmark = [pytest.mark.services, pytest.mark.slow]
+
+
+class TestRedisBroker(BrokerConformance):
+    url = LiveUrl("redis")  # type: ignore[assignment]  # a text when it is read
+    server = LiveServer("redis")
