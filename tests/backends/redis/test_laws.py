@@ -1,0 +1,15 @@
+"""Every law of a result backend, on a single Redis, behind Sentinel, and in a cluster."""
+
+from __future__ import annotations
+
+import pytest
+
+from anybroker_conformance import BackendConformance
+from tests.brokers.redis.live import LiveServer, LiveUrl
+
+pytestmark = [pytest.mark.services, pytest.mark.slow]
+
+
+class TestRedisBackend(BackendConformance):
+    url = LiveUrl("redis")  # type: ignore[assignment]  # a text when it is read
+    server = LiveServer("redis")
