@@ -13,3 +13,13 @@ pytestmark = [pytest.mark.services, pytest.mark.slow]
 class TestRedisBroker(BrokerConformance):
     url = LiveUrl("redis")  # type: ignore[assignment]  # a text when it is read
     server = LiveServer("redis")
+
+
+class TestRedisSentinelBroker(BrokerConformance):
+    url = LiveUrl("redis-sentinel")  # type: ignore[assignment]
+    server = LiveServer("redis-sentinel")
+
+
+class TestRedisClusterBroker(BrokerConformance):
+    url = LiveUrl("redis-cluster")  # type: ignore[assignment]
+    server = LiveServer("redis-cluster")

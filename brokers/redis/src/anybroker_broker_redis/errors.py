@@ -30,7 +30,7 @@ _REFUSED = (
     exceptions.AuthenticationWrongNumberOfArgsError,
 )
 
-FAILURES = (exceptions.RedisError, OSError)
+FAILURES = (exceptions.RedisError, exceptions.RedisClusterException, OSError)
 """What redis-py raises."""
 
 
