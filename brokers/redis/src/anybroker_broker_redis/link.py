@@ -125,6 +125,7 @@ class Link:
         """End the connections that are not in use; the others end after their calls."""
         self.closed = True
         self._end_idle()
+        self._servers.close()
 
     def connect(self) -> Connection:
         """A new connection, for one who keeps it. Raises ``BrokerUnavailable``."""
@@ -200,7 +201,7 @@ class Link:
 
     def _wait(self) -> list[Command]:
         """What makes the replicas have what was written before on the same connection."""
-        return [("WAIT", self._replicas, int(self._timeout * 900))] if self._replicas else []
+        return [("WAIT", self._replicas, int(self._timeout * 500))] if self._replicas else []
 
     def _failed(self, error: BaseException) -> None:
         """What does not answer may have been replaced; what refuses to be written to, has been."""

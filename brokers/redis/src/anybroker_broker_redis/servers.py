@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
@@ -35,17 +35,21 @@ class Servers(Protocol):
         """The server that was there is gone, or another one has the keys now."""
         ...
 
+    def close(self) -> None:
+        """End the connections to those who know where the servers are."""
+        ...
+
 
 class OneServer:
     """A server at an address, or whichever the sentinels name."""
 
-    def __init__(self, pool: ConnectionPool) -> None:
+    def __init__(self, pool: ConnectionPool, sentinel: Sentinel | None = None) -> None:
         self._pool = pool
+        self._sentinel = sentinel
 
     def connection(self) -> Connection:
         """A new connection. A managed one asks the sentinels for the master when it connects."""
-        connection: Connection = self._pool.make_connection()
-        return connection
+        return cast("Connection", self._pool.make_connection())
 
     def at(self, host: str, port: int) -> Connection:
         """One server redirects nobody."""
@@ -54,42 +58,46 @@ class OneServer:
     def changed(self) -> None:
         """A new connection finds out by itself."""
 
+    def close(self) -> None:
+        """End the connections to the sentinels."""
+        for client in self._sentinel.sentinels if self._sentinel else ():
+            client.connection_pool.disconnect()
+
 
 class Cluster:
     """The nodes of a cluster; ``key`` decides which of them has what is asked for."""
 
-    def __init__(self, hosts: list[ClusterNode], key: bytes, settings: dict[str, Any]) -> None:
+    def __init__(self, hosts: list[tuple[str, int]], key: bytes, settings: dict[str, Any]) -> None:
         self._hosts = hosts
         self._key = key
         self._settings = settings
-        self._client: RedisCluster | None = None
+        self._node: tuple[str, int] | None = None
 
     def connection(self) -> Connection:
         """A new connection to the master of the slot that the key is in."""
-        client = self._client
-        if client is None:
-            client = self._client = RedisCluster(startup_nodes=list(self._hosts), **self._settings)
-        node = client.nodes_manager.get_node_from_slot(client.keyslot(self._key))
-        return self._connect(client, node.host, node.port)
+        node = self._node
+        if node is None:
+            node = self._node = self._find()
+        return self.at(*node)
 
     def at(self, host: str, port: int) -> Connection:
         """A new connection to a node that another one named."""
-        return self._connect(None, host, port)
+        settings = dict(self._settings)
+        kind = SSLConnection if settings.pop("ssl", False) else Connection
+        return kind(host=host, port=port, **settings)
 
     def changed(self) -> None:
         """Ask again which node has what."""
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        self._node = None
 
-    def _connect(self, client: RedisCluster | None, host: str, port: int) -> Connection:
-        settings = {name: value for name, value in self._settings.items() if name not in _OF_CLUSTER}
-        kind = SSLConnection if settings.pop("ssl", False) else Connection
-        del client
-        return kind(host=host, port=port, **settings)
+    def close(self) -> None:
+        """The connections that find a node are ended at once."""
 
-
-_OF_CLUSTER = {"require_full_coverage", "cluster_error_retry_attempts", "dynamic_startup_nodes"}
+    def _find(self) -> tuple[str, int]:
+        nodes = [ClusterNode(host, port) for host, port in self._hosts]
+        with RedisCluster(startup_nodes=nodes, require_full_coverage=False, **self._settings) as cluster:
+            node = cluster.nodes_manager.get_node_from_slot(cluster.keyslot(self._key))
+            return node.host, node.port
 
 
 def servers(address: Address, options: Options, key: bytes) -> Servers:
@@ -110,12 +118,11 @@ def servers(address: Address, options: Options, key: bytes) -> Servers:
         return OneServer(ConnectionPool(UnixDomainSocketConnection, path=path, db=number, **settings))
     tls = _tls(address, options)
     if address.scheme == "redis+cluster":
-        hosts = [ClusterNode(host, port or PORT) for host, port in address.hosts]
-        settings |= tls | {"ssl": True} if tls else {}
-        return Cluster(hosts, key, settings | {"require_full_coverage": False})
+        hosts = [(host, port or PORT) for host, port in address.hosts]
+        return Cluster(hosts, key, settings | tls | ({"ssl": True} if tls else {}))
     settings["db"] = database(address, options)
     if address.scheme == "redis+sentinel":
-        return OneServer(_sentinel_pool(address, options, settings, tls))
+        return _by_sentinels(address, options, settings, tls)
     [(host, port)] = address.hosts
     kind = SSLConnection if tls else Connection
     return OneServer(ConnectionPool(kind, host=host, port=port or PORT, **settings, **tls))
@@ -133,9 +140,7 @@ def _tls(address: Address, options: Options) -> dict[str, Any]:
     }
 
 
-def _sentinel_pool(
-    address: Address, options: Options, settings: dict[str, Any], tls: dict[str, Any]
-) -> SentinelConnectionPool:
+def _by_sentinels(address: Address, options: Options, settings: dict[str, Any], tls: dict[str, Any]) -> OneServer:
     hosts = [(host, port or SENTINEL_PORT) for host, port in address.hosts]
     of_sentinels = {
         "socket_timeout": min(SENTINEL_TIMEOUT, options.timeout.total_seconds()),
@@ -145,4 +150,4 @@ def _sentinel_pool(
         **({"ssl": True} | tls if tls else {}),
     }
     sentinel = Sentinel(hosts, sentinel_kwargs=of_sentinels)
-    return SentinelConnectionPool(options.service, sentinel, ssl=bool(tls), **settings, **tls)
+    return OneServer(SentinelConnectionPool(options.service, sentinel, ssl=bool(tls), **settings, **tls), sentinel)
