@@ -11,15 +11,15 @@ pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 
 class TestRedisBackend(BackendConformance):
-    url = LiveUrl("redis")  # type: ignore[assignment]  # a text when it is read
+    url = LiveUrl("redis")
     server = LiveServer("redis")
 
 
 class TestRedisSentinelBackend(BackendConformance):
-    url = LiveUrl("redis-sentinel")  # type: ignore[assignment]
+    url = LiveUrl("redis-sentinel")
     server = LiveServer("redis-sentinel")
 
 
 class TestRedisClusterBackend(BackendConformance):
-    url = LiveUrl("redis-cluster")  # type: ignore[assignment]
+    url = LiveUrl("redis-cluster")
     server = LiveServer("redis-cluster")

@@ -11,15 +11,15 @@ pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 
 class TestRedisBroker(BrokerConformance):
-    url = LiveUrl("redis")  # type: ignore[assignment]  # a text when it is read
+    url = LiveUrl("redis")
     server = LiveServer("redis")
 
 
 class TestRedisSentinelBroker(BrokerConformance):
-    url = LiveUrl("redis-sentinel")  # type: ignore[assignment]
+    url = LiveUrl("redis-sentinel")
     server = LiveServer("redis-sentinel")
 
 
 class TestRedisClusterBroker(BrokerConformance):
-    url = LiveUrl("redis-cluster")  # type: ignore[assignment]
+    url = LiveUrl("redis-cluster")
     server = LiveServer("redis-cluster")

@@ -50,7 +50,7 @@ def test_nothing_is_connected_and_nothing_secret_is_shown(url: str) -> None:
     for load in (load_broker, load_backend):
         adapter = load(url)
         assert "s3cret" not in repr(adapter)
-        adapter.close()  # type: ignore[attr-defined]
+        adapter.close()
     assert "s3cret" not in str(read_url(url)[0])
 
 

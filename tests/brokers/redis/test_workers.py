@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import pytest
 import redis as redis_py
@@ -43,7 +43,7 @@ def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
 
     def make_site(url: str, **settings: object) -> Site:
         own = f"prefix={tmp_path.name}&durability=server"
-        sites.append(Site(tmp_path, url=f"{url}{'&' if '?' in url else '?'}{own}", **settings))
+        sites.append(Site(tmp_path, f"{url}{'&' if '?' in url else '?'}{own}", **settings))
         return sites[-1]
 
     yield make_site
@@ -70,23 +70,30 @@ def test_a_killed_workers_tasks_are_done_by_another(url: str, make_site: Callabl
     assert site.left() == 0
 
 
-def test_tasks_survive_killed_workers_and_a_killed_server(redis: Running, make_site: Callable[..., Site]) -> None:
+def test_three_thousand_tasks_survive_killed_workers_and_servers(
+    redis: Running, make_site: Callable[..., Site]
+) -> None:
     site = make_site(redis.url, max_deliveries=50, lease=1)
-    assert soak(site, 3_000, seed=1, deadline=90) >= 5
+    assert soak(site, 3_000, seed=1, deadline=90, disturb=_every(4, redis)) >= 5
     check(site, 3_000)
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(1800)
-def test_two_hundred_thousand_tasks(redis: Running, make_site: Callable[..., Site]) -> None:
-    """Workers are killed at random; nothing of what they leave behind grows."""
+@pytest.mark.timeout(3600)
+def test_two_hundred_thousand_tasks_survive_them(redis: Running, make_site: Callable[..., Site]) -> None:
+    """With the append-only file flushed every second; and nothing of what workers leave behind stays."""
     site = make_site(redis.url, max_deliveries=200, lease=2)
-    assert soak(site, 200_000, seed=2, deadline=1700) >= 10
+    assert soak(site, 200_000, seed=2, deadline=3400, disturb=_every(5, redis)) >= 10
     check(site, 200_000)
-    with redis_py.Redis(port=urlsplit(redis.url).port) as client:
+    with redis_py.Redis(port=redis.ports["redis"]) as client:
         keys = list(client.scan_iter(f"{{{site.directory.name}*", count=1000))
         assert [key for key in keys if not key.endswith(b":counter")] == []
         assert client.info("clients")["connected_clients"] < 20
+
+
+def _every(number: int, redis: Running) -> Callable[[int], object]:
+    """Kill the server as well, and start it again, with every so many workers that were killed."""
+    return lambda kills: None if kills % number else redis.restart(signal.SIGKILL)
 
 
 def _wait(condition: Callable[[], bool], site: Site) -> None:

@@ -65,7 +65,7 @@ class Process:
 class Site:
     """One broker, by default an SQLite file, one record of what was done, and the processes that work on it."""
 
-    def __init__(self, directory: Path, *, url: str | None = None, **settings: object) -> None:
+    def __init__(self, directory: Path, url: str | None = None, /, **settings: object) -> None:
         self.directory = directory
         self.record = directory / "record.txt"
         self.record.touch()

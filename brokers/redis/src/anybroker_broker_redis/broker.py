@@ -45,7 +45,7 @@ ENQUEUE_AT_ONCE = 500
 LOOK_AGAIN = 1.0
 """Seconds after which one who waits looks again in any case: a wake-up is lost with the process that it reached."""
 TIMER = 0.12
-"""Seconds by which Redis may be late to end a wait: it looks at its clock ``hz`` times a second, ten unless configured."""
+"""Seconds by which Redis may be late to end a wait: it looks at its clock ten times a second (its option ``hz``)."""
 _PRUNE_ABOVE = 4096
 """Leases remembered for ``close`` before those that have run out are forgotten."""
 
@@ -123,7 +123,7 @@ class RedisBroker(Inspection):
 
     def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
         """Lease due messages, waiting at most ``wait`` seconds for the first."""
-        link = self._opened()
+        self._opened()
         microseconds = _microseconds(lease)
         names = tuple(dict.fromkeys(queues))
         if limit <= 0 or not names:
@@ -132,26 +132,22 @@ class RedisBroker(Inspection):
         deadline = time.monotonic() + wait
         alarm = self._known_quiet(names, wait)
         try:
-            while True:
+            while not self._is_closed():
                 if alarm is None:
                     alarm, taken = self._take(names, keys, limit, microseconds)
                     if taken:
                         return taken
                 left = deadline - time.monotonic()
-                if left <= 0 or self._closed:
-                    return []
-                if link.pop(keys[9::6], min(left, alarm, LOOK_AGAIN)):
-                    self._quiet = (frozenset(), 0.0)
-                    if self._closed:
-                        link.call(_ACQUIRE, keys, (0, 0))  # wakes another one instead
-                        return []
-                    alarm = None
-                elif left > min(alarm, LOOK_AGAIN):
-                    alarm = None
+                if left <= 0:
+                    break
+                woken = self._woken(keys, min(left, alarm, LOOK_AGAIN))
+                if not woken and time.monotonic() >= deadline:
+                    break
+                alarm = None
         except BrokerUnavailable:
-            if self._closed:  # while this call was under way
-                return []
-            raise
+            if not self._is_closed():  # while this call was under way
+                raise
+        return []
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[bool]:
         """Remove messages for good; False where the lease had been lost."""
@@ -235,6 +231,18 @@ class RedisBroker(Inspection):
         left = until - time.monotonic()
         return left if wait > 0 and left > 0 and queues == frozenset(names) else None
 
+    def _woken(self, keys: Sequence[bytes], seconds: float) -> bool:
+        """Wait at most so long. Whether there is something to see."""
+        if not self._link.pop(keys[9::6], seconds):
+            return False
+        self._quiet = (frozenset(), 0.0)
+        if self._is_closed():
+            self._link.call(_ACQUIRE, keys, (0, 0))  # takes nothing, and so wakes another one
+        return True
+
+    def _is_closed(self) -> bool:
+        return self._closed
+
     def _take(
         self, names: tuple[str, ...], keys: Sequence[bytes], limit: int, microseconds: int
     ) -> tuple[float, list[Delivery]]:
@@ -254,7 +262,7 @@ class RedisBroker(Inspection):
             if stored is not None  # removed by others, with its lease to follow
         ]
         self._hold(names, found[2::4], leases, ends - microseconds, ends)
-        if self._closed:  # close() came too early to know of these
+        if self._is_closed():  # close() came too early to know of these
             self._give_up()
             return 0.0, []
         return 0.0, taken

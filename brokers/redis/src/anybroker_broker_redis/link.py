@@ -229,11 +229,8 @@ class Link:
             connection.disconnect()  # the server has closed it meanwhile
 
     def _give_back(self, connection: Connection) -> None:
-        if self.closed or self._process != os.getpid():
-            connection.disconnect()
-            return
         self._idle.append(connection)
-        if self.closed:  # meanwhile
+        if self.closed:
             self._end_idle()
 
     def _end_idle(self) -> None:

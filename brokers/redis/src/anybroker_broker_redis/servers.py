@@ -115,7 +115,8 @@ def servers(address: Address, options: Options, key: bytes) -> Servers:
     if on_socket(address):
         del settings["socket_keepalive"]
         path, number = "/" + address.path.lstrip("/"), database(address, options)
-        return OneServer(ConnectionPool(UnixDomainSocketConnection, path=path, db=number, **settings))
+        on_path: Any = UnixDomainSocketConnection  # which redis-py's annotations do not know of
+        return OneServer(ConnectionPool(on_path, path=path, db=number, **settings))
     tls = _tls(address, options)
     if address.scheme == "redis+cluster":
         hosts = [(host, port or PORT) for host, port in address.hosts]

@@ -44,7 +44,7 @@ for n = 1, number do
       wake(q)
     end
   end
-  if room == 0 then
+  if found > 0 and room == 0 then
     return answer
   end
   for _, key in ipairs({ q.delayed, q.leased }) do
