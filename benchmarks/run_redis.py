@@ -13,10 +13,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import redis
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HERE = Path(__file__).parent
 UV = os.environ.get("UV", "uv")
@@ -120,11 +123,12 @@ def go_peer(program: Path, url: str) -> Figures:
 
 def build_go_peers(folder: Path) -> dict[str, Path]:
     """Where Go is found, the programs of its peers."""
-    if shutil.which("go") is None:
+    go = shutil.which("go")
+    if go is None:
         print("asynq, machinery: not measured, there is no Go here")
         return {}
     for name in GO_PEERS:
-        subprocess.check_call(["go", "build", "-o", folder / name, f"./{name}"], cwd=HERE / "go")
+        subprocess.check_call([go, "build", "-o", folder / name, f"./{name}"], cwd=HERE / "go")
     return {name: folder / name for name in GO_PEERS}
 
 

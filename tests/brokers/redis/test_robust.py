@@ -158,7 +158,7 @@ def test_a_server_that_is_busy_with_a_script(broker: RedisBroker, admin: Any, re
     thread.start()
     try:
         with pytest.raises(BrokerUnavailable, match="BUSY"):
-            drain_until_it_raises(broker)
+            send_until_it_raises(broker)
     finally:
         admin.script_kill()
         thread.join()
@@ -166,10 +166,10 @@ def test_a_server_that_is_busy_with_a_script(broker: RedisBroker, admin: Any, re
     assert drain(broker) == ["q0"]
 
 
-def drain_until_it_raises(broker: RedisBroker) -> None:
+def send_until_it_raises(broker: RedisBroker) -> None:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        broker.acquire(["none"], limit=1, wait=0.01, lease=1)
+        broker.enqueue(messages(1))
 
 
 def test_a_server_that_stands_still(redis: Running, admin: Any) -> None:  # noqa: ARG001  the server is empty

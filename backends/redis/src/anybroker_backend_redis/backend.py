@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from anybroker.backend import ResultBackend
 
-_STORE = script("store", __package__ or "")
-_JOIN = script("join", __package__ or "")
-_RELEASE = script("release", __package__ or "")
+_STORE = script("store", behind=("keys",), package="anybroker_backend_redis")
+_JOIN = script("join", behind=("keys",), package="anybroker_backend_redis")
+_RELEASE = script("release", behind=("keys",), package="anybroker_backend_redis")
 
 SHARDS = 16
 """Hash tags over which the keys are spread in a cluster."""

@@ -17,19 +17,24 @@ from anybroker.validation import check_messages
 from anybroker_broker_redis import durability, payload
 from anybroker_broker_redis.inspection import Inspection
 from anybroker_broker_redis.keys import Keys
-from anybroker_broker_redis.link import Link
+from anybroker_broker_redis.link import Link, command
 from anybroker_broker_redis.options import read_url
 from anybroker_broker_redis.scripts import script
 from anybroker_broker_redis.servers import servers
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from anybroker.broker import Broker, Inspect
+    from anybroker_broker_redis.link import Command
+    from anybroker_broker_redis.scripts import Script
 
     Hold = tuple[str, int, int]
 
 _ENQUEUE = script("enqueue")
+_ENQUEUE_READY = script("enqueue_ready", behind=())
+_OF_READY = (0, 2, 3, 4, 9)
+"""Which keys of a queue the second takes."""
 _ACQUIRE = script("acquire")
 _ACK = script("ack")
 _UPDATE = script("update")
@@ -100,25 +105,24 @@ class RedisBroker(Inspection):
         """Store messages; an id that is still here is recognised and left as it is."""
         link = self._opened()
         check_messages(messages, self._declared)
-        calls = [
-            (queue, part)
-            for queue, group in _by_queue(messages)
-            for part in _parts(group, ENQUEUE_AT_ONCE, self._declared.max_body)
-        ]
+        calls: list[tuple[Command, Script, list[Message]]] = []
+        for queue, group in _by_queue(messages):
+            for part in _parts(group, ENQUEUE_AT_ONCE, self._declared.max_body):
+                bodies = [payload.payload(message) for message in part]
+                plain = all(body[0] == payload.PLAIN for body in bodies)
+                arguments = [text for message, body in zip(part, bodies, strict=True) for text in (message.id, body)]
+                keys = self._keys.of(queue)
+                call = (
+                    command(_ENQUEUE_READY, [keys[at] for at in _OF_READY], (queue, *arguments))
+                    if plain
+                    else command(_ENQUEUE, keys, (queue, *arguments))
+                )
+                calls.append((call, _ENQUEUE_READY if plain else _ENQUEUE, part))
         replies: list[Any] = []
         try:
-            link.run(
-                [
-                    ("EVALSHA", _ENQUEUE.sha, len(keys), *keys, queue, *_flat(part))
-                    for queue, part in calls
-                    for keys in (self._keys.of(queue),)
-                ],
-                [_ENQUEUE] * len(calls),
-                replies,
-                writes=True,
-            )
+            link.run([call for call, _, _ in calls], [script for _, script, _ in calls], replies, writes=True)
         except BrokerUnavailable as error:
-            stored = [message.id for (_, part), _ in zip(calls, replies, strict=False) for message in part]
+            stored = [message.id for (_, _, part), _ in zip(calls, replies, strict=False) for message in part]
             raise BrokerUnavailable(str(error), stored=stored) from error
 
     def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
@@ -339,12 +343,6 @@ def _parts(messages: Sequence[Message], most: int, size: int) -> Iterator[list[M
         part.append(message)
     if part:
         yield part
-
-
-def _flat(messages: Collection[Message]) -> Iterator[str | bytes]:
-    for message in messages:
-        yield message.id
-        yield payload.payload(message)
 
 
 _: type[Broker] = RedisBroker

@@ -58,7 +58,7 @@ class Link:
     def call(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Any], *, writes: bool = False) -> Any:
         """Run a script. ``writes``: replicas must have what it changes, if that was asked for."""
         replies: list[Any] = []
-        self.run([("EVALSHA", script.sha, len(keys), *keys, *arguments)], [script], replies, writes=writes)
+        self.run([command(script, keys, arguments)], [script], replies, writes=writes)
         return replies[0]
 
     def run(
@@ -68,7 +68,7 @@ class Link:
 
         Raises what the first failure means, with the answers of those before it in ``replies``.
         """
-        batch = [_with_source(commands[0], scripts[0]), *commands[1:]] if len(commands) > 1 else commands
+        batch = _with_sources(commands, scripts) if len(commands) > 1 else commands
         wait = self._wait() if writes else []
         answers: list[Any] = []
         failure: BaseException | None = None
@@ -78,9 +78,9 @@ class Link:
             except FAILURES as error:
                 failure = error
             confirmed = answers[len(batch)] if len(answers) > len(batch) else None
-            for command, script, answer in zip(commands, scripts, answers, strict=False):
+            for one, script, answer in zip(commands, scripts, answers, strict=False):
                 if isinstance(answer, ResponseError):
-                    answer, confirmed = self._again(command, script, answer, wait)  # noqa: PLW2901  now it is that
+                    answer, confirmed = self._again(one, script, answer, wait)  # noqa: PLW2901  now it is that
                 replies.append(answer)
             if failure is not None:
                 raise failure
@@ -239,6 +239,21 @@ class Link:
                 self._idle.pop().disconnect()
 
 
-def _with_source(command: Command, script: Script) -> Command:
+def command(script: Script, keys: Sequence[bytes], arguments: Sequence[Any]) -> Command:
+    """The call of a script, for :meth:`Link.run`."""
+    return ("EVALSHA", script.sha, len(keys), *keys, *arguments)
+
+
+def _with_source(call: Command, script: Script) -> Command:
     """The same call for a server that may not know the script."""
-    return ("EVAL", script.source, *command[2:])
+    return ("EVAL", script.source, *call[2:])
+
+
+def _with_sources(calls: Sequence[Command], scripts: Sequence[Script]) -> list[Command]:
+    """Calls of which none fails for a script that the server has forgotten, and so is overtaken by those after it."""
+    seen: set[str] = set()
+    batch = []
+    for call, script in zip(calls, scripts, strict=True):
+        batch.append(call if script.sha in seen else _with_source(call, script))
+        seen.add(script.sha)
+    return batch

@@ -14,7 +14,8 @@ PLACE = 36
 """Bytes before the payload of what is stored: place and since when, which the scripts write."""
 LEASE = 36
 """Bytes before the id of a lease: token and place."""
-_PLAIN = ord("\n")
+PLAIN = ord("\n")
+"""The first byte of a payload that says nothing beside its body."""
 
 
 class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -41,7 +42,7 @@ def payload(message: Message) -> bytes:
 
 def message(id: str, queue: str, stored: bytes) -> Message:
     """The message of what is stored."""
-    if stored[PLACE] == _PLAIN:
+    if stored[PLACE] == PLAIN:
         return Message(id, queue, stored[PLACE + 1 :])
     end = stored.index(b"\n", PLACE)
     meta = _decode(stored[PLACE:end])

@@ -21,12 +21,15 @@ class Script(msgspec.Struct, frozen=True):
 
 
 @cache
-def script(name: str, package: str = "anybroker_broker_redis") -> Script:
-    """The script ``lua/<name>.lua`` of a package, behind what all of its scripts share."""
+def script(
+    name: str, *, behind: tuple[str, ...] = ("keys", "states"), package: str = "anybroker_broker_redis"
+) -> Script:
+    """The script ``lua/<name>.lua`` of a package, behind other parts of it."""
     folder = files(package) / "lua"
-    source = "".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in ("shared", name))
+    source = "".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in (*behind, name))
     return Script(source, sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
 if __name__ == "__main__":
-    print(script(sys.argv[1]).source, end="")  # noqa: T201  that is what it is for
+    alone = sys.argv[1] == "enqueue_ready"
+    print(script(sys.argv[1], behind=() if alone else ("keys", "states")).source, end="")  # noqa: T201  what it is for
