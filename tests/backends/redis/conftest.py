@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
-from tests.brokers.redis.conftest import cluster, pytest_sessionfinish, redis, sentinel
+from tests.brokers.redis.conftest import (
+    cluster,
+    pytest_collection_modifyitems,
+    pytest_sessionfinish,
+    redis,
+    sentinel,
+)
 
-__all__ = ["cluster", "pytest_sessionfinish", "redis", "sentinel"]
+__all__ = ["cluster", "pytest_collection_modifyitems", "pytest_sessionfinish", "redis", "sentinel"]

@@ -16,10 +16,14 @@ class TestRedisBackend(BackendConformance):
 
 
 class TestRedisSentinelBackend(BackendConformance):
+    """In the normal run with the laws that the way to the server matters to; with all of them in the soak."""
+
     url = LiveUrl("redis-sentinel")
     server = LiveServer("redis-sentinel")
 
 
 class TestRedisClusterBackend(BackendConformance):
+    """As behind sentinels."""
+
     url = LiveUrl("redis-cluster")
     server = LiveServer("redis-cluster")

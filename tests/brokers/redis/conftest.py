@@ -20,7 +20,26 @@ if TYPE_CHECKING:
 
     from anybroker_conformance.services import Running
 
+ON_EVERY_TOPOLOGY = (
+    *(
+        "law01_durable__through_a_restart",
+        "law05_fenced__twice_in_one_batch",
+        "law06_final__for_ever",
+        "law07_update__whatever",
+    ),
+    *("law11_prompt__mostly", "law13_reconnects__the_server_is_restarted[KILL]", "law15_honest__stats"),
+    *("law01_durable__the_server_restarts[KILL]", "law06_wait__wakes_by", "law07_join__the_last", "law08_claim__one_"),
+)
+"""Tests of the broker and of the result backend whose outcome depends on the way to the server."""
 CERTIFICATES = {"ca": "cert.pem", "cert": "cert.pem", "key": "key.pem"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Behind sentinels and in a cluster, a few laws in the normal run, and the others in the soak."""
+    for item in items:
+        topology = ("TestRedisSentinel", "TestRedisCluster")
+        if any(name in item.nodeid for name in topology) and not any(law in item.nodeid for law in ON_EVERY_TOPOLOGY):
+            item.add_marker(pytest.mark.soak)
 
 
 def pytest_sessionfinish() -> None:
