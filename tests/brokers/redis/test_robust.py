@@ -274,7 +274,7 @@ def test_prefixes_share_a_server_and_nothing_else(redis: Running, broker: RedisB
     ("appendonly", "appendfsync", "expected"),
     [
         ("yes", "always", Durability.POWER_CUT),
-        ("yes", "everysec", Durability.SERVER),
+        ("yes", "everysec", Durability.PROCESS),
         ("yes", "no", Durability.SERVER),
         ("no", "always", Durability.PROCESS),
     ],

@@ -10,28 +10,25 @@ from anybroker.errors import ConfigurationError
 if TYPE_CHECKING:
     from anybroker_broker_redis.link import Link
 
-_BY_FSYNC = {"always": Durability.POWER_CUT, "everysec": Durability.SERVER, "no": Durability.SERVER}
-"""https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/: what was written is the operating
-system's before a reply is sent, and the disk's by then with ``always``."""
+_BY_FSYNC = {"always": Durability.POWER_CUT, "no": Durability.SERVER}
+"""With ``always`` what was acknowledged is on the disk, with ``no`` it is the operating system's. With ``everysec`` it
+may be neither: while an fsync is under way, the server keeps what it has acknowledged to itself, for up to two seconds
+(``flushAppendOnlyFile`` in its aof.c), and a SIGKILL then loses it."""
 
 
 def ask(link: Link) -> Durability:
     """The durability of what this server has acknowledged. Raises ``BrokerUnavailable``.
 
-    Snapshots alone lose what came after the last one, and so do not count. Where the server refuses to tell, it is
-    taken to keep nothing.
+    Snapshots alone lose what came after the last one, and so do not count. A server that refuses to tell, as most
+    hosted ones do, is taken to keep nothing.
     """
     try:
         found = _pairs(link.send("CONFIG", "GET", "append*"))
-        if found.get("appendonly") == "yes":
-            return _BY_FSYNC.get(found.get("appendfsync", ""), Durability.SERVER)
-    except ConfigurationError:  # not permitted, as with most hosted servers
-        try:
-            if b"aof_enabled:1" in link.send("INFO", "persistence"):
-                return Durability.SERVER
-        except ConfigurationError:
-            pass
-    return Durability.PROCESS
+    except ConfigurationError:
+        return Durability.PROCESS
+    if found.get("appendonly") != "yes":
+        return Durability.PROCESS
+    return _BY_FSYNC.get(found.get("appendfsync", ""), Durability.PROCESS)
 
 
 def _pairs(answer: Any) -> dict[str, str]:
