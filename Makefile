@@ -12,11 +12,11 @@ RUN := $(UV) run --locked
 TESTERS = $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 SUITES := MemoryBroker SqliteBroker MemoryBackend SqliteBackend
 
-.PHONY: help demo check test lint types docs conformance matrix mutants services bench soak format clean
+.PHONY: help demo check test lint types docs conformance matrix mutants services bench bench-redis soak format clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: uv  ## real work on real processes, no server needed
 	$(RUN) --no-default-groups --group demo python examples/thumbnails/demo.py
@@ -62,6 +62,9 @@ installed-services: uv
 
 bench: uv  ## how fast it is here, and how fast its peers are
 	$(RUN) python benchmarks/run.py
+
+bench-redis: uv  ## the same on Redis, with its peers in Python and, where Go is found, in Go
+	$(RUN) python benchmarks/run_redis.py
 
 soak: uv  ## 100,000 tasks through workers that are killed at random
 	$(RUN) pytest -m soak
