@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from anybroker_broker_amqp.consumer import Arrival, Consumer, Source, Subscription
     from anybroker_broker_amqp.protocol import Timer
 
+_PROGRESS = 0.003
+"""Seconds in which more must come of what there is: RabbitMQ reads large messages from its disk."""
+
 
 class Acquisition:
     """Wants up to ``limit`` messages from ``sources``, in order of preference."""
@@ -37,6 +40,7 @@ class Acquisition:
         self._waiting = False
         """For the first message, where there was none."""
         self._overdue = False
+        self._seen = 0
         self._deadline: Timer | None = None
 
     @property
@@ -109,13 +113,20 @@ class Acquisition:
             self._consumer.barrier(self._arrived)
 
     def _arrived(self, method: Any) -> None:
-        """Less came than there was: others have taken it."""
+        """Less came than there was: it takes long to come, or others have taken it."""
         if self.reply.done or isinstance(method, BaseException):
             return
-        if self.got or self._overdue:
+        if len(self.got) > self._seen and not self._overdue:
+            self._seen = len(self.got)
+            self._consumer.connection.call_later(_PROGRESS, self._ask_again)
+        elif self.got or self._overdue:
             self._consumer.finish(self)
         else:
             self._wait_for_first()
+
+    def _ask_again(self) -> None:
+        if not self.reply.done:
+            self._consumer.barrier(self._arrived)
 
     def _wait_for_first(self) -> None:
         if self._wait <= 0 or self._overdue:

@@ -25,12 +25,15 @@ if TYPE_CHECKING:
 
     from anybroker.broker import Broker, Message
     from anybroker_broker_amqp.consumer import Arrival, Consumer
+    from anybroker_broker_amqp.publisher import Batch
 
     Token = tuple[str, int]
     Act = Callable[[Consumer, Sequence[int], Reply[list[bool]]], None]
 
 _TRIES = 3
 """How often in a row a queue may vanish from under a call."""
+_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4)
+"""Seconds between attempts: a queue that another client is declaring at this moment refuses until it has a leader."""
 
 
 class AmqpBroker:
@@ -134,49 +137,50 @@ class AmqpBroker:
     # publishing
 
     def _publish(self, messages: Sequence[Message]) -> None:
-        now = datetime.now(UTC)
+        """Publish until all is confirmed; what a queue that was just declared refuses, or that is gone, again."""
         todo = [(message, queue_name(self._options.prefix, message.queue, message.priority)) for message in messages]
         stored: list[str] = []
-        for _ in range(_TRIES):
-            self._topology.declare(
-                [name for _, name in todo],
-                [name for message, name in todo if message.eta is not None and message.eta > now],
-            )
-            publisher = self._links.publisher()
-            number, body_max = publisher.channel.number, publisher.connection.body_max
-            routes = [self._route(message, name, now) for message, name in todo]
-            furthest = now + timedelta(seconds=delays.LONGEST)
-            frames = [
-                wire.encode(
-                    message,
-                    exchange=exchange,
-                    routing_key=key,
-                    channel=number,
-                    body_max=body_max,
-                    again=message.eta is not None and message.eta > furthest,
-                )
-                for (message, _), (exchange, key) in zip(todo, routes, strict=True)
-            ]
-            batch = publisher.publish(frames, self._timeout)
-            refused = set(batch.refused)
-            lost = [
-                place
-                for place, ((message, _), (_, key)) in enumerate(zip(todo, routes, strict=True))
-                if batch.returned and (key, message.id) in batch.returned
-            ]
-            failed = refused.union(lost)
+        for pause in _PAUSES:
+            batch, keys = self._publish_once(todo)
+            returned = {place for place, key in enumerate(keys) if batch.returned and key in batch.returned}
+            failed = returned.union(batch.refused)
             stored += [message.id for place, (message, _) in enumerate(todo[: batch.confirmed]) if place not in failed]
             if batch.error is not None:
                 raise BrokerUnavailable(str(batch.error), stored=stored) from batch.error
-            if refused:
-                names = ", ".join(repr(todo[place][0].id) for place in sorted(refused)[:3])
-                raise BrokerUnavailable(f"RabbitMQ could not store {len(refused)} messages: {names}", stored=stored)
-            if not lost:
+            if not failed:
                 return
-            todo = [todo[place] for place in lost]
-            self._topology.forget()
+            if returned:
+                self._topology.forget()
+            todo = [todo[place] for place in sorted(failed)]
+            time.sleep(pause)
         message, name = todo[0]
-        raise BrokerUnavailable(f"message {message.id!r} cannot be routed: the queue {name} is gone", stored=stored)
+        raise BrokerUnavailable(
+            f"message {message.id!r} ({len(todo)} in all) is not stored: the queue {name} is gone or refuses it",
+            stored=stored,
+        )
+
+    def _publish_once(self, todo: Sequence[tuple[Message, str]]) -> tuple[Batch, list[tuple[str, str]]]:
+        """What came of it, and how each message would be named if it were returned."""
+        now = datetime.now(UTC)
+        furthest = now + timedelta(seconds=delays.LONGEST)
+        later = [name for message, name in todo if message.eta is not None and message.eta > now]
+        self._topology.declare([name for _, name in todo], later)
+        publisher = self._links.publisher()
+        number, body_max = publisher.channel.number, publisher.connection.body_max
+        routes = [self._route(message, name, now) for message, name in todo]
+        frames = [
+            wire.encode(
+                message,
+                exchange=exchange,
+                routing_key=key,
+                channel=number,
+                body_max=body_max,
+                again=message.eta is not None and message.eta > furthest,
+            )
+            for (message, _), (exchange, key) in zip(todo, routes, strict=True)
+        ]
+        batch = publisher.publish(frames, self._timeout)
+        return batch, [(key, message.id) for (message, _), (_, key) in zip(todo, routes, strict=True)]
 
     def _route(self, message: Message, name: str, now: datetime) -> tuple[str, str]:
         if message.eta is None or message.eta <= now:

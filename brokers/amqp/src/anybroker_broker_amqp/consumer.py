@@ -100,6 +100,7 @@ class Consumer(Listener):
         self._order: deque[int] = deque()
         """Tags in the order of delivery; also some that are settled."""
         self._buffer: dict[str, deque[Arrival]] = {}
+        self._kept_at = 0.0
         self._giving_back: Timer | None = None
         self._warned = False
         self.channel = Channel(connection, self)
@@ -351,11 +352,16 @@ class Consumer(Listener):
 
     def _keep(self, arrival: Arrival) -> None:
         self._buffer.setdefault(arrival.source.name, deque()).append(arrival)
+        self._kept_at = time.monotonic()
         if self._giving_back is None:
             self._giving_back = self.connection.call_later(KEEP, self._give_back)
 
     def _give_back(self) -> None:
         self._giving_back = None
+        young = self._kept_at + KEEP - time.monotonic()
+        if self._buffer and young > 0:
+            self._giving_back = self.connection.call_later(young, self._give_back)
+            return
         for kept in self._buffer.values():
             for arrival in kept:
                 self._unsettled.discard(arrival.tag)
