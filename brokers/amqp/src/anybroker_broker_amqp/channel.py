@@ -66,6 +66,14 @@ class Channel:
         if self.closed is None:
             self.connection.send(frame.Method(self.number, method).marshal())
 
+    def publish(self, exchange: str, routing_key: str, properties: spec.BasicProperties, body: bytes) -> None:
+        """Send a message. Where it goes to no queue, the server drops it."""
+        self.tell(spec.Basic.Publish(0, exchange, routing_key))
+        self.connection.send(frame.Header(self.number, len(body), properties).marshal())
+        step = self.connection.body_max
+        for start in range(0, len(body), step):
+            self.connection.send(frame.Body(self.number, body[start : start + step]).marshal())
+
     def close(self) -> None:
         """Close it in the course of things."""
         if self.closed is None:
@@ -95,6 +103,8 @@ class Channel:
             self._listener.on_confirm(method.delivery_tag, multiple=bool(method.multiple), stored=stored)  # type: ignore[arg-type]
         elif isinstance(method, spec.Basic.Return):
             self._content = (method.routing_key,)
+        elif isinstance(method, spec.Basic.GetOk):
+            self._content = (method, self._pending.popleft())
         elif isinstance(method, spec.Basic.Cancel):
             self._listener.on_cancel(str(method.consumer_tag))
         elif isinstance(method, spec.Channel.Close):
@@ -135,6 +145,10 @@ class Channel:
         self._content, self._properties = (), None
         if len(content) == 1:
             self._listener.on_return(properties, content[0])
+        elif len(content) == 2:  # noqa: PLR2004  who asked for it gets all three
+            method, then = content
+            if then is not None:
+                then((method, properties, body))
         else:
             consumer, tag, redelivered = content
             self._listener.on_deliver(consumer, tag, redelivered=redelivered, properties=properties, body=body)

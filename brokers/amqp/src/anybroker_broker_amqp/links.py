@@ -6,12 +6,11 @@ must be settled all the same.
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from anybroker.errors import BrokerUnavailable
+from anybroker_broker_amqp import forks
 from anybroker_broker_amqp.channel import Channel
 from anybroker_broker_amqp.connection import Connection, connect
 from anybroker_broker_amqp.consumer import Consumer
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from pika import ConnectionParameters
     from pika.amqp_object import Method
 
-_all: weakref.WeakSet[Links] = weakref.WeakSet()
-
 
 class Links:
     """Connects when first used. ``timeout``: seconds for each answer of the server."""
@@ -37,7 +34,7 @@ class Links:
         self._consumer_timeout = consumer_timeout
         self._closed = False
         self._renew()
-        _all.add(self)
+        forks.watch(self)
 
     def _renew(self) -> None:
         self._lock = threading.Lock()
@@ -133,11 +130,3 @@ class Links:
         reply: Reply[Any] = Reply()
         connection.call(lambda: reply.set(make()))
         return connection.wait(reply, self.timeout, doing="open a channel")
-
-
-def _after_fork_in_child() -> None:
-    for links in list(_all):
-        links.forget()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -12,7 +12,7 @@ from anybroker.errors import AnybrokerError, BrokerUnavailable, ConfigurationErr
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED = 403, 404, 406
+ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED = 403, 404, 405, 406
 """Reply codes of AMQP 0-9-1."""
 
 _DENIED = (exceptions.ProbableAuthenticationError, exceptions.AuthenticationError)
