@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from anybroker_conformance.services import Running, running
 from anybroker_conformance.services.door import Door
 from anybroker_conformance.services.state import State
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 HOW = os.environ.get("ANYBROKER_TEST_SERVICES", "local")
 """``local``, or ``docker`` to run the same tests on containers."""
+YOUNG = 1.0
+"""Seconds after which a quorum queue survives SIGKILL; see the README of the broker."""
 
 
 class RabbitMQ:
@@ -43,6 +42,8 @@ class RabbitMQ:
         self.running.stop()
 
     def kill(self) -> None:
+        """RabbitMQ 3.10 notes the name of a new quorum queue on its disk within half a second, and not earlier."""
+        time.sleep(YOUNG)
         self.running.kill()
 
     def end(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 from pika import spec
@@ -17,37 +17,29 @@ from anybroker_backend_amqp.results import to_result, to_value
 from anybroker_backend_amqp.session import Publication
 from anybroker_backend_amqp.sessions import Sessions
 from anybroker_backend_amqp.waiting import EXCHANGE, Waiting
-from anybroker_broker_amqp.urls import LinkOptions, split, targets
+from anybroker_broker_amqp.urls import Options, split, targets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from anybroker.backend import Result, ResultBackend
 
-GROUP_TTL = 7 * 86400.0
-"""Seconds that a group of which nothing is heard is remembered."""
 _members = msgspec.msgpack.Decoder(set[str])
 _encode = msgspec.msgpack.encode
-
-
-class BackendOptions(LinkOptions, frozen=True, kw_only=True):
-    """What ``AmqpBackend`` takes in the query of a URL."""
-
-    group_ttl: Annotated[float, msgspec.Meta(gt=0)] = GROUP_TTL
-    """Seconds."""
 
 
 class AmqpBackend:
     """Keeps results in RabbitMQ: a queue with one message for each.
 
-    ``url``: as for ``AmqpBroker``. The options are the fields of ``BackendOptions``.
+    ``url``: as for ``AmqpBroker``. The options are the fields of :class:`anybroker_broker_amqp.urls.Options`.
     """
 
     def __init__(self, url: str) -> None:
         """Raises ``ConfigurationError``. Does not connect yet."""
         address = split(url)
-        options = self._options = read_options(address, BackendOptions)
+        options = read_options(address, Options)
         timeout = options.timeout.total_seconds()
+        self._group_ttl = options.group_ttl.total_seconds()
         patience = max(timeout, 2.5 * options.heartbeat)
         self._sessions = Sessions(targets(address, options), timeout=timeout)
         self._results, self._groups, self._claims = (
@@ -115,12 +107,12 @@ class AmqpBackend:
             complete = len(members) >= size
             return Value(_encode(members), {})
 
-        self._groups.write({group_id: joined}, ttl=self._options.group_ttl)
+        self._groups.write({group_id: joined}, ttl=self._group_ttl)
         return complete
 
     def seal(self, group_id: str) -> None:
         """Let ``join`` answer False from now on. Who the members were is forgotten."""
-        self._groups.write({group_id: lambda _: Value(b"", {"sealed": True})}, ttl=self._options.group_ttl)
+        self._groups.write({group_id: lambda _: Value(b"", {"sealed": True})}, ttl=self._group_ttl)
 
     def claim(self, key: str, *, ttl: float) -> str | None:
         """Take the lock ``key`` for ``ttl`` seconds, or None while somebody holds it."""
@@ -144,7 +136,9 @@ class AmqpBackend:
     def _tell(self, id_: str, value: Value) -> Publication | None:
         if not to_result(*value).state.final:
             return None
-        return Publication(EXCHANGE, self._results.name(id_), spec.BasicProperties(headers=dict(value.fields)), value.body)
+        return Publication(
+            EXCHANGE, self._results.name(id_), spec.BasicProperties(headers=dict(value.fields)), value.body
+        )
 
 
 def _replacing(result: Result) -> Callable[[Value | None], Value | None]:

@@ -1,8 +1,8 @@
 """Registers on queues: a value under a name, changed by one at a time.
 
 A register is a queue with one message, its value. RabbitMQ cannot compare and set, so whoever reads or changes a
-register first takes a lock: one of a fixed number of queues that hold one message each, its *cell*. Who has the cell has
-the lock, and it returns by itself when the connection of its holder ends. Values expire by the time-to-live of the
+register first takes a lock: one of a fixed number of queues that hold one message each, its *cell*. Who has the cell
+has the lock, and it returns by itself when the connection of its holder ends. Values expire by the time-to-live of the
 message, by the server's clock; the queue of a register follows some time later (``x-expires``).
 """
 

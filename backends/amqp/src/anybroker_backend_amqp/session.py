@@ -168,7 +168,8 @@ class Session(Listener):
     def _run(self, act: Callable[[], Channel]) -> Channel:
         reply: Reply[Channel] = Reply()
         self.connection.call(lambda: reply.set(act()))
-        return self._answer(reply, "open a channel")
+        channel: Channel = self._answer(reply, "open a channel")
+        return channel
 
     def _answer(self, reply: Reply[Any], doing: str) -> Any:
         return self.connection.wait(reply, self._timeout, doing=doing)

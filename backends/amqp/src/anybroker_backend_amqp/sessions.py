@@ -28,7 +28,8 @@ class Sessions:
         self._targets = targets
         self._timeout = timeout
         self.closed = False
-        self.forget()
+        self._connection: Connection | None = None
+        self._begin()
         forks.watch(self)
 
     def connection(self) -> Connection:
@@ -68,9 +69,12 @@ class Sessions:
 
     def forget(self) -> None:
         """Begin anew: in the child of a fork, where the connection is the parent's."""
-        connection: Connection | None = getattr(self, "_connection", None)
-        self._lock = threading.Lock()
-        self._connection: Connection | None = None
-        self._spare: list[Session] = []
+        connection = self._connection
+        self._begin()
         if connection is not None:
             connection.forget()
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._connection = None
+        self._spare: list[Session] = []

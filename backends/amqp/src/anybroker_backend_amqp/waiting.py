@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from pika import spec
 
-from anybroker.backend import Result
 from anybroker_backend_amqp.results import to_result
 from anybroker_broker_amqp import forks
 from anybroker_broker_amqp.channel import Channel, Listener
@@ -19,6 +18,7 @@ from anybroker_broker_amqp.translation import meaning
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from anybroker.backend import Result
     from anybroker_backend_amqp.sessions import Sessions
     from anybroker_broker_amqp.connection import Connection
 

@@ -18,7 +18,7 @@ from anybroker_broker_amqp.links import Links
 from anybroker_broker_amqp.names import queue_name
 from anybroker_broker_amqp.reply import Reply
 from anybroker_broker_amqp.topology import Topology
-from anybroker_broker_amqp.urls import BrokerOptions, split, targets
+from anybroker_broker_amqp.urls import Options, split, targets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ class AmqpBroker:
     """Keeps messages in RabbitMQ's queues.
 
     ``url``: ``amqp://user:password@host:5672/vhost`` or ``amqps://``; several hosts, separated by commas, are tried in
-    turn. The options are the fields of ``BrokerOptions``.
+    turn. The options are the fields of :class:`.urls.Options`.
 
     A lease lasts as long as the channel on which the message came, and at most for the server's ``consumer_timeout``.
     """
@@ -48,7 +48,7 @@ class AmqpBroker:
     def __init__(self, url: str) -> None:
         """Raises ``ConfigurationError``. Does not connect yet."""
         address = split(url)
-        options = self._options = read_options(address, BrokerOptions)
+        options = self._options = read_options(address, Options)
         self._timeout = options.timeout.total_seconds()
         self._links = Links(
             targets(address, options),
@@ -200,7 +200,8 @@ class AmqpBroker:
     def _deliveries(self, consumer: Consumer, arrivals: Sequence[Arrival]) -> list[Delivery]:
         until = datetime.now(UTC) + self._options.consumer_timeout
         counted = self.capabilities.delivery_count
-        deliveries, again = [], []
+        deliveries: list[Delivery] = []
+        again: list[Delivery] = []
         for source, tag, _, properties, body in arrivals:
             headers = properties.headers or {}
             delivery = Delivery(
@@ -217,7 +218,7 @@ class AmqpBroker:
     # settling
 
     def _settle(self, deliveries: Sequence[Delivery], act: Act) -> list[bool]:
-        """Do something with the leases that this object holds still; False for all others, without asking the server."""
+        """Do something with the leases that this object holds; False for all others, without asking the server."""
         answers = [False] * len(deliveries)
         consumer = self._links.holder
         if consumer is None:
@@ -243,7 +244,9 @@ class AmqpBroker:
             done = error.stored if isinstance(error, BrokerUnavailable) else frozenset[str]()
             if consumer is not None:
                 consumer.connection.call(lambda: consumer.remove([tag for id_, tag in tags.items() if id_ in done]))
-                consumer.connection.call(lambda: consumer.restore([tag for id_, tag in tags.items() if id_ not in done]))
+                consumer.connection.call(
+                    lambda: consumer.restore([tag for id_, tag in tags.items() if id_ not in done])
+                )
             raise
         reply: Reply[list[bool]] = Reply()
         if consumer is None or consumer.broken is not None:

@@ -100,7 +100,7 @@ class Channel:
         """A method that is no delivery."""
         if isinstance(method, spec.Basic.Ack | spec.Basic.Nack):
             stored = isinstance(method, spec.Basic.Ack)
-            self._listener.on_confirm(method.delivery_tag, multiple=bool(method.multiple), stored=stored)  # type: ignore[arg-type]
+            self._listener.on_confirm(method.delivery_tag, multiple=bool(method.multiple), stored=stored)
         elif isinstance(method, spec.Basic.Return):
             self._content = (method.routing_key,)
         elif isinstance(method, spec.Basic.GetOk):
@@ -110,7 +110,7 @@ class Channel:
         elif isinstance(method, spec.Channel.Close):
             self.tell(spec.Channel.CloseOk())
             self.connection.remove_channel(self.number)
-            self.fail(exceptions.ChannelClosedByBroker(method.reply_code, method.reply_text))  # type: ignore[arg-type]
+            self.fail(exceptions.ChannelClosedByBroker(method.reply_code, method.reply_text))
         elif self._pending:
             then = self._pending.popleft()
             if then is not None:

@@ -50,8 +50,8 @@ class Connection(Driver):
         self._poll = select.poll()  # unlike epoll it is no file, which the child of a fork would share
         self._writing = False
         self._wake_reader, self._wake_writer = socket.socketpair()
-        self._wake_reader.setblocking(False)
-        self._wake_writer.setblocking(False)
+        self._wake_reader.settimeout(0)
+        self._wake_writer.settimeout(0)
         self._sleeping = False
         self._protocol: Protocol | None = None
         self._opened: Reply[None] = Reply()
@@ -95,9 +95,19 @@ class Connection(Driver):
             raise meaning(self.ended or TimeoutError(f"no answer within {timeout:g} s ({doing})"), self.where)
         return reply.result()
 
+    @property
+    def blocking(self) -> bool:
+        """The server takes no messages for now."""
+        return self.blocked is not None and self.ended is None
+
     def abort(self, reason: str) -> None:
         """Give the connection up."""
-        self.call(lambda: self._protocol and self._protocol.terminate(exceptions.StreamLostError(reason)))
+
+        def terminate() -> None:
+            if self._protocol is not None:
+                self._protocol.terminate(exceptions.StreamLostError(reason))
+
+        self.call(terminate)
 
     def close(self) -> None:
         """Say goodbye to the server, and end."""
@@ -165,7 +175,12 @@ class Connection(Driver):
 
     def disconnect(self) -> None:
         """Close the socket, once the server has had what was said last."""
-        self.call(lambda: self._protocol and not self._protocol.is_closed and self._protocol.lost(None))
+
+        def lost() -> None:
+            if self._protocol is not None and not self._protocol.is_closed:
+                self._protocol.lost(None)
+
+        self.call(lost)
 
     def _end(self, error: BaseException) -> None:
         if self.ended is not None:
@@ -184,11 +199,11 @@ class Connection(Driver):
 
     def _run(self) -> None:
         try:
-            self._connect()
+            connected, protocol = self._connect()
             while self.ended is None:
                 self._flush()
-                if self._sleep():
-                    self._read()
+                if self._sleep(connected):
+                    self._read(connected, protocol)
                 self._work()
         except Exception as error:  # whatever it is, all who wait must hear of it
             self._end(error)
@@ -199,21 +214,21 @@ class Connection(Driver):
                 if one is not None:
                     one.close()
 
-    def _connect(self) -> None:
-        self._socket = _connected(self._target, self._timeout)
-        self._poll.register(self._socket, select.POLLIN)
+    def _connect(self) -> tuple[socket.socket, Protocol]:
+        connected = self._socket = _connected(self._target, self._timeout)
+        self._poll.register(connected, select.POLLIN)
         self._poll.register(self._wake_reader, select.POLLIN)
-        self._protocol = Protocol(self._target, self)
-        self._protocol.channels = self.channels
-        self._protocol.begin()
+        protocol = self._protocol = Protocol(self._target, self)
+        protocol.channels = self.channels
+        protocol.begin()
+        return connected, protocol
 
-    def _sleep(self) -> bool:
+    def _sleep(self, connected: socket.socket) -> bool:
         """Wait for the server, for another thread, or for a timer; whether the server has sent something."""
-        assert self._socket is not None
         writing = bool(self._unsent)
         if writing != self._writing:
             self._writing = writing
-            self._poll.modify(self._socket, select.POLLIN | (select.POLLOUT if writing else 0))
+            self._poll.modify(connected, select.POLLIN | (select.POLLOUT if writing else 0))
         self._sleeping = True
         until = self._timers[0].when - time.monotonic() if self._timers else _NEVER
         events = dict(self._poll.poll(0 if self._calls else max(0.0, until) * 1000))
@@ -221,7 +236,7 @@ class Connection(Driver):
         if self._wake_reader.fileno() in events:
             with suppress(BlockingIOError):
                 self._wake_reader.recv(4096)
-        return bool(events.get(self._socket.fileno(), 0) & ~select.POLLOUT)
+        return bool(events.get(connected.fileno(), 0) & ~select.POLLOUT)
 
     def _work(self) -> None:
         """Do what other threads have asked for, and what is due."""
@@ -233,22 +248,20 @@ class Connection(Driver):
             if not timer.cancelled:
                 timer.callback()
 
-    def _read(self) -> None:
-        assert self._socket is not None
-        assert self._protocol is not None
+    def _read(self, connected: socket.socket, protocol: Protocol) -> None:
         try:
-            data = self._socket.recv(_READ)
-            while isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
-                data += self._socket.recv(_READ)
+            data = connected.recv(_READ)
+            while isinstance(connected, ssl.SSLSocket) and connected.pending():
+                data += connected.recv(_READ)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
         except OSError as error:
-            self._protocol.lost(exceptions.StreamLostError(f"the connection broke: {error}"))
+            protocol.lost(exceptions.StreamLostError(f"the connection broke: {error}"))
             return
         if not data:
-            self._protocol.lost(exceptions.StreamLostError("the server has closed the connection"))
+            protocol.lost(exceptions.StreamLostError("the server has closed the connection"))
             return
-        self._protocol.received(data)
+        protocol.received(data)
         for callback in self.after_read:
             callback()
 
@@ -275,7 +288,7 @@ def _connected(target: ConnectionParameters, timeout: float) -> socket.socket:
     if target.ssl_options is not None:
         context = target.ssl_options.context
         connected = context.wrap_socket(connected, server_hostname=target.ssl_options.server_hostname)
-    connected.setblocking(False)
+    connected.settimeout(0)
     return connected
 
 

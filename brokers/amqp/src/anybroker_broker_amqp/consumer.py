@@ -1,9 +1,9 @@
 """What a broker object holds: leases, consumers, and messages that came when nobody asked any more.
 
-A consumer of RabbitMQ gets as many messages as its prefetch allows, and one more for each that it acknowledges. Here each
-``acquire`` has consumers of its own (:mod:`.acquisition`), whose prefetch is what it wants, and which are cancelled
-before anything is acknowledged: nothing is taken that nobody has asked for. All but the constructor's arguments is for
-the connection's thread.
+A consumer of RabbitMQ gets as many messages as its prefetch allows, and one more for each that it acknowledges. Here
+each ``acquire`` has consumers of its own (:mod:`.acquisition`), whose prefetch is what it wants, and which are
+cancelled before anything is acknowledged: nothing is taken that nobody has asked for. All of it is for the
+connection's thread alone, but ``id`` and ``broken``.
 """
 
 from __future__ import annotations
@@ -308,7 +308,7 @@ class Consumer(Listener):
     def on_end(self, error: BaseException) -> None:
         """All leases are lost."""
         if self.connection.ended is None and self._held:
-            _log.warning("RabbitMQ has closed a channel; the %d messages held are delivered again: %s", len(self._held), error)
+            _log.warning("RabbitMQ has closed a channel; %d messages are delivered again: %s", len(self._held), error)
         self._held.clear()
         self._unsettled.clear()
         self._order.clear()
@@ -379,8 +379,8 @@ class Consumer(Listener):
         elif not self._warned:
             self._warned = True
             _log.warning(
-                "a message is held since %.0f s; after %.0f s (consumer_timeout) RabbitMQ closes the channel and delivers "
-                "it again. Raise consumer_timeout in rabbitmq.conf, and in the URL",
+                "a message is held since %.0f s; after %.0f s (consumer_timeout) RabbitMQ closes the channel and "
+                "delivers it again. Raise consumer_timeout in rabbitmq.conf, and in the URL",
                 age,
                 self._timeout,
             )

@@ -24,7 +24,7 @@ TICK = 0.064
 """Seconds."""
 BITS = 26
 LONGEST = (2**BITS - 1) * TICK
-"""Seconds, 49.7 days: RabbitMQ's longest time-to-live is just below the next bit's. Longer delays take several rounds."""
+"""Seconds, 49.7 days: RabbitMQ's longest time-to-live is below the next bit's. Longer delays take several rounds."""
 _HOP = 0.001
 """Seconds by which RabbitMQ may let a message expire early in each queue, for it counts in milliseconds."""
 
@@ -65,7 +65,7 @@ def destination(prefix: str, queue: str) -> Method:
 
 
 def route(prefix: str, queue: str, seconds: float) -> tuple[str, str]:
-    """The exchange and the routing key by which a message reaches a queue of RabbitMQ that much later, never earlier."""
+    """The exchange and the routing key by which a message reaches a queue of RabbitMQ so much later, never earlier."""
     ticks = min(math.ceil((min(seconds, LONGEST) + BITS * _HOP) / TICK), 2**BITS - 1)
     bits = ".".join(format(ticks, f"0{BITS}b"))
     return exchange(prefix, ticks.bit_length() - 1), f"{bits}.{queue.removeprefix(prefix)}"

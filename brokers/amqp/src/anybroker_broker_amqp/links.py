@@ -81,22 +81,21 @@ class Links:
         connection = self.consumer().connection
         reply: Reply[list[Any]] = Reply()
         answers: list[Any] = []
+        opened: list[Channel] = []
 
         def answered(method: Any) -> None:
             answers.append(method)
             if isinstance(method, BaseException):
                 reply.fail(meaning(method, connection.where))
             elif len(answers) == len(methods):
-                channel.close()
+                opened[0].close()
                 reply.set(answers)
 
         def begin() -> None:
-            nonlocal channel
-            channel = Channel(connection)
+            opened.append(Channel(connection))
             for method in methods:
-                channel.ask(method, answered)
+                opened[0].ask(method, answered)
 
-        channel: Channel
         connection.call(begin)
         connection.wait(reply, self.timeout, doing=type(methods[0]).__name__)
         return answers

@@ -14,7 +14,7 @@ _SAFE = "-_"
 def word(name: str) -> str:
     """A text as one word of ASCII: letters, digits, ``-`` and ``_`` as they are, the rest percent-encoded.
 
-    What would become too long is cut, and told apart by a hash. A dot is encoded too: it separates words for an exchange.
+    What would become too long is cut, and told apart by a hash. A dot is encoded too: exchanges take it to end a word.
     """
     text = quote(name, safe=_SAFE).replace(".", "%2E").replace("~", "%7E")
     if len(text) <= _LONGEST:

@@ -39,7 +39,7 @@ class Timer:
         return self.when < other.when
 
 
-class Protocol(connection.Connection):
+class Protocol(connection.Connection):  # type: ignore[misc]  # pika has no py.typed
     """One connection as pika sees it. What it needs of a socket and a clock, it asks of its driver."""
 
     def __init__(self, parameters: ConnectionParameters, driver: Driver) -> None:
@@ -72,7 +72,7 @@ class Protocol(connection.Connection):
     @property
     def body_max(self) -> int:
         """Bytes of a body in one frame."""
-        return self._body_max_length
+        return int(self._body_max_length)
 
     def received(self, data: bytes) -> None:
         """Take frames apart, and hand them over."""
@@ -93,7 +93,7 @@ class Protocol(connection.Connection):
             if channel is not None:
                 self._to_channel(channel, kind, data, position + _HEADER, end)
             elif number == 0:
-                self._process_frame(frame.decode_frame(data[position : end + _END])[1])  # type: ignore[arg-type]
+                self._process_frame(frame.decode_frame(data[position : end + _END])[1])
             position = end + _END
         self._rest = data[position:]
 

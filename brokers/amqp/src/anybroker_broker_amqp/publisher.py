@@ -91,12 +91,10 @@ class Publisher(Listener):
 
     def _until_unblocked(self, timeout: float) -> None:
         connection = self.connection
-        if connection.blocked is None:
-            return
-        with connection.unblocked:
-            connection.unblocked.wait_for(lambda: connection.blocked is None or connection.ended, timeout)
-            if connection.blocked is not None and connection.ended is None:
-                raise self._stuck(timeout)
+        if connection.blocking:
+            with connection.unblocked:
+                if not connection.unblocked.wait_for(lambda: not connection.blocking, timeout):
+                    raise self._stuck(timeout)
 
     def _stuck(self, timeout: float) -> BrokerUnavailable:
         connection = self.connection

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pika.amqp_object import Method
 
     from anybroker_broker_amqp.links import Links
-    from anybroker_broker_amqp.urls import BrokerOptions
+    from anybroker_broker_amqp.urls import Options
 
 _NO_LIMIT = 2**31 - 1
 """RabbitMQ 4 drops a message that was delivered 20 times, unless told otherwise. Here that is core's to decide."""
@@ -25,7 +25,7 @@ _NO_LIMIT = 2**31 - 1
 class Topology:
     """Queues, and the way of delayed messages into them."""
 
-    def __init__(self, links: Links, options: BrokerOptions) -> None:
+    def __init__(self, links: Links, options: Options) -> None:
         self._links = links
         self._options = options
         self._known: set[str] = set()
@@ -75,6 +75,9 @@ class Topology:
         try:
             self._links.ask([method])
         except AnybrokerError as error:
-            if isinstance(error.__cause__, exceptions.ChannelClosedByBroker) and error.__cause__.reply_code == NOT_FOUND:
+            if (
+                isinstance(error.__cause__, exceptions.ChannelClosedByBroker)
+                and error.__cause__.reply_code == NOT_FOUND
+            ):
                 raise ConfigurationError(f"{what} does not exist, and with passive=yes it must") from error
             raise

@@ -23,8 +23,8 @@ QueueType = Literal["quorum", "classic"]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
-class LinkOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What broker and result backend both take in the query of a URL."""
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be in the query of a URL. Broker and result backend take the same, so that one URL is for both."""
 
     prefix: Annotated[str, msgspec.Meta(min_length=1, max_length=60, pattern=r"^(?!amq\.)[\w.-]+$")] = "anybroker."
     """Begins the name of every queue and exchange."""
@@ -43,12 +43,10 @@ class LinkOptions(msgspec.Struct, frozen=True, kw_only=True):
     server_name: str | None = None
     """The name in the server's certificate (and in SNI), where it is not the host of the URL."""
 
-
-class BrokerOptions(LinkOptions, frozen=True, kw_only=True):
-    """What ``AmqpBroker`` takes in the query of a URL."""
+    # of the broker
 
     type: QueueType = "quorum"
-    """Of the queues that are declared."""
+    """Of the queues that are declared for tasks."""
     passive: bool = False
     """Declare nothing: every queue must exist. For users without the permission to configure."""
     priorities: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
@@ -57,6 +55,11 @@ class BrokerOptions(LinkOptions, frozen=True, kw_only=True):
     """Most messages that one ``acquire`` takes at once."""
     consumer_timeout: timedelta = timedelta(minutes=30)
     """The server's ``consumer_timeout``: it takes back what is held for longer."""
+
+    # of the result backend
+
+    group_ttl: timedelta = timedelta(days=7)
+    """How long a group is remembered of which nothing is heard."""
 
 
 def split(url: str) -> Address:
@@ -69,7 +72,7 @@ def split(url: str) -> Address:
     return address
 
 
-def targets(address: Address, options: LinkOptions) -> list[ConnectionParameters]:
+def targets(address: Address, options: Options) -> list[ConnectionParameters]:
     """How to connect to each of the hosts, in the order in which to try them. Raises ``ConfigurationError``."""
     encryption = _encryption(options) if address.scheme == "amqps" else None
     if encryption is None and (options.ca or options.certificate or options.key or options.server_name):
@@ -88,7 +91,7 @@ def targets(address: Address, options: LinkOptions) -> list[ConnectionParameters
     ]
 
 
-def _encryption(options: LinkOptions) -> ssl.SSLContext:
+def _encryption(options: Options) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=options.ca)
         if options.certificate:

@@ -1,8 +1,8 @@
 """Messages of the contract as messages of AMQP.
 
-The id is the property ``message_id``, the body is the body. An ``eta`` is kept in the header ``eta``, as text, for it to
-come back as it was; an id of more than 255 bytes in the header ``id``. The queue and the priority are those of the queue
-of RabbitMQ in which the message lies.
+The id is the property ``message_id``, the body is the body. An ``eta`` is kept in the header ``eta``, as text, for it
+to come back as it was; an id of more than 255 bytes in the header ``id``. The queue and the priority are those of the
+queue of RabbitMQ in which the message lies.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ _FRAME = struct.Struct(">BHL")
 _END = bytes([spec.FRAME_END])
 
 
-def encode(message: Message, *, exchange: str, routing_key: str, channel: int, body_max: int, again: bool = False) -> bytes:
+def encode(
+    message: Message, *, exchange: str, routing_key: str, channel: int, body_max: int, again: bool = False
+) -> bytes:
     """The frames that publish a message. Raises ``ConfigurationError`` for an id that is not valid Unicode."""
     try:
         id_ = message.id.encode()
