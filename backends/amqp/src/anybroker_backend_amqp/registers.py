@@ -9,9 +9,8 @@ message, by the server's clock; the queue of a register follows some time later 
 from __future__ import annotations
 
 import math
-import threading
 import time
-from collections import defaultdict
+from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
@@ -24,7 +23,7 @@ from anybroker_broker_amqp.names import word
 from anybroker_broker_amqp.translation import NOT_FOUND
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from anybroker_backend_amqp.session import Got, Session
     from anybroker_backend_amqp.sessions import Sessions
@@ -45,6 +44,10 @@ class Value(NamedTuple):
     fields: Mapping[str, Any]
 
 
+Change = Callable[[Value | None], Value | None]
+"""What becomes of a value; None: it stays."""
+
+
 class Registers:
     """The registers of one kind: ``result``, ``group`` or ``claim``."""
 
@@ -55,24 +58,19 @@ class Registers:
         self._kind = kind
         self._patience = patience
         self._ready = False
-        self._preparing = threading.Lock()
 
     def read(self, keys: Sequence[str]) -> list[Value | None]:
         """The values, None where there is none."""
-        found: dict[str, Value | None] = {}
-        for session, of_lock in self._locked(keys):
-            for key in of_lock:
-                name = self.name(key)
-                got = session.get(name) if session.exists(name) else None
-                if got is not None:
-                    found[key] = _value(got)
-                    session.give_back(got)
-                    session.exists(name)  # it has been given back when the server answers this
-        return [found.get(key) for key in keys]
+        if not keys:
+            return []
+        with self._locked(keys) as session:
+            found = self._take(session, keys)
+            self._put_back(session, {self.name(key): got for key, got in found.items()})
+        return [_value(found[key]) if key in found else None for key in keys]
 
     def write(
         self,
-        changes: Mapping[str, Callable[[Value | None], Value | None]],
+        changes: Mapping[str, Change],
         *,
         ttl: float | None,
         tell: Callable[[str, Value], Publication | None] = lambda *_: None,
@@ -81,56 +79,70 @@ class Registers:
 
         ``tell``: what to publish beside the new value, if anything.
         """
-        answers = {}
-        for session, of_lock in self._locked(list(changes)):
-            for key in of_lock:
-                answers[key] = self._write_one(session, key, changes[key], ttl, tell)
-        return answers
+        if not changes:
+            return {}
+        with self._locked(list(changes)) as session:
+            lives, found = self._open(session, list(changes), _life(ttl))
+            new = {key: change(_value(found[key]) if key in found else None) for key, change in changes.items()}
+            kept = {self.name(key): got for key, got in found.items() if new[key] is None}
+            replaced = [got for key, got in found.items() if new[key] is not None]
+            publications = []
+            for key, value in new.items():
+                if value is not None:
+                    publications.append(_publication(self.name(key), value, ttl, lives[key]))
+                    told = tell(key, value)
+                    publications += [] if told is None else [told]
+            session.publish(publications)
+            session.ack(replaced)
+            self._put_back(session, kept)
+        return {key: value is not None for key, value in new.items()}
 
     def remove(self, keys: Sequence[str], unless: Callable[[Value | None], bool] = lambda _: False) -> list[bool]:
         """Remove registers, unless the value says otherwise. Whether it was removed."""
-        answers = dict.fromkeys(keys, False)
-        for session, of_lock in self._locked(keys):
-            for key in of_lock:
-                name = self.name(key)
-                got = session.get(name) if session.exists(name) else None
-                if unless(None if got is None else _value(got)):
-                    if got is not None:
-                        session.give_back(got)
-                        session.exists(name)
-                    continue
-                session.ask(spec.Queue.Delete(0, name))
-                answers[key] = True
-        return [answers[key] for key in keys]
+        if not keys:
+            return []
+        with self._locked(keys) as session:
+            found = self._take(session, keys)
+            kept = {key for key in keys if unless(_value(found[key]) if key in found else None)}
+            self._put_back(session, {self.name(key): got for key, got in found.items() if key in kept})
+            session.ask(*(spec.Queue.Delete(0, self.name(key)) for key in dict.fromkeys(keys) if key not in kept))
+        return [key not in kept for key in keys]
 
-    def _write_one(
-        self,
-        session: Session,
-        key: str,
-        change: Callable[[Value | None], Value | None],
-        ttl: float | None,
-        tell: Callable[[str, Value], Publication | None],
-    ) -> bool:
-        name, life = self.name(key), _life(ttl)
-        number = session.declare(name, _arguments(life))
-        got = None if number == 0 else session.get(name)
-        new = change(None if got is None else _value(got))
-        if new is None:
-            if got is not None:
-                session.give_back(got)
-                session.exists(name)
-            return False
-        if number is None and not (got is not None and _outlives(got.headers.get(_LIFE), life)):
-            session.ask(spec.Queue.Delete(0, name))  # it would vanish before the new value does
-            session.declare(name, _arguments(life))
-            got = None
-        elif number is None and got is not None:
-            life = got.headers.get(_LIFE)
-        told = tell(key, new)
-        session.publish(_publication(name, new, ttl, life), *([] if told is None else [told]))
-        if got is not None:
-            session.ack(got)
-        return True
+    def _take(self, session: Session, keys: Sequence[str]) -> dict[str, Got]:
+        """The values that there are, held."""
+        distinct = list(dict.fromkeys(keys))
+        there = session.existing([self.name(key) for key in distinct])
+        present = [key for key, is_there in zip(distinct, there, strict=True) if is_there]
+        gots = session.get([self.name(key) for key in present])
+        return {key: got for key, got in zip(present, gots, strict=True) if got is not None}
+
+    def _open(
+        self, session: Session, keys: Sequence[str], life: int | None
+    ) -> tuple[dict[str, int | None], dict[str, Got]]:
+        """Make sure of queues that live as long as new values; how long they live, and the old values, held."""
+        arguments: dict[str, Any] = {} if life is None else {"x-expires": life}
+        counts = dict(zip(keys, session.declare([self.name(key) for key in keys], arguments), strict=True))
+        filled = [key for key, count in counts.items() if count != 0]
+        gots = zip(filled, session.get([self.name(key) for key in filled]), strict=True)
+        found = {key: got for key, got in gots if got is not None}
+        lives: dict[str, int | None] = dict.fromkeys(keys, life)
+        for key in (key for key, count in counts.items() if count is None):
+            lives[key] = found[key].headers.get(_LIFE) if key in found else 0
+            if not _outlives(lives[key], life):  # it would vanish before the new value does
+                session.ask(spec.Queue.Delete(0, self.name(key)))
+                session.declare([self.name(key)], arguments)
+                if key in found:  # should the new value be refused, the old one is the same as before
+                    session.publish([Publication("", self.name(key), _kept(found[key], life), found[key].body)])
+                    [again] = session.get([self.name(key)])
+                    found = {**found, key: again} if again is not None else found
+                lives[key] = life
+        return lives, found
+
+    @staticmethod
+    def _put_back(session: Session, gots: Mapping[str, Got]) -> None:
+        if gots:
+            session.give_back(gots.values())
+            session.existing(list(gots))  # they have been given back when the server answers this
 
     def name(self, key: str) -> str:
         """The queue of a register."""
@@ -138,26 +150,24 @@ class Registers:
 
     # locks
 
-    def _locked(self, keys: Sequence[str]) -> Iterator[tuple[Session, list[str]]]:
-        """The keys in groups, each while its lock is held."""
-        if not keys:
-            return
-        groups: dict[str, list[str]] = defaultdict(list)
-        for key in dict.fromkeys(keys):
-            groups[f"{self._prefix}lock.{crc32(self.name(key).encode()) % LOCKS}"].append(key)
+    @contextmanager
+    def _locked(self, keys: Sequence[str]) -> Iterator[Session]:
+        """A session, while the locks of these keys are held."""
+        locks = sorted({f"{self._prefix}lock.{crc32(self.name(key).encode()) % LOCKS:02}" for key in keys})
         with self._sessions.session() as session:
             self._prepare(session)
-            for lock, of_lock in groups.items():
-                with self._lock(session, lock):
-                    yield session, of_lock
+            cells = session.get(locks)
+            if None in cells:  # who waits for one holds none of those that follow: nobody waits in a circle
+                session.give_back(cell for cell in cells if cell is not None)
+                cells = [self._wait_for(session, lock) for lock in locks]
+            yield session
+            session.give_back(cell for cell in cells if cell is not None)  # had something failed, its end would
 
-    @contextmanager
-    def _lock(self, session: Session, lock: str) -> Iterator[None]:
-        cell = session.get(lock) or session.wait_for(lock, self._patience)
+    def _wait_for(self, session: Session, lock: str) -> Got:
+        cell = session.wait_for(lock, self._patience)
         if cell is None:
             raise BrokerUnavailable(f"somebody has held {lock} for {self._patience:g} s")
-        yield
-        session.give_back(cell)  # had something failed, the end of the session would give it back
+        return cell
 
     def _prepare(self, session: Session) -> None:
         """Make the locks, once for the virtual host; of several who try, one does."""
@@ -166,14 +176,14 @@ class Registers:
         ready = f"{self._prefix}lock.ready"
         find = spec.Exchange.Declare(0, ready, passive=True, arguments={})
         deadline = time.monotonic() + self._patience
-        while session.attempt(find, expected=NOT_FOUND) is None:
+        while session.attempt([find], expected=NOT_FOUND) == [None]:
             setup = f"{self._prefix}lock.setup"
-            if session.declare(setup, {}, exclusive=True) is None:
+            if not session.declare_exclusive(setup):
                 if time.monotonic() > deadline:
                     raise BrokerUnavailable(f"somebody else makes the locks {self._prefix}lock.* since long")
                 time.sleep(_SETUP_PAUSE)
                 continue
-            if session.attempt(find, expected=NOT_FOUND) is None:
+            if session.attempt([find], expected=NOT_FOUND) == [None]:
                 self._make_locks(session)
                 session.ask(spec.Exchange.Declare(0, ready, "fanout", durable=True))
             session.ask(spec.Queue.Delete(0, setup))
@@ -181,12 +191,11 @@ class Registers:
 
     def _make_locks(self, session: Session) -> None:
         """What somebody began who died over it is made anew: nobody uses these queues yet."""
+        names = [f"{self._prefix}lock.{number:02}" for number in range(LOCKS)]
+        session.declare(names, {})
+        session.ask(*(spec.Queue.Purge(0, name) for name in names))
         properties = spec.BasicProperties(delivery_mode=2)
-        for number in range(LOCKS):
-            name = f"{self._prefix}lock.{number}"
-            session.ask(spec.Queue.Declare(0, name, durable=True, arguments={}))
-            session.ask(spec.Queue.Purge(0, name))
-            session.publish(Publication("", name, properties, b""))
+        session.publish([Publication("", name, properties, b"") for name in names])
 
 
 def _value(got: Got) -> Value | None:
@@ -220,5 +229,7 @@ def _outlives(life: Any, wanted: int | None) -> bool:
     return life is None or (wanted is not None and life >= wanted)
 
 
-def _arguments(life: int | None) -> dict[str, Any]:
-    return {} if life is None else {"x-expires": life}
+def _kept(got: Got, life: int | None) -> spec.BasicProperties:
+    """The properties of an old value in a new queue. Its time to live begins anew, if nothing takes its place."""
+    headers = {name: value for name, value in got.headers.items() if name != _LIFE}
+    return spec.BasicProperties(headers=headers if life is None else {**headers, _LIFE: life}, delivery_mode=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pika import exceptions, spec
@@ -12,7 +13,7 @@ from anybroker_broker_amqp.reply import Reply
 from anybroker_broker_amqp.translation import NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED, meaning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pika.amqp_object import Method
 
@@ -55,41 +56,54 @@ class Session(Listener):
         """Why it is of no use any more."""
         return self.connection.ended or self._channel.closed
 
-    def ask(self, method: Method) -> Any:
-        """The reply to a method."""
-        reply: Reply[Any] = Reply()
-        self.connection.call(lambda: self._channel.ask(method, lambda answer: _pass_on(reply, answer)))
-        return self._answer(reply, type(method).__name__)
+    def ask(self, *methods: Method) -> list[Any]:
+        """The replies to methods that are sent together."""
+        replies: list[Reply[Any]] = [Reply() for _ in methods]
 
-    def attempt(self, method: Method, *, expected: int) -> Any:
-        """The reply, or None where the server refuses with the reply code ``expected``."""
-        reply: Reply[Any] = Reply()
-        self.connection.call(lambda: self._try(method, reply))
-        try:
-            return self._answer(reply, type(method).__name__)
-        except exceptions.ChannelClosedByBroker as error:
-            if error.reply_code == expected:
-                return None
-            raise meaning(error, self.connection.where) from error
+        def send() -> None:
+            for method, reply in zip(methods, replies, strict=True):
+                self._channel.ask(method, partial(_pass_on, reply))
 
-    def exists(self, queue: str) -> bool:
-        """Whether there is such a queue."""
-        return self.attempt(spec.Queue.Declare(0, queue, passive=True, arguments={}), expected=NOT_FOUND) is not None
+        self.connection.call(send)
+        return [self._answer(reply, type(method).__name__) for method, reply in zip(methods, replies, strict=True)]
 
-    def declare(self, queue: str, arguments: Mapping[str, Any], *, exclusive: bool = False) -> int | None:
-        """How many messages a queue has, which is made if it is not there; None if it is there in another form."""
-        method = spec.Queue.Declare(0, queue, durable=not exclusive, exclusive=exclusive, arguments=dict(arguments))
-        expected = RESOURCE_LOCKED if exclusive else PRECONDITION_FAILED
-        answer = self.attempt(method, expected=expected)
-        return None if answer is None else int(answer.message_count)
+    def attempt(self, methods: Sequence[Method], *, expected: int) -> list[Any]:
+        """The replies to methods; None for each that the server refuses with the reply code ``expected``."""
+        answers: list[Any] = []
+        while len(answers) < len(methods):
+            left = methods[len(answers) :]
+            replies: list[Reply[Any]] = [Reply() for _ in left]
+            self.connection.call(partial(self._try, left, replies))
+            for method, reply in zip(left, replies, strict=True):
+                try:
+                    answers.append(self._answer(reply, type(method).__name__))
+                except exceptions.ChannelClosedByBroker as error:  # with it, the channel is closed
+                    if error.reply_code != expected:
+                        raise meaning(error, self.connection.where) from error
+                    answers.append(None)
+                    break
+        return answers
 
-    def get(self, queue: str) -> Got | None:
-        """Take the first message of a queue that exists."""
-        answer = self.ask(spec.Basic.Get(0, queue))
-        if isinstance(answer, spec.Basic.GetEmpty):
-            return None
-        method, properties, body = answer
-        return Got(method.delivery_tag, properties.headers or {}, body)
+    def existing(self, queues: Sequence[str]) -> list[bool]:
+        """Which of these queues there are."""
+        passive = [spec.Queue.Declare(0, queue, passive=True, arguments={}) for queue in queues]
+        return [answer is not None for answer in self.attempt(passive, expected=NOT_FOUND)]
+
+    def declare(self, queues: Sequence[str], arguments: Mapping[str, Any]) -> list[int | None]:
+        """How many messages queues have, which are made if they are not there; None if one is there in another form."""
+        methods = [spec.Queue.Declare(0, queue, durable=True, arguments=dict(arguments)) for queue in queues]
+        answers = self.attempt(methods, expected=PRECONDITION_FAILED)
+        return [None if answer is None else int(answer.message_count) for answer in answers]
+
+    def declare_exclusive(self, queue: str) -> bool:
+        """Make a queue for this connection alone; False if another one has made it."""
+        method = spec.Queue.Declare(0, queue, exclusive=True, arguments={})
+        return self.attempt([method], expected=RESOURCE_LOCKED) != [None]
+
+    def get(self, queues: Sequence[str]) -> list[Got | None]:
+        """Take the first message of each of some queues that exist."""
+        answers = self.ask(*(spec.Basic.Get(0, queue) for queue in queues))
+        return [None if isinstance(answer, spec.Basic.GetEmpty) else _got(*answer) for answer in answers]
 
     def wait_for(self, queue: str, timeout: float) -> Got | None:
         """Take the first message of a queue as soon as there is one; None if that takes too long."""
@@ -102,19 +116,28 @@ class Session(Listener):
         self._delivered = None
         return reply.result() if arrived or reply.done else None
 
-    def publish(self, *messages: Publication) -> None:
+    def publish(self, messages: Sequence[Publication]) -> None:
         """Send messages, and wait until the server has stored them."""
+        if not messages:
+            return
         reply: Reply[None] = Reply()
         self.connection.call(lambda: self._send(messages, reply))
         self._answer(reply, "publish")
 
-    def ack(self, got: Got) -> None:
-        """Remove a message."""
-        self.connection.call(lambda: self._channel.tell(spec.Basic.Ack(got.tag)))
+    def ack(self, messages: Iterable[Got]) -> None:
+        """Remove messages."""
+        self._tell([spec.Basic.Ack(got.tag) for got in messages])
 
-    def give_back(self, got: Got) -> None:
-        """Put a message back where it was."""
-        self.connection.call(lambda: self._channel.tell(spec.Basic.Nack(got.tag, requeue=True)))
+    def give_back(self, messages: Iterable[Got]) -> None:
+        """Put messages back where they were."""
+        self._tell([spec.Basic.Nack(got.tag, requeue=True) for got in messages])
+
+    def _tell(self, methods: Sequence[Method]) -> None:
+        def tell() -> None:
+            for method in methods:
+                self._channel.tell(method)
+
+        self.connection.call(tell)
 
     def close(self) -> None:
         """Give back what is held."""
@@ -127,12 +150,13 @@ class Session(Listener):
         channel.ask(spec.Confirm.Select())
         return channel
 
-    def _try(self, method: Method, reply: Reply[Any]) -> None:
+    def _try(self, methods: Sequence[Method], replies: Sequence[Reply[Any]]) -> None:
         if self._trial is None or self._trial.closed is not None:
             self._trial = Channel(self.connection)
-        self._trial.ask(method, lambda answer: _pass_on(reply, answer, translate=False))
+        for method, reply in zip(methods, replies, strict=True):
+            self._trial.ask(method, partial(_pass_on, reply, translate=False))
 
-    def _send(self, messages: tuple[Publication, ...], reply: Reply[None]) -> None:
+    def _send(self, messages: Sequence[Publication], reply: Reply[None]) -> None:
         if self._channel.closed is not None:
             reply.fail(self._channel.closed)
             return
@@ -173,6 +197,10 @@ class Session(Listener):
 
     def _answer(self, reply: Reply[Any], doing: str) -> Any:
         return self.connection.wait(reply, self._timeout, doing=doing)
+
+
+def _got(method: Any, properties: Any, body: bytes) -> Got:
+    return Got(method.delivery_tag, properties.headers or {}, body)
 
 
 def _pass_on(reply: Reply[Any], answer: Any, *, translate: bool = True) -> None:
