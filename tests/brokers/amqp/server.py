@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -34,6 +36,24 @@ class RabbitMQ:
             assert failures == [], failures
             self._running = running(state.folder)["rabbitmq"]
         return self._running
+
+    def ctl(self, *words: str) -> str:
+        """Run ``rabbitmqctl``; of a server that runs as a local process."""
+        running, home = (
+            self.running,
+            Path(self._folder.name if self._folder else "") / "state" / "rabbitmq" / "rabbitmq",
+        )
+        environment = {
+            **os.environ,
+            "HOME": str(home),
+            "ERL_EPMD_PORT": str(running.ports["epmd"]),
+            "RABBITMQ_NODENAME": f"anybroker{running.ports['amqp']}@localhost",
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+        }
+        program = shutil.which("rabbitmqctl", path="/usr/lib/rabbitmq/bin") or "rabbitmqctl"
+        done = subprocess.run([program, *words], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     def start(self) -> None:
         self.running.start()
