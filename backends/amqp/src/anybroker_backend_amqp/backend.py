@@ -84,6 +84,7 @@ class AmqpBackend:
             return self._final(wanted)
         with self._waiting.listening(wanted) as (wait, unknown):
             if found := self._final(unknown):
+                wait.found.update(result.id for result in found)
                 return found
             if not self._sessions.closed:
                 wait.arrived.wait(max(0.0, deadline - time.monotonic()))

@@ -34,6 +34,9 @@ class Wait:
     def __init__(self) -> None:
         self.arrived = threading.Event()
         self.results: dict[str, Result] = {}
+        """What was pushed."""
+        self.found: set[str] = set()
+        """Ids of what was there already."""
         self.error: BaseException | None = None
 
 
@@ -168,7 +171,8 @@ class Waiting:
                 raise
         finally:
             with ear.lock:
-                for interest in interests:
+                for id_, interest in zip(ids, interests, strict=True):
+                    interest.current = interest.current and id_ not in wait.found
                     interest.waits.remove(wait)
                     interest.idle_since = time.monotonic()
 
