@@ -67,8 +67,6 @@ def split(url: str) -> Address:
     address = parse_url(url)
     if address.scheme not in PORTS:
         raise ConfigurationError(f"this opens amqp:// and amqps://, not {address.scheme}://")
-    if len(address.path) > 1 and "/" in address.path[1:] and address.path != "//":
-        raise ConfigurationError(f"{address}: a / within the name of a virtual host is written %2F")
     return address
 
 
