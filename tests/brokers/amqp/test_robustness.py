@@ -61,7 +61,7 @@ def test_an_alarm_stops_enqueue_and_nothing_else(make_broker: Callable[..., Amqp
         waiting = threading.Thread(target=patient.enqueue, args=([message("4")],))
         waiting.start()
     finally:
-        rabbitmq.ctl("set_vm_memory_high_watermark", "absolute", "512MB")
+        rabbitmq.ctl("set_vm_memory_high_watermark", "absolute", "1500MB")
     waiting.join(60)
     assert not waiting.is_alive()
     broker.enqueue([message("5")])

@@ -82,9 +82,11 @@ class Registers:
         if not changes:
             return {}
         with self._locked(list(changes)) as session:
-            lives, found = self._open(session, list(changes), _life(ttl))
+            counts, found = self._open(session, list(changes), _life(ttl))
             new = {key: change(_value(found[key]) if key in found else None) for key, change in changes.items()}
             kept = {self.name(key): got for key, got in found.items() if new[key] is None}
+            other = [key for key, count in counts.items() if count is None and new[key] is not None]
+            lives = dict.fromkeys(changes, _life(ttl)) | self._prolong(session, other, found, _life(ttl))
             replaced = [got for key, got in found.items() if new[key] is not None]
             publications = []
             for key, value in new.items():
@@ -119,24 +121,28 @@ class Registers:
     def _open(
         self, session: Session, keys: Sequence[str], life: int | None
     ) -> tuple[dict[str, int | None], dict[str, Got]]:
-        """Make sure of queues that live as long as new values; how long they live, and the old values, held."""
-        arguments: dict[str, Any] = {} if life is None else {"x-expires": life}
-        counts = dict(zip(keys, session.declare([self.name(key) for key in keys], arguments), strict=True))
+        """How many messages each queue had (None: it is there with another life), and the old values, held."""
+        counts = dict(zip(keys, session.declare([self.name(key) for key in keys], _arguments(life)), strict=True))
         filled = [key for key, count in counts.items() if count != 0]
         gots = zip(filled, session.get([self.name(key) for key in filled]), strict=True)
-        found = {key: got for key, got in gots if got is not None}
-        lives: dict[str, int | None] = dict.fromkeys(keys, life)
-        for key in (key for key, count in counts.items() if count is None):
+        return counts, {key: got for key, got in gots if got is not None}
+
+    def _prolong(
+        self, session: Session, keys: Sequence[str], found: dict[str, Got], life: int | None
+    ) -> dict[str, int | None]:
+        """How long each of these queues lives; one that would vanish before its new value does is made anew.
+
+        With it goes the old value, which is to be replaced: whoever dies here has not said that he has replaced it.
+        """
+        lives: dict[str, int | None] = {}
+        for key in keys:
             lives[key] = found[key].headers.get(_LIFE) if key in found else 0
-            if not _outlives(lives[key], life):  # it would vanish before the new value does
+            if not _outlives(lives[key], life):
+                found.pop(key, None)
                 session.ask(spec.Queue.Delete(0, self.name(key)))
-                session.declare([self.name(key)], arguments)
-                if key in found:  # should the new value be refused, the old one is the same as before
-                    session.publish([Publication("", self.name(key), _kept(found[key], life), found[key].body)])
-                    [again] = session.get([self.name(key)])
-                    found = {**found, key: again} if again is not None else found
+                session.declare([self.name(key)], _arguments(life))
                 lives[key] = life
-        return lives, found
+        return lives
 
     @staticmethod
     def _put_back(session: Session, gots: Mapping[str, Got]) -> None:
@@ -229,7 +235,5 @@ def _outlives(life: Any, wanted: int | None) -> bool:
     return life is None or (wanted is not None and life >= wanted)
 
 
-def _kept(got: Got, life: int | None) -> spec.BasicProperties:
-    """The properties of an old value in a new queue. Its time to live begins anew, if nothing takes its place."""
-    headers = {name: value for name, value in got.headers.items() if name != _LIFE}
-    return spec.BasicProperties(headers=headers if life is None else {**headers, _LIFE: life}, delivery_mode=2)
+def _arguments(life: int | None) -> dict[str, Any]:
+    return {} if life is None else {"x-expires": life}

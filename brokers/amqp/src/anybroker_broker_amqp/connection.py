@@ -90,6 +90,8 @@ class Connection(Driver):
     def wait(self, reply: Reply[Any], timeout: float, *, doing: str) -> Any:
         """The result of what another thread does here; a server that does not answer in time is given up."""
         if not reply.wait(timeout) and self.ended is None:
+            if self.blocked is not None:
+                raise BrokerUnavailable(f"{self.where} takes no messages, for {timeout:g} s: {self.blocked}")
             self.abort(f"no answer within {timeout:g} s ({doing})")
         if not reply.wait(0 if self.ended is None else 1.0):
             raise meaning(self.ended or TimeoutError(f"no answer within {timeout:g} s ({doing})"), self.where)

@@ -56,7 +56,8 @@ class Links:
         with self._lock:
             if self._consumer is None or self._consumer.broken is not None:
                 connection = self._consuming = self._open(self._consuming, "anybroker-amqp-consume")
-                self._consumer = self._made(connection, lambda: Consumer(connection, self._consumer_timeout))
+                made: Consumer = self._made(connection, lambda: Consumer(connection, self._consumer_timeout))
+                self._consumer = made
             return self._consumer
 
     def publisher(self) -> Publisher:
@@ -67,7 +68,8 @@ class Links:
         with self._lock:
             if self._publisher is None or self._publisher.broken is not None:
                 connection = self._publishing = self._open(self._publishing, "anybroker-amqp-publish")
-                self._publisher = self._made(connection, lambda: Publisher(connection))
+                made: Publisher = self._made(connection, lambda: Publisher(connection))
+                self._publisher = made
             return self._publisher
 
     @property

@@ -40,7 +40,10 @@ class Timer:
 
 
 class Protocol(connection.Connection):  # type: ignore[misc]  # pika has no py.typed
-    """One connection as pika sees it. What it needs of a socket and a clock, it asks of its driver."""
+    """One connection as pika sees it. What it needs of a socket and a clock, it asks of its driver.
+
+    The stubs of pika that pyright brings leave out what adapters call, hence the comments.
+    """
 
     def __init__(self, parameters: ConnectionParameters, driver: Driver) -> None:
         self._driver = driver
@@ -58,21 +61,21 @@ class Protocol(connection.Connection):  # type: ignore[misc]  # pika has no py.t
 
     def begin(self) -> None:
         """The socket is connected."""
-        self._on_stream_connected()
+        self._on_stream_connected()  # pyright: ignore[reportAttributeAccessIssue]
 
     def lost(self, error: Exception | None) -> None:
         """The socket is gone; None: as was said before, by ``terminate`` or by a close."""
-        self._on_stream_terminated(error)
+        self._on_stream_terminated(error)  # pyright: ignore[reportAttributeAccessIssue]
 
     def terminate(self, error: Exception) -> None:
         """Give the connection up, without a word to the server."""
         if not self.is_closed:
-            self._terminate_stream(error)
+            self._terminate_stream(error)  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
     def body_max(self) -> int:
         """Bytes of a body in one frame."""
-        return int(self._body_max_length)
+        return int(self._body_max_length)  # pyright: ignore[reportAttributeAccessIssue]
 
     def received(self, data: bytes) -> None:
         """Take frames apart, and hand them over."""
@@ -93,7 +96,7 @@ class Protocol(connection.Connection):  # type: ignore[misc]  # pika has no py.t
             if channel is not None:
                 self._to_channel(channel, kind, data, position + _HEADER, end)
             elif number == 0:
-                self._process_frame(frame.decode_frame(data[position : end + _END])[1])
+                self._process_frame(frame.decode_frame(data[position : end + _END])[1])  # pyright: ignore[reportAttributeAccessIssue]
             position = end + _END
         self._rest = data[position:]
 

@@ -28,7 +28,7 @@ listeners.tcp.local = 127.0.0.1:{amqp}
 management.tcp.ip = 127.0.0.1
 management.tcp.port = {management}
 loopback_users = none
-vm_memory_high_watermark.absolute = 512MB
+vm_memory_high_watermark.absolute = 1500MB
 disk_free_limit.absolute = 50MB
 collect_statistics_interval = 1000
 """
