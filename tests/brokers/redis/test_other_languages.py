@@ -1,4 +1,4 @@
-"""The commands of docs/guide/redis.md for other languages: a shell sends a task and reads its result."""
+"""The commands of docs/brokers/redis.md for other languages: a shell sends a task and reads its result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
-GUIDE = Path(__file__).parents[3] / "docs" / "guide" / "redis.md"
+GUIDE = Path(__file__).parents[3] / "docs" / "brokers" / "redis.md"
 
 
 def test_a_shell_sends_a_task_and_reads_its_result(redis: Running, tmp_path: Path) -> None:

@@ -295,6 +295,27 @@ def test_refused__although_the_lease_was_valid(story: Story, verb: str, law: str
     assert story.judged() == [law]
 
 
+def test_refused__because_the_connection_was_lost(story: Story) -> None:
+    by_connection = declaring(lease=Lease.CONNECTION)
+    story.enqueue()
+    story.acquire(lease=100)
+    story.ack(answer=False)
+    story.acquire("2", counted=2)
+    story.ack("2")
+    assert story.judged(by_connection) == ["final"]
+    story.add("acquire", queues=("q",), outcome="unknown")
+    assert story.judged(by_connection) == []
+
+
+def test_refused__to_another_client(story: Story) -> None:
+    story.enqueue()
+    story.acquire(lease=100)
+    story.ack(answer=False, client="B")
+    story.ack()
+    assert story.judged(declaring(lease=Lease.CONNECTION)) == []
+    assert story.judged() == ["final"]
+
+
 def test_not_exclusive__delivered_to_two(story: Story) -> None:
     story.enqueue()
     story.acquire("1", lease=10)

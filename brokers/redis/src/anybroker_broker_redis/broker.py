@@ -84,7 +84,7 @@ class RedisBroker(Inspection):
 
     @classmethod
     def from_url(cls, url: str) -> Self:
-        """Not connected yet. Raises ``ConfigurationError``. The forms and options: docs/guide/redis.md."""
+        """Not connected yet. Raises ``ConfigurationError``. The forms and options: docs/brokers/redis.md."""
         return cls(url)
 
     @property

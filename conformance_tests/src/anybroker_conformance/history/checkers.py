@@ -42,12 +42,13 @@ def check(history: History, capabilities: Capabilities, *, drained: bool = True)
     """
     found: list[Violation] = []
     known = lives(history)
+    cut = frozenset(call.client for call in history.calls if call.outcome == "unknown")
     for life in known.values():
         found += nothing_invented(life)
         found += ack_is_final(life)
         found += update_is_whole(life, capabilities)
         found += tokens_fence(life, capabilities)
-        found += leases_hold(life, capabilities)
+        found += leases_hold(life, capabilities, cut)
         found += leases_are_disjoint(life, capabilities)
         found += deliveries_are_counted(life, capabilities)
         found += eta_is_kept(life)
@@ -186,8 +187,12 @@ REFUSED = {"ack": "final", "update": "update", "extend": "exclusive"}
 """The law that a verb breaks by refusing what it must do."""
 
 
-def leases_hold(life: Life, capabilities: Capabilities) -> Iterator[Violation]:
-    """A settle or an extend with a valid lease answers True."""
+def leases_hold(life: Life, capabilities: Capabilities, cut: frozenset[str]) -> Iterator[Violation]:
+    """A settle or an extend with a valid lease answers True.
+
+    A lease of a connection is lost with it, and is nobody else's to settle. ``cut``: the clients whose connection may
+    have been lost, for they have heard that the service was away.
+    """
     for event in (*life.settles, *life.extends):
         if event.item.answer is not False or event.call.outcome != "ok":
             continue
@@ -202,7 +207,10 @@ def leases_hold(life: Life, capabilities: Capabilities) -> Iterator[Violation]:
             and (event.call.ended_at or 0.0) >= life.held_until(held, before=event.ended) - TOLERANCE
         )
         removed = any(one.possible and one.began < event.ended for one in life.removals)
-        if not (settled or given_up or timed_out or removed):
+        disconnected = capabilities.lease is Lease.CONNECTION and (
+            held.call.client in cut or held.call.client != event.call.client
+        )
+        if not (settled or given_up or timed_out or removed or disconnected):
             text = f"{event.call.verb} answered False although its lease was valid"
             yield Violation(REFUSED[event.call.verb], life.id, text)
 

@@ -1,0 +1,212 @@
+"""A channel for one thread at a time: each call returns when the server has answered."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pika import exceptions, spec
+
+from anybroker.errors import BrokerUnavailable
+from anybroker_broker_amqp.channel import Channel, Listener
+from anybroker_broker_amqp.reply import Reply
+from anybroker_broker_amqp.translation import NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED, meaning
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from pika.amqp_object import Method
+
+    from anybroker_broker_amqp.connection import Connection
+
+
+class Got(NamedTuple):
+    """A message that is held until it is acknowledged or given back."""
+
+    tag: int
+    headers: Mapping[str, Any]
+    body: bytes
+
+
+class Publication(NamedTuple):
+    """A message to be sent."""
+
+    exchange: str
+    routing_key: str
+    properties: spec.BasicProperties
+    body: bytes
+
+
+class Session(Listener):
+    """A channel with confirms. A second one beside it takes the errors that the server answers by closing a channel."""
+
+    def __init__(self, connection: Connection, timeout: float) -> None:
+        self.connection = connection
+        self._timeout = timeout
+        self._published = 0
+        self._unconfirmed: set[int] = set()
+        self._refused = False
+        self._confirmed: Reply[None] | None = None
+        self._delivered: Reply[Got] | None = None
+        self._trial: Channel | None = None
+        self._channel: Channel = self._run(self._begin)
+
+    @property
+    def broken(self) -> BaseException | None:
+        """Why it is of no use any more."""
+        return self.connection.ended or self._channel.closed
+
+    def ask(self, *methods: Method) -> list[Any]:
+        """The replies to methods that are sent together."""
+        replies: list[Reply[Any]] = [Reply() for _ in methods]
+
+        def send() -> None:
+            for method, reply in zip(methods, replies, strict=True):
+                self._channel.ask(method, partial(_pass_on, reply))
+
+        self.connection.call(send)
+        return [self._answer(reply, type(method).__name__) for method, reply in zip(methods, replies, strict=True)]
+
+    def attempt(self, methods: Sequence[Method], *, expected: int) -> list[Any]:
+        """The replies to methods; None for each that the server refuses with the reply code ``expected``."""
+        answers: list[Any] = []
+        while len(answers) < len(methods):
+            left = methods[len(answers) :]
+            replies: list[Reply[Any]] = [Reply() for _ in left]
+            self.connection.call(partial(self._try, left, replies))
+            for method, reply in zip(left, replies, strict=True):
+                try:
+                    answers.append(self._answer(reply, type(method).__name__))
+                except exceptions.ChannelClosedByBroker as error:  # with it, the channel is closed
+                    if error.reply_code != expected:
+                        raise meaning(error, self.connection.where) from error
+                    answers.append(None)
+                    break
+        return answers
+
+    def existing(self, queues: Sequence[str]) -> list[bool]:
+        """Which of these queues there are."""
+        passive = [spec.Queue.Declare(0, queue, passive=True, arguments={}) for queue in queues]
+        return [answer is not None for answer in self.attempt(passive, expected=NOT_FOUND)]
+
+    def declare(self, queues: Sequence[str], arguments: Mapping[str, Any]) -> list[int | None]:
+        """How many messages queues have, which are made if they are not there; None if one is there in another form."""
+        methods = [spec.Queue.Declare(0, queue, durable=True, arguments=dict(arguments)) for queue in queues]
+        answers = self.attempt(methods, expected=PRECONDITION_FAILED)
+        return [None if answer is None else int(answer.message_count) for answer in answers]
+
+    def declare_exclusive(self, queue: str) -> bool:
+        """Make a queue for this connection alone; False if another one has made it."""
+        method = spec.Queue.Declare(0, queue, exclusive=True, arguments={})
+        return self.attempt([method], expected=RESOURCE_LOCKED) != [None]
+
+    def get(self, queues: Sequence[str]) -> list[Got | None]:
+        """Take the first message of each of some queues that exist."""
+        answers = self.ask(*(spec.Basic.Get(0, queue) for queue in queues))
+        return [None if isinstance(answer, spec.Basic.GetEmpty) else _got(*answer) for answer in answers]
+
+    def wait_for(self, queue: str, timeout: float) -> Got | None:
+        """Take the first message of a queue as soon as there is one; None if that takes too long."""
+        reply: Reply[Got] = Reply()
+        self._delivered = reply
+        self.ask(spec.Basic.Qos(0, 1, False))  # noqa: FBT003
+        self.ask(spec.Basic.Consume(0, queue, "lock", arguments={}))
+        arrived = reply.wait(timeout)
+        self.ask(spec.Basic.Cancel("lock"))
+        self._delivered = None
+        return reply.result() if arrived or reply.done else None
+
+    def publish(self, messages: Sequence[Publication]) -> None:
+        """Send messages, and wait until the server has stored them."""
+        if not messages:
+            return
+        reply: Reply[None] = Reply()
+        self.connection.call(lambda: self._send(messages, reply))
+        self._answer(reply, "publish")
+
+    def ack(self, messages: Iterable[Got]) -> None:
+        """Remove messages."""
+        self._tell([spec.Basic.Ack(got.tag) for got in messages])
+
+    def give_back(self, messages: Iterable[Got]) -> None:
+        """Put messages back where they were."""
+        self._tell([spec.Basic.Nack(got.tag, requeue=True) for got in messages])
+
+    def _tell(self, methods: Sequence[Method]) -> None:
+        def tell() -> None:
+            for method in methods:
+                self._channel.tell(method)
+
+        self.connection.call(tell)
+
+    def close(self) -> None:
+        """Give back what is held."""
+        self.connection.call(self._channel.close)
+
+    # in the connection's thread
+
+    def _begin(self) -> Channel:
+        channel = Channel(self.connection, self)
+        channel.ask(spec.Confirm.Select())
+        return channel
+
+    def _try(self, methods: Sequence[Method], replies: Sequence[Reply[Any]]) -> None:
+        if self._trial is None or self._trial.closed is not None:
+            self._trial = Channel(self.connection)
+        for method, reply in zip(methods, replies, strict=True):
+            self._trial.ask(method, partial(_pass_on, reply, translate=False))
+
+    def _send(self, messages: Sequence[Publication], reply: Reply[None]) -> None:
+        if self._channel.closed is not None:
+            reply.fail(self._channel.closed)
+            return
+        self._refused, self._confirmed = False, reply
+        for message in messages:
+            self._published += 1
+            self._unconfirmed.add(self._published)
+            self._channel.publish(message.exchange, message.routing_key, message.properties, message.body)
+
+    def on_confirm(self, tag: int, *, multiple: bool, stored: bool) -> None:
+        """Stored, or refused."""
+        self._refused |= not stored
+        self._unconfirmed = {one for one in self._unconfirmed if (one > tag if multiple else one != tag)}
+        if not self._unconfirmed and self._confirmed is not None:
+            if self._refused:
+                self._confirmed.fail(BrokerUnavailable(f"{self.connection.where} refused to store a result"))
+            else:
+                self._confirmed.set(None)
+
+    def on_deliver(self, consumer: str, tag: int, *, redelivered: bool, properties: Any, body: bytes) -> None:  # noqa: ARG002
+        """What was waited for."""
+        if self._delivered is not None and not self._delivered.done:
+            self._delivered.set(Got(tag, properties.headers or {}, body))
+        else:
+            self._channel.tell(spec.Basic.Nack(tag, requeue=True))
+
+    def on_end(self, error: BaseException) -> None:
+        """Whoever waits hears of it."""
+        for reply in (self._confirmed, self._delivered):
+            if reply is not None:
+                reply.fail(meaning(error, self.connection.where))
+
+    def _run(self, act: Callable[[], Channel]) -> Channel:
+        reply: Reply[Channel] = Reply()
+        self.connection.call(lambda: reply.set(act()))
+        channel: Channel = self._answer(reply, "open a channel")
+        return channel
+
+    def _answer(self, reply: Reply[Any], doing: str) -> Any:
+        return self.connection.wait(reply, self._timeout, doing=doing)
+
+
+def _got(method: Any, properties: Any, body: bytes) -> Got:
+    return Got(method.delivery_tag, properties.headers or {}, body)
+
+
+def _pass_on(reply: Reply[Any], answer: Any, *, translate: bool = True) -> None:
+    if not isinstance(answer, BaseException):
+        reply.set(answer)
+    elif translate or not isinstance(answer, exceptions.ChannelClosedByBroker):
+        reply.fail(meaning(answer, "RabbitMQ"))
+    else:
+        reply.fail(answer)

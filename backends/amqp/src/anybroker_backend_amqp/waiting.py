@@ -1,0 +1,200 @@
+"""Waiting for results that are pushed: each backend object has a queue of its own, bound to what it waits for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pika import spec
+
+from anybroker_backend_amqp.results import to_result
+from anybroker_broker_amqp import forks
+from anybroker_broker_amqp.channel import Channel, Listener
+from anybroker_broker_amqp.reply import Reply
+from anybroker_broker_amqp.translation import meaning
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from anybroker.backend import Result
+    from anybroker_backend_amqp.sessions import Sessions
+    from anybroker_broker_amqp.connection import Connection
+
+EXCHANGE = "amq.direct"
+"""To which final results are published; every virtual host has it."""
+_LINGER = 2.0
+"""Seconds for which a result is still listened for that nobody waits for: whoever waits in turns comes again."""
+
+
+class Wait:
+    """One call that waits."""
+
+    def __init__(self) -> None:
+        self.arrived = threading.Event()
+        self.results: dict[str, Result] = {}
+        """What was pushed."""
+        self.found: set[str] = set()
+        """Ids of what was there already."""
+        self.error: BaseException | None = None
+
+
+class Interest:
+    """A result that is listened for."""
+
+    def __init__(self) -> None:
+        self.waits: list[Wait] = []
+        self.current = False
+        """Nothing was stored since it was last looked for."""
+        self.idle_since = 0.0
+
+
+class Ear(Listener):
+    """The queue, its consumer, and what it is bound to; ends with its connection."""
+
+    def __init__(self, connection: Connection, key: Callable[[str], str]) -> None:
+        """Call it in the connection's thread."""
+        self.connection = connection
+        self.lock = threading.Lock()
+        self.interests: dict[str, Interest] = {}
+        self._key = key
+        self._queue = ""
+        self._sweeping = False
+        self.ready: Reply[None] = Reply()
+        self.channel = Channel(connection, self)
+        self.channel.ask(spec.Queue.Declare(0, "", exclusive=True, auto_delete=True, arguments={}), self._declared)
+
+    @property
+    def broken(self) -> BaseException | None:
+        """Why nothing is heard any more."""
+        return self.connection.ended or self.channel.closed
+
+    def _declared(self, method: Any) -> None:
+        if isinstance(method, BaseException):
+            self.ready.fail(meaning(method, self.connection.where))
+            return
+        self._queue = method.queue
+        self.channel.ask(spec.Basic.Consume(0, self._queue, "results", no_ack=True, arguments={}))
+        self.ready.set(None)
+
+    def listen(self, ids: Sequence[str], reply: Reply[None]) -> None:
+        """Bind; reply when results of these ids are certain to come."""
+        for id_ in ids:
+            self.channel.ask(spec.Queue.Bind(0, self._queue, EXCHANGE, self._key(id_), arguments={}))
+        self.channel.ask(spec.Basic.Qos(0, 0, False), lambda answer: _pass_on(reply, answer, self.connection.where))  # noqa: FBT003
+        if not self._sweeping:
+            self._sweeping = True
+            self.connection.call_later(_LINGER, self._sweep)
+
+    def on_deliver(self, consumer: str, tag: int, *, redelivered: bool, properties: Any, body: bytes) -> None:  # noqa: ARG002
+        """A final result."""
+        result = to_result(body, properties.headers)
+        with self.lock:
+            interest = self.interests.get(result.id)
+            if interest is None:
+                return
+            interest.current = False
+            for wait in interest.waits:
+                wait.results[result.id] = result
+                wait.arrived.set()
+
+    def on_end(self, error: BaseException) -> None:
+        """Whoever waits hears of it."""
+        self.ready.fail(meaning(error, self.connection.where))
+        self.wake(meaning(error, self.connection.where))
+
+    def wake(self, error: BaseException | None = None) -> None:
+        """End all waits."""
+        with self.lock:
+            for interest in self.interests.values():
+                for wait in interest.waits:
+                    wait.error = error
+                    wait.arrived.set()
+
+    def _sweep(self) -> None:
+        """Listen no more for what nobody has waited for in a while."""
+        if self.broken is not None:
+            return
+        before = time.monotonic() - _LINGER
+        with self.lock:
+            idle = [id_ for id_, one in self.interests.items() if not one.waits and one.idle_since < before]
+            for id_ in idle:
+                del self.interests[id_]
+            self._sweeping = bool(self.interests)
+        for id_ in idle:
+            self.channel.ask(spec.Queue.Unbind(0, self._queue, EXCHANGE, self._key(id_), arguments={}))
+        if self._sweeping:
+            self.connection.call_later(_LINGER, self._sweep)
+
+
+class Waiting:
+    """Makes an ear when it is needed."""
+
+    def __init__(self, sessions: Sessions, key: Callable[[str], str], *, timeout: float) -> None:
+        """``key``: the routing key of a result, by its id."""
+        self._sessions = sessions
+        self._key = key
+        self._timeout = timeout
+        self.forget()
+        forks.watch(self)
+
+    def forget(self) -> None:
+        """In the child of a fork."""
+        self._lock = threading.Lock()
+        self._ear: Ear | None = None
+
+    @contextmanager
+    def listening(self, ids: Sequence[str]) -> Iterator[tuple[Wait, list[str]]]:
+        """A wait to which these results are pushed, and those of them that may be stored already."""
+        ear = self._working()
+        wait = Wait()
+        with ear.lock:
+            new = [id_ for id_ in ids if id_ not in ear.interests]
+            interests = [ear.interests.setdefault(id_, Interest()) for id_ in ids]
+            for interest in interests:
+                interest.waits.append(wait)
+        try:
+            if new:
+                reply: Reply[None] = Reply()
+                ear.connection.call(lambda: ear.listen(new, reply))
+                ear.connection.wait(reply, self._timeout, doing="listen for results")
+            with ear.lock:
+                unknown = [id_ for id_, interest in zip(ids, interests, strict=True) if not interest.current]
+                for interest in interests:
+                    interest.current = True
+            try:
+                yield wait, unknown
+            except BaseException:
+                for interest in interests:
+                    interest.current = False
+                raise
+        finally:
+            with ear.lock:
+                for id_, interest in zip(ids, interests, strict=True):
+                    interest.current = interest.current and id_ not in wait.found
+                    interest.waits.remove(wait)
+                    interest.idle_since = time.monotonic()
+
+    def close(self) -> None:
+        """End all waits."""
+        if self._ear is not None:
+            self._ear.wake()
+
+    def _working(self) -> Ear:
+        with self._lock:
+            if self._ear is None or self._ear.broken is not None:
+                connection = self._sessions.connection()
+                made: Reply[Ear] = Reply()
+                connection.call(lambda: made.set(Ear(connection, self._key)))
+                ear: Ear = connection.wait(made, self._timeout, doing="listen for results")
+                connection.wait(ear.ready, self._timeout, doing="listen for results")
+                self._ear = ear
+            return self._ear
+
+
+def _pass_on(reply: Reply[None], answer: Any, where: str) -> None:
+    if isinstance(answer, BaseException):
+        reply.fail(meaning(answer, where))
+    else:
+        reply.set(None)

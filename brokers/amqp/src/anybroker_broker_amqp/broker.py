@@ -1,0 +1,262 @@
+"""The RabbitMQ broker."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Self, cast
+
+from anybroker import capabilities as declare
+from anybroker.broker import Delivery
+from anybroker.errors import BrokerUnavailable, ConfigurationError
+from anybroker.loading import read_options
+from anybroker.validation import check_messages, check_queue_name
+from anybroker_broker_amqp import delays, wire
+from anybroker_broker_amqp.acquisition import Acquisition
+from anybroker_broker_amqp.consumer import Gone, Source
+from anybroker_broker_amqp.links import Links
+from anybroker_broker_amqp.names import queue_name
+from anybroker_broker_amqp.reply import Reply
+from anybroker_broker_amqp.topology import Topology
+from anybroker_broker_amqp.urls import Options, split, targets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from anybroker.broker import Broker, Message
+    from anybroker_broker_amqp.consumer import Arrival, Consumer
+    from anybroker_broker_amqp.publisher import Batch
+
+    Token = tuple[str, int]
+    Act = Callable[[Consumer, Sequence[int], Reply[list[bool]]], None]
+
+_TRIES = 3
+"""How often in a row a queue may vanish from under a call."""
+_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4)
+"""Seconds between attempts: a queue that another client is declaring at this moment refuses until it has a leader."""
+
+
+class AmqpBroker:
+    """Keeps messages in RabbitMQ's queues.
+
+    ``url``: ``amqp://user:password@host:5672/vhost`` or ``amqps://``; several hosts, separated by commas, are tried in
+    turn. The options are the fields of :class:`.urls.Options`.
+
+    A lease lasts as long as the channel on which the message came, and at most for the server's ``consumer_timeout``.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Raises ``ConfigurationError``. Does not connect yet."""
+        address = split(url)
+        options = self._options = read_options(address, Options)
+        self._timeout = options.timeout.total_seconds()
+        self._links = Links(
+            targets(address, options),
+            timeout=self._timeout,
+            consumer_timeout=options.consumer_timeout.total_seconds(),
+        )
+        self._topology = Topology(self._links, options)
+        self.capabilities = declare.Capabilities(
+            durability=declare.Durability.SERVER,
+            lease=declare.Lease.CONNECTION,
+            update=declare.Guarantee.BEST_EFFORT,
+            priorities=(0, options.priorities) if options.priorities else None,
+            clock=declare.Clock.CLIENT,
+            delivery_count=options.type == "quorum",
+            max_body=options.max_body,
+            max_lease=options.consumer_timeout.total_seconds(),
+            delay_precision=1.0,
+            expiry_bound=1.0,
+            wake_bound=0.1,
+            wait_slack=0.5,
+        )
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """The broker of a URL. Raises ``ConfigurationError``."""
+        return cls(url)
+
+    def enqueue(self, messages: Sequence[Message]) -> None:
+        """Store messages; returns when the server has confirmed each of them."""
+        check_messages(messages, self.capabilities)
+        if messages:
+            self._publish(messages)
+
+    def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:  # noqa: ARG002
+        """Take up to ``limit`` messages, waiting at most ``wait`` seconds for the first."""
+        if limit <= 0 or not queues:
+            return []
+        names = list(dict.fromkeys(check_queue_name(queue) for queue in queues))
+        sources = [source for queue in names for source in self._sources(queue)]
+        deadline = time.monotonic() + wait
+        tries = 0
+        while True:
+            self._topology.declare([source.name for source in sources])
+            consumer = self._links.consumer()
+            try:
+                arrivals = self._acquire(consumer, sources, limit, deadline - time.monotonic())
+            except Gone as error:
+                tries += 1
+                self._topology.forget()
+                if tries == _TRIES:
+                    raise BrokerUnavailable(str(error)) from error
+            else:
+                return self._deliveries(consumer, arrivals)
+
+    def ack(self, deliveries: Sequence[Delivery]) -> list[bool]:
+        """Remove messages for good; False where the lease is lost."""
+        return self._settle(deliveries, lambda consumer, tags, reply: consumer.ack(tags, reply))
+
+    def update(self, changes: Sequence[tuple[Delivery, Message]]) -> list[bool]:
+        """Store the new versions, then remove the old ones; False where the lease is lost.
+
+        Raises ``BrokerUnavailable``, with both versions stored, when the server goes in between.
+        """
+        check_messages([message for _, message in changes], self.capabilities)
+        for delivery, message in changes:
+            if message.id != delivery.message.id:
+                raise ConfigurationError(f"update keeps the id: {delivery.message.id!r} cannot become {message.id!r}")
+        answers = self._settle([delivery for delivery, _ in changes], _reserve)
+        ours = [change for change, answer in zip(changes, answers, strict=True) if answer]
+        if ours:
+            self._replace(ours)
+        return answers
+
+    def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> list[bool]:  # noqa: ARG002
+        """Whether the leases still hold: as long as the channel does, which nothing prolongs."""
+        return self._settle(deliveries, lambda consumer, tags, reply: consumer.holds(tags, reply))
+
+    def close(self) -> None:
+        """Give up what is held, at once, and the connections."""
+        self._links.close()
+
+    def _sources(self, queue: str) -> list[Source]:
+        levels = range(self._options.priorities, -1, -1)
+        return [Source(queue_name(self._options.prefix, queue, level), queue, level) for level in levels]
+
+    # publishing
+
+    def _publish(self, messages: Sequence[Message]) -> None:
+        """Publish until all is confirmed; what a queue that was just declared refuses, or that is gone, again."""
+        todo = [(message, queue_name(self._options.prefix, message.queue, message.priority)) for message in messages]
+        stored: list[str] = []
+        for pause in _PAUSES:
+            batch, keys = self._publish_once(todo)
+            returned = {place for place, key in enumerate(keys) if batch.returned and key in batch.returned}
+            failed = returned.union(batch.refused)
+            stored += [message.id for place, (message, _) in enumerate(todo[: batch.confirmed]) if place not in failed]
+            if batch.error is not None:
+                raise BrokerUnavailable(str(batch.error), stored=stored) from batch.error
+            if not failed:
+                return
+            if returned:
+                self._topology.forget()
+            todo = [todo[place] for place in sorted(failed)]
+            time.sleep(pause)
+        message, name = todo[0]
+        raise BrokerUnavailable(
+            f"message {message.id!r} ({len(todo)} in all) is not stored: the queue {name} is gone or refuses it",
+            stored=stored,
+        )
+
+    def _publish_once(self, todo: Sequence[tuple[Message, str]]) -> tuple[Batch, list[tuple[str, str]]]:
+        """What came of it, and how each message would be named if it were returned."""
+        now = datetime.now(UTC)
+        furthest = now + timedelta(seconds=delays.LONGEST)
+        later = [name for message, name in todo if message.eta is not None and message.eta > now]
+        self._topology.declare([name for _, name in todo], later)
+        publisher = self._links.publisher()
+        number, body_max = publisher.channel.number, publisher.connection.body_max
+        routes = [self._route(message, name, now) for message, name in todo]
+        frames = [
+            wire.encode(
+                message,
+                exchange=exchange,
+                routing_key=key,
+                channel=number,
+                body_max=body_max,
+                again=message.eta is not None and message.eta > furthest,
+            )
+            for (message, _), (exchange, key) in zip(todo, routes, strict=True)
+        ]
+        batch = publisher.publish(frames, self._timeout)
+        return batch, [(key, message.id) for (message, _), (_, key) in zip(todo, routes, strict=True)]
+
+    def _route(self, message: Message, name: str, now: datetime) -> tuple[str, str]:
+        if message.eta is None or message.eta <= now:
+            return "", name
+        return delays.route(self._options.prefix, name, (message.eta - now).total_seconds())
+
+    # consuming
+
+    def _acquire(self, consumer: Consumer, sources: Sequence[Source], limit: int, wait: float) -> list[Arrival]:
+        acquisition = Acquisition(consumer, sources, min(limit, self._options.prefetch), max(0.0, wait))
+        consumer.connection.call(lambda: consumer.begin(acquisition))
+        arrivals: list[Arrival] = consumer.connection.wait(
+            acquisition.reply, max(0.0, wait) + self._timeout, doing="acquire"
+        )
+        return arrivals
+
+    def _deliveries(self, consumer: Consumer, arrivals: Sequence[Arrival]) -> list[Delivery]:
+        until = datetime.now(UTC) + self._options.consumer_timeout
+        counted = self.capabilities.delivery_count
+        deliveries: list[Delivery] = []
+        again: list[Delivery] = []
+        for source, tag, _, properties, body in arrivals:
+            headers = properties.headers or {}
+            delivery = Delivery(
+                wire.decode(properties, body, source.queue, source.priority),
+                (consumer.id, tag),
+                headers.get("x-delivery-count", 0) + 1 if counted else None,
+                until,
+            )
+            (again if wire.AGAIN in headers else deliveries).append(delivery)
+        if again:
+            self.update([(delivery, delivery.message) for delivery in again])
+        return deliveries
+
+    # settling
+
+    def _settle(self, deliveries: Sequence[Delivery], act: Act) -> list[bool]:
+        """Do something with the leases that this object holds; False for all others, without asking the server."""
+        answers = [False] * len(deliveries)
+        consumer = self._links.holder
+        if consumer is None:
+            return answers
+        tokens = [cast("Token", delivery.token) for delivery in deliveries]
+        places = [place for place, (lease, _) in enumerate(tokens) if lease == consumer.id]
+        if not places:
+            return answers
+        reply: Reply[list[bool]] = Reply()
+        tags = [tokens[place][1] for place in places]
+        consumer.connection.call(lambda: act(consumer, tags, reply))
+        for place, answer in zip(places, consumer.connection.wait(reply, self._timeout, doing="settle"), strict=True):
+            answers[place] = answer
+        return answers
+
+    def _replace(self, changes: Sequence[tuple[Delivery, Message]]) -> None:
+        """Store new versions, then remove the old ones, whose leases are reserved."""
+        consumer = self._links.holder
+        tags = {message.id: cast("Token", delivery.token)[1] for delivery, message in changes}
+        try:
+            self._publish([message for _, message in changes])
+        except Exception as error:
+            done = error.stored if isinstance(error, BrokerUnavailable) else frozenset[str]()
+            if consumer is not None:
+                consumer.connection.call(lambda: consumer.remove([tag for id_, tag in tags.items() if id_ in done]))
+                consumer.connection.call(
+                    lambda: consumer.restore([tag for id_, tag in tags.items() if id_ not in done])
+                )
+            raise
+        reply: Reply[list[bool]] = Reply()
+        if consumer is None or consumer.broken is not None:
+            raise BrokerUnavailable("the connection went during an update: the old versions are delivered too")
+        consumer.connection.call(lambda: consumer.remove_for_certain([*tags.values()], reply))
+        consumer.connection.wait(reply, self._timeout, doing="update")
+
+
+def _reserve(consumer: Consumer, tags: Sequence[int], reply: Reply[list[bool]]) -> None:
+    reply.set(consumer.reserve(tags))
+
+
+_: type[Broker] = AmqpBroker

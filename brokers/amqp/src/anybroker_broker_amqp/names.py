@@ -1,0 +1,27 @@
+"""What the queues and exchanges of RabbitMQ are called."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from urllib.parse import quote
+
+_LONGEST = 150
+"""Bytes of a name: of the 255 that AMQP allows, a routing key of :mod:`.delays` takes 52 and a prefix up to 60."""
+_READABLE = 100
+_SAFE = "-_"
+
+
+def word(name: str) -> str:
+    """A text as one word of ASCII: letters, digits, ``-`` and ``_`` as they are, the rest percent-encoded.
+
+    What would become too long is cut, and told apart by a hash. A dot is encoded too: exchanges take it to end a word.
+    """
+    text = quote(name, safe=_SAFE).replace(".", "%2E").replace("~", "%7E")
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[:_READABLE]}~{sha256(name.encode()).hexdigest()[:40]}"
+
+
+def queue_name(prefix: str, queue: str, level: int = 0) -> str:
+    """The queue of RabbitMQ that holds the messages of ``queue`` with the priority ``level``."""
+    return f"{prefix}{word(queue)}{f'~{level}' if level else ''}"

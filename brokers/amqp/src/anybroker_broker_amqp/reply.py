@@ -1,0 +1,50 @@
+"""What a thread waits for while another one, which owns the connection, works for it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Reply(Generic[T]):
+    """A value or an error that comes once. One thread waits for it."""
+
+    __slots__ = ("_arrived", "error", "value")
+
+    def __init__(self) -> None:
+        self._arrived = threading.Lock()  # half the cost of an Event, and there is one for every call
+        self._arrived.acquire()
+        self.value: T | None = None
+        self.error: BaseException | None = None
+
+    @property
+    def done(self) -> bool:
+        """It is there."""
+        return not self._arrived.locked()
+
+    def set(self, value: T) -> None:
+        """Here is the value. What comes after the first is ignored."""
+        if self._arrived.locked():
+            self.value = value
+            self._arrived.release()
+
+    def fail(self, error: BaseException) -> None:
+        """Here is why there is no value."""
+        if self._arrived.locked():
+            self.error = error
+            self._arrived.release()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait; whether it is there."""
+        if self._arrived.acquire(timeout=max(0.0, min(timeout, threading.TIMEOUT_MAX))):
+            self._arrived.release()
+            return True
+        return False
+
+    def result(self) -> T:
+        """The value that is there, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return self.value  # type: ignore[return-value]  # set() has been called
