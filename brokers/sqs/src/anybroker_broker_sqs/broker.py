@@ -1,0 +1,311 @@
+"""The SQS broker: the six verbs, and how each keeps its laws on a service that has no update."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import weakref
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Self
+
+from anybroker import capabilities as declare
+from anybroker.broker import Delivery
+from anybroker.errors import AnybrokerError, BrokerUnavailable, ConfigurationError, LeaseLost, Unsupported
+from anybroker.validation import check_messages
+from anybroker_broker_sqs import batches, envelope
+from anybroker_broker_sqs.connection import Connection
+from anybroker_broker_sqs.envelope import whole
+from anybroker_broker_sqs.errors import QueueMissing
+from anybroker_broker_sqs.leases import Held, Lease
+from anybroker_broker_sqs.options import BATCH, MAX_LEASE, read_settings
+from anybroker_broker_sqs.polls import Polls
+from anybroker_broker_sqs.settling import Settling
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from anybroker.broker import Broker, Message
+    from anybroker_broker_sqs.batches import Outcomes
+    from anybroker_broker_sqs.envelope import Sendable
+    from anybroker_broker_sqs.options import Settings
+
+_log = logging.getLogger("anybroker.sqs")
+
+SAFE = 2.0
+"""Seconds that a lease must have left for an update, which takes two calls; else it is held a little longer first."""
+HOLD = 30
+"""Seconds for which it is held then."""
+
+
+class SqsBroker:
+    """Messages in queues of Amazon SQS. Thread-safe; the child of a fork connects anew and holds nothing."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._limit = settings.options.message_size
+        self._here = self._new_process()
+        self.capabilities = declare.Capabilities(
+            durability=declare.Durability.SERVER,
+            exclusive=declare.Guarantee.BEST_EFFORT,
+            fencing=declare.Guarantee.BEST_EFFORT,
+            update=declare.Guarantee.BEST_EFFORT,
+            clock=declare.Clock.CLIENT,
+            max_body=envelope.largest_body(settings.options.message_size),
+            min_lease=1.0,
+            max_lease=float(MAX_LEASE),
+            delay_precision=1.5,
+            expiry_bound=1.5,
+            wake_bound=0.1,
+            wait_slack=0.5,
+        )
+        """What SQS promises of a standard queue, and no more; see docs/brokers/sqs.md for each."""
+        _brokers.add(self)
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """``sqs://region/``, with the options of :class:`~anybroker_broker_sqs.options.Options`.
+
+        Raises ``ConfigurationError``.
+        """
+        return cls(read_settings(url))
+
+    def enqueue(self, messages: Sequence[Message]) -> None:
+        """Store messages, ten a call. An id that is there already is stored a second time."""
+        check_messages(messages, self.capabilities)
+        self._open()
+        sendables = self._pack(messages)
+        outcomes = self._send(sendables)
+        error = next(filter(None, outcomes), None)
+        if isinstance(error, BrokerUnavailable):
+            stored = [one.message.id for one, failed in zip(sendables, outcomes, strict=True) if failed is None]
+            raise BrokerUnavailable(str(error), stored=stored) from error
+        if error is not None:
+            raise error
+
+    def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        """Lease due messages: what is there by a short poll, else whatever the first long poll brings."""
+        seconds = _whole_lease(lease)
+        here = self._open()
+        queues = list(dict.fromkeys(queues))
+        deadline = time.monotonic() + wait
+        taken = here.polls.take(queues, limit)
+        for queue in queues:
+            if len(taken) < limit and not (wait > 0 and here.polls.covers(queue)):
+                taken += self._receive_all(here, queue, limit - len(taken), seconds)
+        if taken or wait <= 0:
+            return taken
+        if limit <= 0 or not queues:
+            return []
+        return here.polls.wait(queues, limit, deadline - time.monotonic(), seconds)
+
+    def ack(self, deliveries: Sequence[Delivery]) -> list[bool]:
+        """Delete messages, ten a call."""
+        here = self._open()
+        settling = Settling([one.token for one in deliveries])
+        places = list(settling.claimed)
+        outcomes = batches.delete(here.connection, [settling.claimed[place].key for place in places])
+        for place, error in zip(places, outcomes, strict=True):
+            settling.end(place, error)
+        return settling.answers()
+
+    def update(self, changes: Sequence[tuple[Delivery, Message]]) -> list[bool]:
+        """Send the new versions, then delete the old ones; a death in between leaves both."""
+        check_messages([message for _, message in changes], self.capabilities)
+        for delivery, message in changes:
+            if message.id != delivery.message.id:
+                raise ConfigurationError(f"update keeps the id: {delivery.message.id!r} cannot become {message.id!r}")
+        self._open()
+        sendables = self._pack([message for _, message in changes])
+        return self._replace(Settling([delivery.token for delivery, _ in changes]), sendables)
+
+    def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> list[bool]:
+        """Change the visibility timeout of messages, ten a call; 12 hours after the receive is the end."""
+        seconds = _whole_lease(lease)
+        self._open()
+        now = time.monotonic()
+        held = {one.token: None for one in deliveries if isinstance(one.token, Lease) and one.token.held}
+        changes = [(one, min(seconds, MAX_LEASE - whole(now - one.began))) for one in held]
+        outcomes = dict(zip(held, self._hide(changes), strict=True))
+        for error in outcomes.values():
+            if error is not None and not isinstance(error, LeaseLost):
+                raise error
+        return [one.token in outcomes and outcomes[one.token] is None for one in deliveries]
+
+    def close(self) -> None:
+        """Give back what this object holds, unless SQS cannot be reached: then the leases end by time."""
+        here = self._here
+        if here.closed:
+            return
+        here.closed = True
+        here.polls.close()
+        leases = [lease for lease in here.held.all() if lease.claim()]
+        batches.change_visibility(here.connection, [(*lease.key, 0) for lease in leases])
+        here.connection.close()
+
+    # sending
+
+    def _pack(self, messages: Sequence[Message]) -> list[Sendable]:
+        now = datetime.now(UTC)
+        return [envelope.pack(message, now=now, fifo=False, limit=self._limit) for message in messages]
+
+    def _send(self, sendables: Sequence[Sendable]) -> Outcomes:
+        """Send each to its queue; what came of it."""
+        connection = self._here.connection
+        urls: dict[str, str | AnybrokerError] = {}
+        for queue in {one.message.queue for one in sendables}:
+            try:
+                urls[queue] = connection.url(queue)
+            except AnybrokerError as error:
+                urls[queue] = error
+        outcomes: Outcomes = []
+        known: list[tuple[str, Sendable]] = []
+        for one in sendables:
+            url = urls[one.message.queue]
+            outcomes.append(None if isinstance(url, str) else url)
+            if isinstance(url, str):
+                known.append((url, one))
+        sent = iter(batches.send(connection, known, limit=self._limit))
+        outcomes = [next(sent) if outcome is None else outcome for outcome in outcomes]
+        for one, error in zip(sendables, outcomes, strict=True):
+            if isinstance(error, QueueMissing):
+                connection.forget(one.message.queue)
+        return outcomes
+
+    # settling
+
+    def _replace(self, settling: Settling, sendables: Sequence[Sendable]) -> list[bool]:
+        """Send new versions and delete the old ones, in this order, each only where the step before succeeded."""
+        soon = time.monotonic() + SAFE
+        brief = [place for place, one in settling.claimed.items() if one.ends < soon]
+        held = self._hide([(settling.claimed[place], HOLD) for place in brief])
+        for place, error in zip(brief, held, strict=True):
+            if error is not None:
+                settling.end(place, error)
+        unsent = [place for place, one in settling.claimed.items() if one.successor != sendables[place].message]
+        for place, error in zip(unsent, self._send([sendables[place] for place in unsent]), strict=True):
+            if error is None:
+                settling.claimed[place].successor = sendables[place].message
+            else:
+                settling.end(place, error)
+        places = list(settling.claimed)
+        outcomes = batches.delete(self._here.connection, [settling.claimed[place].key for place in places])
+        for place, error in zip(places, outcomes, strict=True):
+            # the new version is there, so this much is true even if somebody else got the old one at this moment
+            settling.end(place, None if isinstance(error, LeaseLost) else error)
+        return settling.answers()
+
+    def _hide(self, changes: Sequence[tuple[Lease, int]]) -> Outcomes:
+        """Let leases last so many seconds from now."""
+        began = time.monotonic()
+        wanted = [(*lease.key, seconds) for lease, seconds in changes]
+        outcomes = batches.change_visibility(self._here.connection, wanted)
+        for (lease, seconds), error in zip(changes, outcomes, strict=True):
+            if error is None:
+                lease.ends = began + seconds
+        return outcomes
+
+    @staticmethod
+    def _give_back(here: Process, deliveries: Iterable[Delivery]) -> None:
+        """Let others have messages at once; where that cannot be said, when the lease ends."""
+        leases = [one.token for one in deliveries if isinstance(one.token, Lease) and one.token.claim()]
+        batches.change_visibility(here.connection, [(*lease.key, 0) for lease in leases])
+
+    # receiving
+
+    def _receive_all(self, here: Process, queue: str, limit: int, lease: int) -> list[Delivery]:
+        """What short polls bring: one, then several at once for as long as each brings all that it asked for."""
+        taken = found = self._receive(here, queue, min(BATCH, limit), 0, lease)
+        while found and len(found) == BATCH and (room := limit - len(taken)) > 0:
+            numbers = [min(BATCH, room - start) for start in range(0, room, BATCH)][: self._settings.options.calls]
+            portions = here.connection.each(lambda number: self._receive_more(here, queue, number, lease), numbers)
+            taken = taken + [one for portion in portions for one in portion]
+            found = min(portions, key=len)
+        return taken
+
+    def _receive_more(self, here: Process, queue: str, number: int, lease: int) -> list[Delivery]:
+        """One of several receives: what the others have got counts more than its error."""
+        try:
+            return self._receive(here, queue, number, 0, lease)
+        except BrokerUnavailable:
+            return []
+
+    def _receive(self, here: Process, queue: str, number: int, wait: int, lease: int) -> list[Delivery]:
+        """Receive up to ten messages; those that are not due yet go on waiting in SQS."""
+        began = time.monotonic()
+        url = here.connection.url(queue)
+        try:
+            raws = here.connection.receive(url, min(BATCH, number), wait, lease)
+        except QueueMissing:
+            here.connection.forget(queue)
+            raise
+        if wait:
+            began = time.monotonic()  # of a long poll, nobody knows better when SQS handed the messages out
+        until = datetime.now(UTC) + timedelta(seconds=lease - (time.monotonic() - began))
+        due, early = [], []
+        for raw in raws:
+            token = Lease(url, raw["ReceiptHandle"], raw["MessageId"], began, lease)
+            message = envelope.unpack(raw, queue)
+            count = int(raw["Attributes"]["ApproximateReceiveCount"])
+            waits = message.eta is not None and message.eta > datetime.now(UTC)
+            (early if waits else due).append(Delivery(message, token, count, until))
+        here.held.add([one.token for one in due])
+        if early:
+            self._put_off(early)
+        if here.closed:
+            self._give_back(here, due)
+            return []
+        return due
+
+    def _put_off(self, early: Sequence[Delivery]) -> None:
+        """Let messages wait on: SQS delays a message by 15 minutes at most, so that a longer delay has several parts."""
+        try:
+            self._replace(Settling([one.token for one in early]), self._pack([one.message for one in early]))
+        except BrokerUnavailable as error:
+            _log.debug("%d messages were to wait on; they are tried again when their leases end: %s", len(early), error)
+
+    # what a fork must not share
+
+    def _open(self) -> Process:
+        if self._here.closed:
+            raise BrokerUnavailable(f"this broker of {self._settings.shown} was closed")
+        return self._here
+
+    def _new_process(self) -> Process:
+        here = Process(Connection(self._settings))
+        here.polls = Polls(partial(self._receive, here), partial(self._give_back, here), self._settings.options.wait)
+        return here
+
+    def after_fork(self) -> None:
+        """In the child: nothing of the parent's is used, neither connections nor leases nor locks."""
+        self._here = self._new_process()
+
+
+class Process:
+    """What a broker object has in one process."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.held = Held()
+        self.closed = False
+        self.polls: Polls
+
+
+def _whole_lease(lease: float) -> int:
+    if not 0 <= lease <= MAX_LEASE:
+        raise Unsupported(f"a lease of {lease:g} seconds; SQS takes up to {MAX_LEASE:,}")
+    return max(1, whole(lease))
+
+
+_brokers: weakref.WeakSet[SqsBroker] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for broker in list(_brokers):
+        broker.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+_: type[Broker] = SqsBroker

@@ -1,0 +1,160 @@
+"""The clients of boto3, the URLs of queues, and calls at the same time."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import boto3
+from botocore import xform_name
+from botocore.config import Config
+
+from anybroker.errors import BrokerUnavailable, ConfigurationError
+from anybroker_broker_sqs import names
+from anybroker_broker_sqs.envelope import ATTRIBUTE
+from anybroker_broker_sqs.errors import QueueMissing, translated
+from anybroker_broker_sqs.options import MAX_WAIT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from anybroker_broker_sqs.options import Settings
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+RETENTION = 14 * 86400
+"""Seconds for which SQS keeps a message at most (CreateQueue, MessageRetentionPeriod)."""
+CONNECT, READ = 4.0, 6.0
+"""Seconds for a connection, and for an answer; boto3 tries three times."""
+ATTEMPTS = 3
+LATE = 5.0
+"""Seconds by which the answer to a long poll may be late."""
+POOL = 100
+"""Connections that are kept; more than there are calls at the same time."""
+
+
+class Connection:
+    """SQS as one process reaches it. Thread-safe. The child of a fork needs one of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._client: Any = None
+        self._polling: Any = None
+        self._threads: ThreadPoolExecutor | None = None
+        self._urls: dict[str, str] = {}
+
+    @property
+    def where(self) -> str:
+        """What error messages call the service."""
+        return self._settings.shown
+
+    def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
+        """Make a call, ``SendMessageBatch``, say. Raises what :mod:`anybroker_broker_sqs.errors` says."""
+        with translated(operation.removesuffix("Batch"), self.where):
+            answer: dict[str, Any] = getattr(self._quick(), xform_name(operation))(**parameters)
+        return answer
+
+    def receive(self, url: str, number: int, wait: int, lease: int) -> list[dict[str, Any]]:
+        """Receive up to ten messages for ``lease`` seconds, waiting up to 20 for the first."""
+        with translated("ReceiveMessage", self.where):
+            answer = (self._patient() if wait else self._quick()).receive_message(
+                QueueUrl=url,
+                MaxNumberOfMessages=number,
+                WaitTimeSeconds=wait,
+                VisibilityTimeout=lease,
+                MessageAttributeNames=[ATTRIBUTE],
+                MessageSystemAttributeNames=["ApproximateReceiveCount"],
+            )
+        return answer.get("Messages", [])  # type: ignore[no-any-return]  # boto3 has no types
+
+    def each(self, function: Callable[[T], U], items: Sequence[T]) -> list[U]:
+        """Apply a function that makes a call to every item, some at the same time; in order."""
+        if len(items) < 2:  # noqa: PLR2004  one needs no thread
+            return [function(item) for item in items]
+        with self._lock:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(self._settings.options.calls, thread_name_prefix="anybroker-sqs")
+            try:
+                futures = [self._threads.submit(function, item) for item in items]
+            except RuntimeError as error:  # it was shut down
+                raise BrokerUnavailable(f"this broker of {self.where} was closed") from error
+        return [future.result() for future in futures]
+
+    def url(self, queue: str) -> str:
+        """The URL of a queue, which is created if that is allowed. Raises ``ConfigurationError`` if it is missing."""
+        url = self._urls.get(queue)
+        if url is None:
+            url = self._urls[queue] = self._find(queue)
+        return url
+
+    def forget(self, queue: str) -> None:
+        """A queue is not where it was: look it up again."""
+        self._urls.pop(queue, None)
+
+    def close(self) -> None:
+        """Free the connections. Calls that are being made end as they do."""
+        with self._lock:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(1)
+            self._threads.shutdown(wait=False)
+        for client in (self._client, self._polling):
+            if client is not None:
+                client.close()
+
+    def _find(self, queue: str) -> str:
+        settings, options = self._settings, self._settings.options
+        name = names.queue_name(queue, prefix=options.prefix, fifo=options.fifo)
+        if settings.account and not options.create:
+            return f"{settings.endpoint or self._quick().meta.endpoint_url}/{settings.account}/{name}"
+        owner = {"QueueOwnerAWSAccountId": settings.account} if settings.account else {}
+        try:
+            return str(self.call("GetQueueUrl", QueueName=name, **owner)["QueueUrl"])
+        except QueueMissing as error:
+            if not options.create:
+                raise ConfigurationError(
+                    f"{self.where}: queue {queue!r} does not exist there as {name}; create it, or use create=yes"
+                ) from error
+        return str(self.call("CreateQueue", QueueName=name, **self._creation(queue))["QueueUrl"])
+
+    def _creation(self, queue: str) -> dict[str, Any]:
+        options = self._settings.options
+        attributes = {
+            "VisibilityTimeout": str(int(options.visibility.total_seconds())),
+            "MessageRetentionPeriod": str(RETENTION),
+            "MaximumMessageSize": str(options.message_size),
+        }
+        if options.fifo:
+            attributes |= {
+                "FifoQueue": "true",
+                "DeduplicationScope": "messageGroup",
+                "FifoThroughputLimit": "perMessageGroupId",
+            }
+        if options.kms_key:
+            attributes["KmsMasterKeyId"] = options.kms_key
+        return {"Attributes": attributes, "tags": self._settings.tags | names.to_tags(queue)}
+
+    def _quick(self) -> Any:
+        if self._client is None:
+            config = Config(read_timeout=READ, retries={"mode": "standard", "total_max_attempts": ATTEMPTS})
+            with self._lock:
+                self._client = self._client or self._make(config)
+        return self._client
+
+    def _patient(self) -> Any:
+        if self._polling is None:
+            config = Config(read_timeout=MAX_WAIT + LATE, retries={"mode": "standard", "total_max_attempts": 1})
+            with self._lock:
+                self._polling = self._polling or self._make(config)
+        return self._polling
+
+    def _make(self, config: Config) -> Any:
+        settings = self._settings
+        key, secret = settings.credentials or (None, None)
+        session = boto3.session.Session(profile_name=settings.options.profile)
+        make = partial(session.client, "sqs", region_name=settings.region, endpoint_url=settings.endpoint)
+        common = Config(connect_timeout=CONNECT, max_pool_connections=POOL, tcp_keepalive=True)
+        return make(aws_access_key_id=key, aws_secret_access_key=secret, config=common.merge(config))
