@@ -1,13 +1,10 @@
-"""Real SQS servers for the tests, started once and left running for the next run."""
+"""What the tests of the SQS broker share."""
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING
+from tests.brokers.sqs.live import end_all
 
-from anybroker_conformance.services import running
-from anybroker_conformance.services.door import Door
-from anybroker_conformance.services.state import State
 
-if TYPE_CHECKING:
-    from anybroker_conformance.services import Running
+def pytest_sessionfinish() -> None:
+    """Leave no server behind."""
+    end_all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,7 +12,7 @@ from anybroker_broker_sqs.errors import of_answer
 from anybroker_broker_sqs.options import BATCH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from anybroker_broker_sqs.connection import Connection
     from anybroker_broker_sqs.envelope import Sendable
@@ -40,8 +41,10 @@ def send(
     """
     calls: list[Call] = []
     for url, places in _by_url(url for url, _ in messages):
-        for portion in _portions(places, [sendable.size for _, sendable in messages], limit):
-            calls.append(Call("SendMessageBatch", url, [messages[place][1].entry for place in portion], portion))
+        calls += [
+            Call("SendMessageBatch", url, [messages[place][1].entry for place in portion], portion)
+            for portion in _portions(places, [sendable.size for _, sendable in messages], limit)
+        ]
     return _make(connection, calls, len(messages), in_order=in_order)
 
 

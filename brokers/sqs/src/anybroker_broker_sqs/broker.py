@@ -24,7 +24,7 @@ from anybroker_broker_sqs.polls import Polls
 from anybroker_broker_sqs.settling import Settling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Hashable, Iterable, Sequence
 
     from anybroker.broker import Broker, Message
     from anybroker_broker_sqs.batches import Outcomes
@@ -77,12 +77,12 @@ class SqsBroker:
         self._open()
         sendables = self._pack(messages)
         outcomes = self._send(sendables)
-        error = next(filter(None, outcomes), None)
-        if isinstance(error, BrokerUnavailable):
-            stored = [one.message.id for one, failed in zip(sendables, outcomes, strict=True) if failed is None]
-            raise BrokerUnavailable(str(error), stored=stored) from error
-        if error is not None:
-            raise error
+        failed = next(filter(None, outcomes), None)
+        if isinstance(failed, BrokerUnavailable):
+            stored = [one.message.id for one, outcome in zip(sendables, outcomes, strict=True) if outcome is None]
+            raise BrokerUnavailable(str(failed), stored=stored) from failed
+        if failed is not None:
+            raise failed
 
     def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
         """Lease due messages: what is there by a short poll, else whatever the first long poll brings."""
@@ -125,13 +125,14 @@ class SqsBroker:
         seconds = _whole_lease(lease)
         self._open()
         now = time.monotonic()
-        held = {one.token: None for one in deliveries if isinstance(one.token, Lease) and one.token.held}
+        tokens = [one.token for one in deliveries]
+        held = {one: None for one in tokens if isinstance(one, Lease) and one.held}
         changes = [(one, min(seconds, MAX_LEASE - whole(now - one.began))) for one in held]
-        outcomes = dict(zip(held, self._hide(changes), strict=True))
+        outcomes: dict[Hashable, AnybrokerError | None] = dict(zip(held, self._hide(changes), strict=True))
         for error in outcomes.values():
             if error is not None and not isinstance(error, LeaseLost):
                 raise error
-        return [one.token in outcomes and outcomes[one.token] is None for one in deliveries]
+        return [one in outcomes and outcomes[one] is None for one in tokens]
 
     def close(self) -> None:
         """Give back what this object holds, unless SQS cannot be reached: then the leases end by time."""
@@ -168,8 +169,8 @@ class SqsBroker:
                 known.append((url, one))
         sent = iter(batches.send(connection, known, limit=self._limit))
         outcomes = [next(sent) if outcome is None else outcome for outcome in outcomes]
-        for one, error in zip(sendables, outcomes, strict=True):
-            if isinstance(error, QueueMissing):
+        for one, outcome in zip(sendables, outcomes, strict=True):
+            if isinstance(outcome, QueueMissing):
                 connection.forget(one.message.queue)
         return outcomes
 
@@ -243,14 +244,15 @@ class SqsBroker:
         if wait:
             began = time.monotonic()  # of a long poll, nobody knows better when SQS handed the messages out
         until = datetime.now(UTC) + timedelta(seconds=lease - (time.monotonic() - began))
-        due, early = [], []
+        due: list[Delivery] = []
+        early: list[Delivery] = []
         for raw in raws:
             token = Lease(url, raw["ReceiptHandle"], raw["MessageId"], began, lease)
             message = envelope.unpack(raw, queue)
             count = int(raw["Attributes"]["ApproximateReceiveCount"])
             waits = message.eta is not None and message.eta > datetime.now(UTC)
             (early if waits else due).append(Delivery(message, token, count, until))
-        here.held.add([one.token for one in due])
+        here.held.add([one.token for one in due if isinstance(one.token, Lease)])
         if early:
             self._put_off(early)
         if here.closed:
@@ -263,7 +265,7 @@ class SqsBroker:
         try:
             self._replace(Settling([one.token for one in early]), self._pack([one.message for one in early]))
         except BrokerUnavailable as error:
-            _log.debug("%d messages were to wait on; they are tried again when their leases end: %s", len(early), error)
+            _log.debug("%d messages are put off when their leases have ended: %s", len(early), error)
 
     # what a fork must not share
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import boto3
+from boto3.session import Session
 from botocore import xform_name
 from botocore.config import Config
 
@@ -34,6 +35,24 @@ LATE = 5.0
 """Seconds by which the answer to a long poll may be late."""
 POOL = 100
 """Connections that are kept; more than there are calls at the same time."""
+
+
+@cache
+def _session(profile: str | None) -> Session:
+    """What clients are made of: 0.1 s of work, and the credentials, which it fetches and renews for all of them."""
+    return Session(profile_name=profile)
+
+
+_sessions_lock = threading.Lock()  # a session makes one client at a time
+
+
+def _after_fork() -> None:
+    global _sessions_lock  # noqa: PLW0603  another thread may have held it, or a lock of a session
+    _sessions_lock = threading.Lock()
+    _session.cache_clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class Connection:
@@ -138,23 +157,32 @@ class Connection:
         return {"Attributes": attributes, "tags": self._settings.tags | names.to_tags(queue)}
 
     def _quick(self) -> Any:
-        if self._client is None:
-            config = Config(read_timeout=READ, retries={"mode": "standard", "total_max_attempts": ATTEMPTS})
-            with self._lock:
-                self._client = self._client or self._make(config)
-        return self._client
+        with self._lock:
+            if self._client is None:
+                self._client = self._make(read_timeout=READ, attempts=ATTEMPTS)
+            return self._client
 
     def _patient(self) -> Any:
-        if self._polling is None:
-            config = Config(read_timeout=MAX_WAIT + LATE, retries={"mode": "standard", "total_max_attempts": 1})
-            with self._lock:
-                self._polling = self._polling or self._make(config)
-        return self._polling
+        with self._lock:
+            if self._polling is None:
+                self._polling = self._make(read_timeout=MAX_WAIT + LATE, attempts=1)
+            return self._polling
 
-    def _make(self, config: Config) -> Any:
+    def _make(self, *, read_timeout: float, attempts: int) -> Any:
         settings = self._settings
         key, secret = settings.credentials or (None, None)
-        session = boto3.session.Session(profile_name=settings.options.profile)
-        make = partial(session.client, "sqs", region_name=settings.region, endpoint_url=settings.endpoint)
-        common = Config(connect_timeout=CONNECT, max_pool_connections=POOL, tcp_keepalive=True)
-        return make(aws_access_key_id=key, aws_secret_access_key=secret, config=common.merge(config))
+        with translated("", self.where), _sessions_lock:
+            return _session(settings.options.profile).client(
+                "sqs",
+                region_name=settings.region,
+                endpoint_url=settings.endpoint,
+                aws_access_key_id=key,
+                aws_secret_access_key=secret,
+                config=Config(
+                    connect_timeout=CONNECT,
+                    read_timeout=read_timeout,
+                    retries={"mode": "standard", "total_max_attempts": attempts},
+                    max_pool_connections=POOL,
+                    tcp_keepalive=True,
+                ),
+            )

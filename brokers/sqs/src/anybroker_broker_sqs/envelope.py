@@ -10,6 +10,7 @@ import binascii
 import hashlib
 import re
 import secrets
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -68,8 +69,8 @@ def largest_body(message_size: int) -> int:
 def pack(message: Message, *, now: datetime, fifo: bool, limit: int, dedupe: str | None = None) -> Sendable:
     """Turn a message into an entry. Raises ``MessageTooLarge``.
 
-    ``dedupe``: the deduplication id of a FIFO queue; each message has another one unless told, since the id of a message
-    is free again after its ack, and a queue that remembered it for five minutes would lose the next one.
+    ``dedupe``: the deduplication id of a FIFO queue; each message has another one unless told, since the id of a
+    message is free again after its ack, and a queue that remembered it for five minutes would lose the next one.
     """
     text, encoding = _text(message.body)
     eta = message.eta.astimezone(UTC) if message.eta is not None else None
@@ -100,16 +101,12 @@ def unpack(raw: Mapping[str, Any], queue: str) -> Message:
     value = raw.get("MessageAttributes", {}).get(ATTRIBUTE, {}).get("StringValue")
     meta = _NONE
     if value is not None:
-        try:
+        with suppress(msgspec.DecodeError):
             meta = _decode(value)
-        except msgspec.DecodeError:
-            pass
     body = text.encode("utf-8", "surrogatepass")
     if meta.encoding is not None:
-        try:
+        with suppress(binascii.Error):  # else it is the text that somebody else has sent
             body = b"" if text == _EMPTY else base64.b64decode(text, validate=True)
-        except binascii.Error:  # then it is the text that somebody else has sent
-            pass
     key = meta.key if value is not None else raw.get("Attributes", {}).get("MessageGroupId")
     return Message(meta.id or raw["MessageId"], queue, body, meta.eta, 0, key)
 

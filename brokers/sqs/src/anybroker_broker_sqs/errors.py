@@ -34,21 +34,8 @@ _REFUSED = {
     "SignatureDoesNotMatch",
     "UnrecognizedClientException",
 }
-_WRONG = {
-    "InvalidAddress",
-    "InvalidAttributeName",
-    "InvalidAttributeValue",
-    "KmsDisabled",
-    "KmsInvalidKeyUsage",
-    "KmsInvalidState",
-    "KmsNotFound",
-    "QueueNameExists",
-    "UnsupportedOperation",
-}
 _STALE = {"InvalidParameterValue", "MessageNotInflight", "ReceiptHandleIsInvalid"}
 """Codes of a receipt handle that holds nothing any more; of a FIFO queue "the receipt handle has expired"."""
-_TOO_LARGE = {"BatchRequestTooLong", "InvalidMessageContents"}
-_MISSING = {"NonExistentQueue", "QueueDoesNotExist"}
 _SETTLES = {"ChangeMessageVisibility", "DeleteMessage"}
 _ACCESS_KEY = re.compile(r"\b[A-Z0-9]{4}[A-Z0-9]{12,}\b")
 _LONGEST = 300
@@ -57,6 +44,16 @@ _HELP = "see the credentials of boto3, e.g. AWS_ACCESS_KEY_ID and AWS_SECRET_ACC
 
 class QueueMissing(BrokerUnavailable):
     """The queue does not exist: not yet, or not any more."""
+
+
+_BY_CODE: dict[str, type[AnybrokerError]] = {
+    **dict.fromkeys(("NonExistentQueue", "QueueDoesNotExist"), QueueMissing),
+    **dict.fromkeys(("BatchRequestTooLong", "InvalidMessageContents"), MessageTooLarge),
+    **dict.fromkeys(("InvalidAddress", "InvalidAttributeName", "InvalidAttributeValue"), ConfigurationError),
+    **dict.fromkeys(("KmsDisabled", "KmsInvalidKeyUsage", "KmsInvalidState", "KmsNotFound"), ConfigurationError),
+    **dict.fromkeys(("QueueNameExists", "UnsupportedOperation"), ConfigurationError),
+}
+"""Any other refusal may end by itself: throttling, a fault of the service, credentials that have expired."""
 
 
 @contextmanager
@@ -79,22 +76,16 @@ def of_answer(answer: Mapping[str, Any], operation: str, where: str) -> Anybroke
     """The error for a refusal of a whole call, or of one entry of a batch (``Code`` and ``Message``)."""
     code = str(answer.get("Code", "")).removeprefix("AWS.SimpleQueueService.")
     text = f"{where}: {operation} was refused ({code}): {_safe(str(answer.get('Message', '')))}"
-    if code in _MISSING:
-        return QueueMissing(text)
     if code in _DENIED:
         return ConfigurationError(f"{text}; the credentials need the permission sqs:{operation}")
     if code in _REFUSED:
         return ConfigurationError(f"{text}; {_HELP}")
-    if code in _TOO_LARGE:
-        return MessageTooLarge(text)
     if code in _STALE and operation in _SETTLES:
         return LeaseLost(text)
-    if code in _WRONG:
-        return ConfigurationError(text)
-    return BrokerUnavailable(text)
+    return _BY_CODE.get(code, BrokerUnavailable)(text)
 
 
 def _safe(text: str) -> str:
-    """One line, without access keys. What is signed, which some refusals repeat, stands on the lines after the first."""
+    """The first line, without access keys; the lines after it may repeat what was signed."""
     line = _ACCESS_KEY.sub("***", text.strip().partition("\n")[0])
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"

@@ -2,8 +2,8 @@
 
 SQS lets a poll wait for 20 seconds, for one queue. An ``acquire`` may wait for several, and for less; so a poll may
 outlast the ``acquire`` that began it, and what it finds is for the next one. A consumer that goes on asking costs one
-call in 20 seconds, whatever it asks for. One that stops asking is soon no longer polled for, and what arrives in between
-is given back at once.
+call in 20 seconds, whatever it asks for. One that stops asking is soon no longer polled for, and what arrives in
+between is given back at once.
 """
 
 from __future__ import annotations
