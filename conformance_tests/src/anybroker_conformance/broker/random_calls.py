@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,8 @@ ROUND_TRIPS = 2.0
 DELAYS = [None, None, None, timedelta(0), timedelta(seconds=90), timedelta(days=30)]
 LEAPS = [0.000001, 4.0, 11.0, 61.0, 3601.0, 31 * 86400.0]
 LEASES = [10.0, 60.0, 3600.0]
+SECONDS = 20.0
+"""For which all examples may take, of a broker that is slow."""
 
 Draft = tuple[int, int, bytes, timedelta | None, int, int]
 """Which id, which queue, the body, the delay, which priority, which ordering key."""
@@ -57,11 +60,13 @@ class RandomCalls:
     def test_law12_concurrent__random_calls_are_answered_as_by_a_model(
         self, new_subject: Callable[[], Subject]
     ) -> None:
-        suite = new_subject().suite
+        subject = new_subject()
+        suite = subject.suite
         leaps = suite.takes_clock()
+        steps = 40 if leaps else 25
         chosen = settings(
-            max_examples=60 if leaps else 8,
-            stateful_step_count=40 if leaps else 25,
+            max_examples=affordable(subject, 60 if leaps else 8, steps),
+            stateful_step_count=steps,
             deadline=None,
             database=None,
             print_blob=False,
@@ -73,6 +78,17 @@ class RandomCalls:
             subject_of_run = staticmethod(new_subject)
 
         run_state_machine_as_test(seed(suite.seed)(Machine), settings=chosen)
+
+
+def affordable(subject: Subject, examples: int, steps: int) -> int:
+    """As many examples of so many calls as a broker may be asked for that takes its time for each."""
+    queue = subject.queue()
+    started = time.monotonic()
+    for _ in range(3):
+        subject.put(queue)
+        subject.broker.ack(subject.take(queue))
+    call = (time.monotonic() - started) / 9
+    return max(3, min(examples, int(SECONDS / (call * steps * 1.5))))
 
 
 class BrokerMachine(RuleBasedStateMachine):
