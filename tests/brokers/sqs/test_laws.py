@@ -11,5 +11,10 @@ pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 
 class TestSqsBroker(BrokerConformance):
-    url = LiveUrl()  # type: ignore[assignment]  # a text when it is read
+    url = LiveUrl()
+    server = LiveServer()
+
+
+class TestSqsFifoBroker(BrokerConformance):
+    url = LiveUrl("&fifo=yes")
     server = LiveServer()

@@ -5,3 +5,6 @@ os.environ.setdefault("AWS_ACCESS_KEY_ID","local"); os.environ.setdefault("AWS_S
 class TestSqs(BrokerConformance):
     url = running()["sqs"].url
     server = None
+class TestFifo(BrokerConformance):
+    url = running()["sqs"].url + "&fifo=yes"
+    server = None

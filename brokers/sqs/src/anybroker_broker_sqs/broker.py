@@ -21,6 +21,7 @@ from anybroker_broker_sqs.errors import QueueMissing
 from anybroker_broker_sqs.leases import Held, Lease
 from anybroker_broker_sqs.options import BATCH, MAX_LEASE, read_settings
 from anybroker_broker_sqs.polls import Polls
+from anybroker_broker_sqs.received import Received
 from anybroker_broker_sqs.settling import Settling
 
 if TYPE_CHECKING:
@@ -45,12 +46,15 @@ class SqsBroker:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._limit = settings.options.message_size
+        self._fifo = settings.options.fifo
+        self._portion = 1 if self._fifo else BATCH  # more could be of one ordering key, and for one consumer at once
         self._here = self._new_process()
         self.capabilities = declare.Capabilities(
             durability=declare.Durability.SERVER,
             exclusive=declare.Guarantee.BEST_EFFORT,
             fencing=declare.Guarantee.BEST_EFFORT,
             update=declare.Guarantee.BEST_EFFORT,
+            ordering=declare.Ordering.PER_KEY if self._fifo else declare.Ordering.NONE,
             clock=declare.Clock.CLIENT,
             max_body=envelope.largest_body(settings.options.message_size),
             min_lease=1.0,
@@ -117,8 +121,12 @@ class SqsBroker:
             if message.id != delivery.message.id:
                 raise ConfigurationError(f"update keeps the id: {delivery.message.id!r} cannot become {message.id!r}")
         self._open()
-        sendables = self._pack([message for _, message in changes])
-        return self._replace(Settling([delivery.token for delivery, _ in changes]), sendables)
+        tokens = [delivery.token for delivery, _ in changes]
+        sendables = self._pack([message for _, message in changes], tokens)
+        settling = Settling(tokens)
+        if self._fifo:
+            self._release(settling, changes)
+        return self._replace(settling, sendables)
 
     def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> list[bool]:
         """Change the visibility timeout of messages, ten a call; 12 hours after the receive is the end."""
@@ -141,15 +149,19 @@ class SqsBroker:
             return
         here.closed = True
         here.polls.close()
-        leases = [lease for lease in here.held.all() if lease.claim()]
-        batches.change_visibility(here.connection, [(*lease.key, 0) for lease in leases])
+        self._give_back(here, here.held.all())
         here.connection.close()
 
     # sending
 
-    def _pack(self, messages: Sequence[Message]) -> list[Sendable]:
+    def _pack(self, messages: Sequence[Message], tokens: Sequence[Hashable] = ()) -> list[Sendable]:
+        """Turn messages into entries; ``tokens`` are those of the versions that they replace."""
         now = datetime.now(UTC)
-        return [envelope.pack(message, now=now, fifo=False, limit=self._limit) for message in messages]
+        before = [token.message_id if isinstance(token, Lease) else None for token in tokens] or [None] * len(messages)
+        return [
+            envelope.pack(message, now=now, fifo=self._fifo, limit=self._limit, replaces=replaces)
+            for message, replaces in zip(messages, before, strict=True)
+        ]
 
     def _send(self, sendables: Sequence[Sendable]) -> Outcomes:
         """Send each to its queue; what came of it."""
@@ -167,7 +179,7 @@ class SqsBroker:
             outcomes.append(None if isinstance(url, str) else url)
             if isinstance(url, str):
                 known.append((url, one))
-        sent = iter(batches.send(connection, known, limit=self._limit))
+        sent = iter(batches.send(connection, known, limit=self._limit, in_order=self._fifo))
         outcomes = [next(sent) if outcome is None else outcome for outcome in outcomes]
         for one, outcome in zip(sendables, outcomes, strict=True):
             if isinstance(outcome, QueueMissing):
@@ -207,25 +219,33 @@ class SqsBroker:
                 lease.ends = began + seconds
         return outcomes
 
+    def _release(self, settling: Settling, changes: Sequence[tuple[Delivery, Message]]) -> None:
+        """Give back what does not change, in a FIFO queue: it keeps its place, which a new version does not."""
+        same = [place for place in settling.claimed if changes[place][0].message == changes[place][1]]
+        outcomes = self._hide([(settling.claimed[place], 0) for place in same])
+        for place, error in zip(same, outcomes, strict=True):
+            settling.finish(place, error)
+
     @staticmethod
-    def _give_back(here: Process, deliveries: Iterable[Delivery]) -> None:
+    def _give_back(here: Process, leases: Iterable[Lease]) -> None:
         """Let others have messages at once; where that cannot be said, when the lease ends."""
-        leases = [one.token for one in deliveries if isinstance(one.token, Lease) and one.token.claim()]
-        batches.change_visibility(here.connection, [(*lease.key, 0) for lease in leases])
+        ours = [lease for lease in leases if lease.claim()]
+        batches.change_visibility(here.connection, [(*lease.key, 0) for lease in ours])
 
     # receiving
 
     def _receive_all(self, here: Process, queue: str, limit: int, lease: int) -> list[Delivery]:
         """What short polls bring: one, then several at once for as long as each brings all that it asked for."""
-        taken = found = self._receive(here, queue, min(BATCH, limit), 0, lease)
-        while found and len(found) == BATCH and (room := limit - len(taken)) > 0:
-            numbers = [min(BATCH, room - start) for start in range(0, room, BATCH)][: self._settings.options.calls]
-            portions = here.connection.each(lambda number: self._receive_more(here, queue, number, lease), numbers)
+        taken = found = self._receive(here, queue, limit, 0, lease)
+        while found and len(found) == self._portion and (room := limit - len(taken)) > 0:
+            starts = range(0, room, self._portion)[: self._settings.options.calls]
+            ask = partial(self._receive_more, here, queue, lease)
+            portions = here.connection.each(ask, [min(self._portion, room - start) for start in starts])
             taken = taken + [one for portion in portions for one in portion]
             found = min(portions, key=len)
         return taken
 
-    def _receive_more(self, here: Process, queue: str, number: int, lease: int) -> list[Delivery]:
+    def _receive_more(self, here: Process, queue: str, lease: int, number: int) -> list[Delivery]:
         """One of several receives: what the others have got counts more than its error."""
         try:
             return self._receive(here, queue, number, 0, lease)
@@ -233,39 +253,47 @@ class SqsBroker:
             return []
 
     def _receive(self, here: Process, queue: str, number: int, wait: int, lease: int) -> list[Delivery]:
-        """Receive up to ten messages; those that are not due yet go on waiting in SQS."""
-        began = time.monotonic()
+        """Receive as many as one call brings; those that are not due yet go on waiting in SQS."""
         url = here.connection.url(queue)
+        began = time.monotonic()
         try:
-            raws = here.connection.receive(url, min(BATCH, number), wait, lease)
+            raws = here.connection.receive(url, min(self._portion, number), wait, lease)
         except QueueMissing:
             here.connection.forget(queue)
             raise
         if wait:
             began = time.monotonic()  # of a long poll, nobody knows better when SQS handed the messages out
-        until = datetime.now(UTC) + timedelta(seconds=lease - (time.monotonic() - began))
-        due: list[Delivery] = []
-        early: list[Delivery] = []
+        now = datetime.now(UTC)
+        due: list[Received] = []
+        early: list[Received] = []
         for raw in raws:
             token = Lease(url, raw["ReceiptHandle"], raw["MessageId"], began, lease)
-            message = envelope.unpack(raw, queue)
-            count = int(raw["Attributes"]["ApproximateReceiveCount"])
-            waits = message.eta is not None and message.eta > datetime.now(UTC)
-            (early if waits else due).append(Delivery(message, token, count, until))
-        here.held.add([one.token for one in due if isinstance(one.token, Lease)])
+            one = Received(envelope.unpack(raw, queue), token, raw["Attributes"])
+            (early if one.waits(now) else due).append(one)
+        here.held.add([one.lease for one in due])
         if early:
             self._put_off(early)
         if here.closed:
-            self._give_back(here, due)
+            self._give_back(here, [one.lease for one in due])
             return []
-        return due
+        until = now + timedelta(seconds=began + lease - time.monotonic())
+        return [Delivery(one.message, one.lease, one.count, until) for one in due]
 
-    def _put_off(self, early: Sequence[Delivery]) -> None:
-        """Let messages wait on: SQS delays a message by 15 minutes at most, so that a longer delay has several parts."""
+    def _put_off(self, early: Sequence[Received]) -> None:
+        """Let messages wait on, unseen: SQS delays a message by 15 minutes at most, and one of a FIFO queue not at all.
+
+        One of a standard queue is sent anew. One of a FIFO queue is hidden where it is, so that it keeps its place;
+        unless SQS would forget it before it is due.
+        """
+        now = datetime.now(UTC)
+        hidden = [one for one in early if self._fifo and one.lasts(now)]
+        self._hide([(one.lease, min(one.left(now), MAX_LEASE - 1)) for one in hidden])
+        moved = [one for one in early if one not in hidden]
+        leases = [one.lease for one in moved]
         try:
-            self._replace(Settling([one.token for one in early]), self._pack([one.message for one in early]))
+            self._replace(Settling(leases), self._pack([one.message for one in moved], leases))
         except BrokerUnavailable as error:
-            _log.debug("%d messages are put off when their leases have ended: %s", len(early), error)
+            _log.debug("%d messages wait on when their leases have ended: %s", len(early), error)
 
     # what a fork must not share
 
@@ -276,7 +304,8 @@ class SqsBroker:
 
     def _new_process(self) -> Process:
         here = Process(Connection(self._settings))
-        here.polls = Polls(partial(self._receive, here), partial(self._give_back, here), self._settings.options.wait)
+        give_back = partial(self._give_back, here)
+        here.polls = Polls(partial(self._receive, here), give_back, self._settings.options.wait)
         return here
 
     def after_fork(self) -> None:

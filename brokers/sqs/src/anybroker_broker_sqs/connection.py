@@ -37,6 +37,10 @@ POOL = 100
 """Connections that are kept; more than there are calls at the same time."""
 
 
+_ATTRIBUTES = ["ApproximateReceiveCount"]
+_ATTRIBUTES_OF_FIFO = [*_ATTRIBUTES, "ApproximateFirstReceiveTimestamp", "MessageGroupId", "SentTimestamp"]
+
+
 @cache
 def _session(profile: str | None) -> Session:
     """What clients are made of: 0.1 s of work, and the credentials, which it fetches and renews for all of them."""
@@ -60,6 +64,7 @@ class Connection:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._attributes = _ATTRIBUTES_OF_FIFO if settings.options.fifo else _ATTRIBUTES
         self._lock = threading.Lock()
         self._client: Any = None
         self._polling: Any = None
@@ -86,7 +91,7 @@ class Connection:
                 WaitTimeSeconds=wait,
                 VisibilityTimeout=lease,
                 MessageAttributeNames=[ATTRIBUTE],
-                MessageSystemAttributeNames=["ApproximateReceiveCount"],
+                MessageSystemAttributeNames=self._attributes,
             )
         return answer.get("Messages", [])  # type: ignore[no-any-return]  # boto3 has no types
 

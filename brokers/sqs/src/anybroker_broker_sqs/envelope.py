@@ -66,11 +66,10 @@ def largest_body(message_size: int) -> int:
     return (message_size - RESERVE) * 3 // 4
 
 
-def pack(message: Message, *, now: datetime, fifo: bool, limit: int, dedupe: str | None = None) -> Sendable:
+def pack(message: Message, *, now: datetime, fifo: bool, limit: int, replaces: str | None = None) -> Sendable:
     """Turn a message into an entry. Raises ``MessageTooLarge``.
 
-    ``dedupe``: the deduplication id of a FIFO queue; each message has another one unless told, since the id of a
-    message is free again after its ack, and a queue that remembered it for five minutes would lose the next one.
+    ``replaces``: the id in SQS of the version before it.
     """
     text, encoding = _text(message.body)
     eta = message.eta.astimezone(UTC) if message.eta is not None else None
@@ -89,7 +88,7 @@ def pack(message: Message, *, now: datetime, fifo: bool, limit: int, dedupe: str
     }
     if fifo:
         entry["MessageGroupId"] = group(message.ordering_key)
-        entry["MessageDeduplicationId"] = dedupe or secrets.token_hex(16)
+        entry["MessageDeduplicationId"] = _deduplication_id(replaces, meta, text)
     elif eta is not None and (delay := (eta - now).total_seconds()) > 0:
         entry["DelaySeconds"] = min(MAX_DELAY, whole(delay))
     return Sendable(message, entry, size)
@@ -121,6 +120,16 @@ def group(key: str | None) -> str:
 def whole(seconds: float) -> int:
     """Seconds as SQS counts them: a part of one is a whole one."""
     return -int(-seconds // 1)
+
+
+def _deduplication_id(replaces: str | None, meta: str, text: str) -> str:
+    """What a FIFO queue takes once in five minutes: this enqueue, or this new version of that message.
+
+    The id of a message alone would not do: it is free again after its ack, and the queue would lose the next one.
+    """
+    if replaces is None:
+        return secrets.token_hex(16)
+    return hashlib.sha256(f"{replaces}\0{meta}\0{text}".encode()).hexdigest()
 
 
 def _text(body: bytes) -> tuple[str, Literal["base64"] | None]:

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from anybroker.errors import AnybrokerError
+from anybroker_broker_sqs.leases import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from anybroker.broker import Delivery
 
     Receive = Callable[[str, int, int, int], list[Delivery]]
-    GiveBack = Callable[[Sequence[Delivery]], None]
+    GiveBack = Callable[[Sequence[Lease]], None]
 
 GRACE = 0.05
 """Seconds for which what was found waits for the next ``acquire`` before it is given back."""
@@ -139,7 +140,7 @@ class _Poller:
                 self._wanted = False
             left = self._hand_over(self._poll_until_found())
             if left:
-                self._polls.give_back(left)
+                self._polls.give_back([one.token for one in left if isinstance(one.token, Lease)])
 
     def _poll_until_found(self) -> list[Delivery]:
         began = time.monotonic()

@@ -19,6 +19,7 @@ class Settling:
     def __init__(self, tokens: Sequence[Hashable]) -> None:
         self.claimed: dict[int, Lease] = {}
         """What is to be settled, by its place in the call."""
+        self._finished: list[Lease] = []
         self._answers = [False] * len(tokens)
         self._error: AnybrokerError | None = None
         for place, token in enumerate(tokens):
@@ -27,6 +28,11 @@ class Settling:
                     self._answers[place] = True
                 else:
                     self.claimed[place] = token
+
+    def finish(self, place: int, error: AnybrokerError | None) -> None:
+        """As :meth:`end`, of one with which nothing else is to be done in this call."""
+        self.end(place, error)
+        self._finished += [self.claimed.pop(place)] if place in self.claimed else []
 
     def end(self, place: int, error: AnybrokerError | None) -> None:
         """One is settled, or was lost (``LeaseLost``), or nobody knows."""
@@ -41,7 +47,7 @@ class Settling:
     def answers(self) -> list[bool]:
         """One bool each. Raises the first error of those that are neither settled nor lost."""
         if self._error is not None:
-            for lease in self.claimed.values():
+            for lease in (*self.claimed.values(), *self._finished):
                 lease.settled = True
                 lease.release()
             raise self._error
