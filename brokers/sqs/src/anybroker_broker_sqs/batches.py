@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from anybroker.errors import AnybrokerError, BrokerUnavailable
+from anybroker.errors import AnybrokerError, BrokerUnavailable, LeaseLost
 from anybroker_broker_sqs.errors import of_answer
 from anybroker_broker_sqs.options import BATCH
 
@@ -99,6 +99,9 @@ def _make_one(connection: Connection, call: Call) -> Outcomes:
         outcomes[int(done["Id"])] = None
     for failed in answer.get("Failed", ()):
         outcomes[int(failed["Id"])] = of_answer(failed, name, connection.where)
+    if name == "DeleteMessage" and answer["ResponseMetadata"]["RetryAttempts"]:
+        # boto3 has asked again, because no answer came: what is not there any more, the first call has deleted
+        outcomes = [None if isinstance(outcome, LeaseLost) else outcome for outcome in outcomes]
     return outcomes
 
 

@@ -136,13 +136,19 @@ class Connection:
             return f"{settings.endpoint or self._quick().meta.endpoint_url}/{settings.account}/{name}"
         owner = {"QueueOwnerAWSAccountId": settings.account} if settings.account else {}
         try:
-            return str(self.call("GetQueueUrl", QueueName=name, **owner)["QueueUrl"])
+            return self._url_in(self.call("GetQueueUrl", QueueName=name, **owner))
         except QueueMissing as error:
             if not options.create:
                 raise ConfigurationError(
                     f"{self.where}: queue {queue!r} does not exist there as {name}; create it, or use create=yes"
                 ) from error
-        return str(self.call("CreateQueue", QueueName=name, **self._creation(queue))["QueueUrl"])
+        return self._url_in(self.call("CreateQueue", QueueName=name, **self._creation(queue)))
+
+    def _url_in(self, answer: dict[str, Any]) -> str:
+        url = answer.get("QueueUrl")
+        if not isinstance(url, str):  # the connection was cut in the midst of the answer's headers
+            raise BrokerUnavailable(f"{self.where} gave half an answer")
+        return url
 
     def _creation(self, queue: str) -> dict[str, Any]:
         options = self._settings.options

@@ -69,9 +69,12 @@ class Polls:
             for poller in pollers:
                 poller.waiting += 1
             try:
-                while not self.closed and (left := deadline - time.monotonic()) > 0:
-                    for poller in pollers:
+                while not self.closed:
+                    left = deadline - time.monotonic()
+                    for poller in pollers:  # also if it is too late for this one: then for the next
                         poller.want(limit, left, lease)
+                    if left <= 0:
+                        break
                     self.changed.wait(left)
                     if taken := self.take(queues, limit):
                         return taken
@@ -143,7 +146,6 @@ class _Poller:
                 self._polls.give_back([one.token for one in left if isinstance(one.token, Lease)])
 
     def _poll_until_found(self) -> list[Delivery]:
-        began = time.monotonic()
         wait = min(self._first, self._polls.longest)
         while not self._polls.closed:
             try:
@@ -151,10 +153,9 @@ class _Poller:
             except AnybrokerError as error:
                 self._error = error
                 return []
-            now = time.monotonic()
-            if found or not (self.waiting or now - self.asked < RECENT):
+            if found or not (self.waiting or time.monotonic() - self.asked < RECENT):
                 return found
-            wait = min(max(1, int(now - began)), self._polls.longest)
+            wait = min(2 * wait, self._polls.longest)
         return []
 
     def _hand_over(self, found: list[Delivery]) -> list[Delivery]:
