@@ -30,7 +30,7 @@ class ScriptedSqs:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_POST(self) -> None:  # noqa: N802  the name is that of http.server
+            def do_POST(self) -> None:
                 length = int(self.headers["Content-Length"])
                 call = json.loads(self.rfile.read(length))
                 status, body = scripted.respond(self.headers["X-Amz-Target"].partition(".")[2], call)

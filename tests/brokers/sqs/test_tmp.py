@@ -1,6 +1,7 @@
+import os
+
 from anybroker_conformance import BrokerConformance
 from anybroker_conformance.services import running
-import os
 
 os.environ.setdefault("AWS_ACCESS_KEY_ID", "local")
 os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "local")

@@ -8,14 +8,14 @@ import time
 import weakref
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from anybroker import capabilities as declare
 from anybroker.broker import Delivery
 from anybroker.errors import AnybrokerError, BrokerUnavailable, ConfigurationError, LeaseLost, Unsupported
 from anybroker.validation import check_messages
 from anybroker_broker_sqs import batches, envelope
-from anybroker_broker_sqs.connection import Connection
+from anybroker_broker_sqs.connection import DEFAULT_RETENTION, RETENTION, Connection
 from anybroker_broker_sqs.envelope import whole
 from anybroker_broker_sqs.errors import QueueMissing
 from anybroker_broker_sqs.leases import Held, Lease
@@ -47,6 +47,7 @@ class SqsBroker:
         self._settings = settings
         self._limit = settings.options.message_size
         self._fifo = settings.options.fifo
+        self._kept = RETENTION if settings.options.create else DEFAULT_RETENTION
         self._portion = 1 if self._fifo else BATCH  # more could be of one ordering key, and for one consumer at once
         self._here = self._new_process()
         self.capabilities = declare.Capabilities(
@@ -236,23 +237,28 @@ class SqsBroker:
 
     def _receive_all(self, here: Process, queue: str, limit: int, lease: int) -> list[Delivery]:
         """What short polls bring: one, then several at once for as long as each brings all that it asked for."""
-        taken = found = self._receive(here, queue, limit, 0, lease)
-        while found and len(found) == self._portion and (room := limit - len(taken)) > 0:
+        portion = self._receive(here, queue, 0, lease, limit)
+        taken, more = portion.due, portion.full
+        while more and (room := limit - len(taken)) > 0:
             starts = range(0, room, self._portion)[: self._settings.options.calls]
             ask = partial(self._receive_more, here, queue, lease)
             portions = here.connection.each(ask, [min(self._portion, room - start) for start in starts])
-            taken = taken + [one for portion in portions for one in portion]
-            found = min(portions, key=len)
+            taken = taken + [one for portion in portions for one in portion.due]
+            more = all(portion.full for portion in portions)
         return taken
 
-    def _receive_more(self, here: Process, queue: str, lease: int, number: int) -> list[Delivery]:
+    def _receive_more(self, here: Process, queue: str, lease: int, number: int) -> Portion:
         """One of several receives: what the others have got counts more than its error."""
         try:
-            return self._receive(here, queue, number, 0, lease)
+            return self._receive(here, queue, 0, lease, number)
         except BrokerUnavailable:
-            return []
+            return Portion([], full=False)
 
-    def _receive(self, here: Process, queue: str, number: int, wait: int, lease: int) -> list[Delivery]:
+    def _poll(self, here: Process, queue: str, wait: int, lease: int, number: int) -> list[Delivery]:
+        """What a long poll brings."""
+        return self._receive(here, queue, wait, lease, number).due
+
+    def _receive(self, here: Process, queue: str, wait: int, lease: int, number: int) -> Portion:
         """Receive as many as one call brings; those that are not due yet go on waiting in SQS."""
         url = here.connection.url(queue)
         began = time.monotonic()
@@ -275,9 +281,10 @@ class SqsBroker:
             self._put_off(early)
         if here.closed:
             self._give_back(here, [one.lease for one in due])
-            return []
+            return Portion([], full=False)
         until = now + timedelta(seconds=began + lease - time.monotonic())
-        return [Delivery(one.message, one.lease, one.count, until) for one in due]
+        deliveries = [Delivery(one.message, one.lease, one.count, until) for one in due]
+        return Portion(deliveries, full=len(raws) == min(self._portion, number))
 
     def _put_off(self, early: Sequence[Received]) -> None:
         """Let messages wait on, unseen: SQS delays a message by 15 minutes at most, and one of a FIFO queue not at all.
@@ -286,7 +293,7 @@ class SqsBroker:
         unless SQS would forget it before it is due.
         """
         now = datetime.now(UTC)
-        hidden = [one for one in early if self._fifo and one.lasts(now)]
+        hidden = [one for one in early if self._fifo and one.lasts(now, self._kept)]
         self._hide([(one.lease, min(one.left(now), MAX_LEASE - 1)) for one in hidden])
         moved = [one for one in early if one not in hidden]
         leases = [one.lease for one in moved]
@@ -305,12 +312,20 @@ class SqsBroker:
     def _new_process(self) -> Process:
         here = Process(Connection(self._settings))
         give_back = partial(self._give_back, here)
-        here.polls = Polls(partial(self._receive, here), give_back, self._settings.options.wait)
+        here.polls = Polls(partial(self._poll, here), give_back, self._settings.options.wait)
         return here
 
     def after_fork(self) -> None:
         """In the child: nothing of the parent's is used, neither connections nor leases nor locks."""
         self._here = self._new_process()
+
+
+class Portion(NamedTuple):
+    """What one receive brought."""
+
+    due: list[Delivery]
+    full: bool
+    """Whether it was all that was asked for, due or not, so that there may be more."""
 
 
 class Process:

@@ -36,7 +36,7 @@ class Polls:
 
     def __init__(self, receive: Receive, give_back: GiveBack, longest: int) -> None:
         self.receive = receive
-        """Called with queue, number, wait and lease."""
+        """Called with queue, wait, lease and number."""
         self.give_back = give_back
         self.longest = longest
         self.changed = threading.Condition()
@@ -149,7 +149,7 @@ class _Poller:
         wait = min(self._first, self._polls.longest)
         while not self._polls.closed:
             try:
-                found = self._polls.receive(self.queue, self._limit, wait, self._lease)
+                found = self._polls.receive(self.queue, wait, self._lease, self._limit)
             except AnybrokerError as error:
                 self._error = error
                 return []

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from anybroker_broker_sqs.connection import RETENTION
 from anybroker_broker_sqs.envelope import whole
 from anybroker_broker_sqs.options import MAX_LEASE
 
@@ -15,8 +14,8 @@ if TYPE_CHECKING:
     from anybroker.broker import Message
     from anybroker_broker_sqs.leases import Lease
 
-MARGIN = timedelta(days=1)
-"""A message that SQS is about to forget (MessageRetentionPeriod) is sent anew so long before."""
+MARGIN = timedelta(hours=12)
+"""A message that SQS is about to forget (MessageRetentionPeriod) is sent anew so long before, at least."""
 
 
 class Received:
@@ -35,10 +34,10 @@ class Received:
         """Whole seconds until it is due."""
         return 0 if self.message.eta is None else max(0, whole((self.message.eta - now).total_seconds()))
 
-    def lasts(self, now: datetime) -> bool:
-        """Whether SQS keeps it until it is looked at next time; of a FIFO queue."""
-        next_time = min(timedelta(seconds=MAX_LEASE), timedelta(seconds=self.left(now)))
-        return now + next_time < self._moment("SentTimestamp") + timedelta(seconds=RETENTION) - MARGIN
+    def lasts(self, now: datetime, kept: float) -> bool:
+        """Whether SQS, where it is ``kept`` for so many seconds, still has it at the next look; of a FIFO queue."""
+        next_look = now + timedelta(seconds=min(MAX_LEASE, self.left(now)))
+        return next_look < self._moment("SentTimestamp") + timedelta(seconds=kept) - MARGIN
 
     @property
     def count(self) -> int:
