@@ -105,8 +105,7 @@ def test_a_missing_permission_is_named(operation: str, permission: str) -> None:
         closing(load_broker(sqs.url)) as broker,
         pytest.raises(ConfigurationError, match=f"the permission {permission}$"),
     ):
-        broker.enqueue(MESSAGES)
-        broker.acquire(["q"], limit=1, wait=0, lease=1)
+        (broker.acquire(["q"], limit=1, wait=0, lease=1), broker.enqueue(MESSAGES))
 
 
 def test_without_create_nothing_is_created_and_few_permissions_do() -> None:
@@ -150,6 +149,15 @@ def test_a_queue_that_is_missing_is_named_without_create() -> None:
         broker.enqueue(MESSAGES)
 
 
+def test_who_only_looks_in_creates_no_queue() -> None:
+    def answer(operation: str, _: object) -> Answer | None:
+        return refusal("QueueDoesNotExist") if operation == "GetQueueUrl" else None
+
+    with ScriptedSqs(answer) as sqs, closing(load_broker(sqs.url)) as broker:
+        assert broker.acquire(["q"], limit=1, wait=0, lease=1) == []
+        assert set(sqs.operations) == {"GetQueueUrl"}
+
+
 def test_one_bad_entry_is_told_and_the_others_are_stored() -> None:
     def answer(operation: str, call: dict[str, Any]) -> Answer | None:
         if operation != "SendMessageBatch":
@@ -167,7 +175,7 @@ def test_one_bad_entry_is_told_and_the_others_are_stored() -> None:
 def test_a_repeated_ack_is_answered_by_what_the_first_one_did() -> None:
     failing = True
 
-    def answer(operation: str, call: dict[str, Any]) -> Answer | None:
+    def answer(operation: str, _: object) -> Answer | None:
         if operation == "ReceiveMessage":
             return received("0", "1", "2")
         if operation != "DeleteMessageBatch" or not failing:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from anybroker import App
-from anybroker.broker import Message
 from tests.brokers.sqs.live import live
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from anybroker.broker import Message
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 

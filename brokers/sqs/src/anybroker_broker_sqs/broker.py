@@ -260,7 +260,9 @@ class SqsBroker:
 
     def _receive(self, here: Process, queue: str, wait: int, lease: int, number: int) -> Portion:
         """Receive as many as one call brings; those that are not due yet go on waiting in SQS."""
-        url = here.connection.url(queue)
+        url = here.connection.url(queue) if wait else here.connection.known_url(queue)
+        if url is None:  # who only looks in, creates nothing
+            return Portion([], full=False)
         began = time.monotonic()
         try:
             raws = here.connection.receive(url, min(self._portion, number), wait, lease)

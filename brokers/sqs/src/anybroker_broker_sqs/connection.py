@@ -112,9 +112,17 @@ class Connection:
 
     def url(self, queue: str) -> str:
         """The URL of a queue, which is created if that is allowed. Raises ``ConfigurationError`` if it is missing."""
-        url = self._urls.get(queue)
+        url = self.known_url(queue)
         if url is None:
-            url = self._urls[queue] = self._find(queue)
+            name = self._name(queue)
+            url = self._urls[queue] = self._url_in(self.call("CreateQueue", QueueName=name, **self._creation(queue)))
+        return url
+
+    def known_url(self, queue: str) -> str | None:
+        """The URL of a queue; None if it is still to be created. Raises as :meth:`url`."""
+        url = self._urls.get(queue) or self._find(queue)
+        if url is not None:
+            self._urls[queue] = url
         return url
 
     def forget(self, queue: str) -> None:
@@ -131,20 +139,23 @@ class Connection:
             if client is not None:
                 client.close()
 
-    def _find(self, queue: str) -> str:
-        settings, options = self._settings, self._settings.options
-        name = names.queue_name(queue, prefix=options.prefix, fifo=options.fifo)
+    def _name(self, queue: str) -> str:
+        options = self._settings.options
+        return names.queue_name(queue, prefix=options.prefix, fifo=options.fifo)
+
+    def _find(self, queue: str) -> str | None:
+        settings, options, name = self._settings, self._settings.options, self._name(queue)
         if settings.account and not options.create:
             return f"{settings.endpoint or self._quick().meta.endpoint_url}/{settings.account}/{name}"
         owner = {"QueueOwnerAWSAccountId": settings.account} if settings.account else {}
         try:
             return self._url_in(self.call("GetQueueUrl", QueueName=name, **owner))
         except QueueMissing as error:
-            if not options.create:
-                raise ConfigurationError(
-                    f"{self.where}: queue {queue!r} does not exist there as {name}; create it, or use create=yes"
-                ) from error
-        return self._url_in(self.call("CreateQueue", QueueName=name, **self._creation(queue)))
+            if options.create:
+                return None
+            raise ConfigurationError(
+                f"{self.where}: queue {queue!r} does not exist there as {name}; create it, or use create=yes"
+            ) from error
 
     def _url_in(self, answer: dict[str, Any]) -> str:
         url = answer.get("QueueUrl")
