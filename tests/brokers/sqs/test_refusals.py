@@ -17,6 +17,7 @@ from tests.brokers.sqs.scripted import ScriptedSqs, refusal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from anybroker.broker import Broker
     from tests.brokers.sqs.scripted import Answer
 
 MESSAGES = [Message(str(number), "q", b"%d" % number) for number in range(10)]
@@ -26,6 +27,12 @@ MESSAGES = [Message(str(number), "q", b"%d" % number) for number in range(10)]
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let boto3 not wait between its attempts."""
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda _self, _context: 0.0)
+
+
+def use(broker: Broker) -> None:
+    """Receive, and send."""
+    broker.acquire(["q"], limit=1, wait=0, lease=1)
+    broker.enqueue(MESSAGES)
 
 
 def received(*ids: str) -> Answer:
@@ -105,7 +112,7 @@ def test_a_missing_permission_is_named(operation: str, permission: str) -> None:
         closing(load_broker(sqs.url)) as broker,
         pytest.raises(ConfigurationError, match=f"the permission {permission}$"),
     ):
-        (broker.acquire(["q"], limit=1, wait=0, lease=1), broker.enqueue(MESSAGES))
+        use(broker)
 
 
 def test_without_create_nothing_is_created_and_few_permissions_do() -> None:

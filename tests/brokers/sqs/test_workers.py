@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -60,7 +60,7 @@ class Site:
         lines = [line.split() for line in self.record.read_text().splitlines()]
         return [int(line[1]) for line in lines if line[0] == word]
 
-    def send(self, name: str, numbers: range, **options: Any) -> None:
+    def send(self, name: str, numbers: range, **options: Unpack[SendOptions]) -> None:
         self.app.send_many([self.app.signature(name, [number], {}, options) for number in numbers])
 
     def go(self) -> None:

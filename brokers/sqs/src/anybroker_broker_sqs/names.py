@@ -18,7 +18,7 @@ TAG = "anybroker-queue"
 MORE = "anybroker-queue-2"
 _TAG_VALUE = 256
 """Characters of a tag's value (Amazon SQS, "Queue tags")."""
-_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
+PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _DIGESTED = re.compile(r".*--[a-z2-7]{26}")
 _UNREADABLE = re.compile(r"[^A-Za-z0-9]+")
 _DIGEST = 26
@@ -29,7 +29,7 @@ def queue_name(name: str, *, prefix: str, fifo: bool) -> str:
     """The name of the SQS queue for a queue."""
     suffix = FIFO_SUFFIX if fifo else ""
     room = MAX_NAME - len(prefix) - len(suffix)
-    if len(name) <= room and _PLAIN.fullmatch(name) and not _DIGESTED.fullmatch(name):
+    if len(name) <= room and PLAIN.fullmatch(name) and not _DIGESTED.fullmatch(name):
         return f"{prefix}{name}{suffix}"
     digest = base64.b32encode(hashlib.sha256(name.encode()).digest()).decode()[:_DIGEST].lower()
     readable = _UNREADABLE.sub("-", name).strip("-")[: room - _DIGEST - 2]

@@ -92,7 +92,7 @@ def read_settings(url: str) -> Settings:
     if account and not _ACCOUNT.fullmatch(account):
         raise ConfigurationError(f"{address}: what stands behind the region is an account, of 12 digits")
     if (address.user is None) != (address.password is None):
-        raise ConfigurationError(f"{address}: credentials are an access key id and a secret, sqs://key:secret@region/")
+        raise ConfigurationError(f"{address}: before the @ stand an access key id, a colon and a secret")
     options = read_options(address, Options)
     if not _PREFIX.fullmatch(options.prefix):
         raise ConfigurationError(f"{address}: prefix takes up to 40 letters, digits, - and _")
