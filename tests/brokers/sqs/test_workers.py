@@ -19,8 +19,10 @@ from tests.brokers.sqs.live import live
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Unpack
 
     from anybroker.broker import Message
+    from anybroker.sending import SendOptions
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
