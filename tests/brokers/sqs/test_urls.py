@@ -51,7 +51,7 @@ def test_everything() -> None:
         ("sqs://localhost:9324/", "endpoint=http://localhost:9324"),
         ("sqs://eu-west-1,eu-west-2/", "names no region"),
         ("sqs://eu-west-1/orders", "an account, of 12 digits"),
-        ("sqs://key@eu-west-1/", "sqs://key:secret@region/"),
+        ("sqs://key@eu-west-1/", "an access key id, a colon and a secret"),
         ("sqs://eu-west-1/?prefx=a", "did you mean 'prefix'"),
         ("sqs://eu-west-1/?prefix=a.b", "prefix takes up to 40"),
         ("sqs://eu-west-1/?wait=21", "'wait'"),

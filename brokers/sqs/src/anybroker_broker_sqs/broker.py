@@ -36,7 +36,7 @@ _log = logging.getLogger("anybroker.sqs")
 
 SAFE = 2.0
 """Seconds that a lease must have left for an update, which takes two calls; else it is held a little longer first."""
-HOLD = 30
+HOLD = 3
 """Seconds for which it is held then."""
 
 

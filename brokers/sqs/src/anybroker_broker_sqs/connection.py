@@ -30,7 +30,7 @@ RETENTION = 14 * 86400
 """Seconds for which SQS keeps a message at most (CreateQueue, MessageRetentionPeriod)."""
 DEFAULT_RETENTION = 4 * 86400
 """Seconds for which SQS keeps a message of a queue that was created without saying."""
-CONNECT, READ = 4.0, 6.0
+CONNECT, READ = 4.0, 8.0
 """Seconds for a connection, and for an answer; boto3 tries three times."""
 ATTEMPTS = 3
 LATE = 5.0
