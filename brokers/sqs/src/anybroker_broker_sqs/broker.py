@@ -40,6 +40,10 @@ HOLD = 3
 """Seconds for which it is held then."""
 
 
+MORE = 0.2
+"""Seconds for which an acquire that has messages goes on receiving, before it returns them."""
+
+
 class SqsBroker:
     """Messages in queues of Amazon SQS. Thread-safe; the child of a fork connects anew and holds nothing."""
 
@@ -239,7 +243,8 @@ class SqsBroker:
         """What short polls bring: one, then several at once for as long as each brings all that it asked for."""
         portion = self._receive(here, queue, 0, lease, limit)
         taken, more = portion.due, portion.full
-        while more and (room := limit - len(taken)) > 0:
+        enough = time.monotonic() + MORE
+        while more and (room := limit - len(taken)) > 0 and not (taken and time.monotonic() > enough):
             starts = range(0, room, self._portion)[: self._settings.options.calls]
             ask = partial(self._receive_more, here, queue, lease)
             portions = here.connection.each(ask, [min(self._portion, room - start) for start in starts])
