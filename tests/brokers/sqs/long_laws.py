@@ -1,7 +1,7 @@
 """Tests of the laws that take long on SQS, whose leases and delays are whole seconds, and whose calls take their time.
 
-They are run by ``make soak``; of every law others are run each time. With them are the restarts of the server: ElasticMQ
-answers before it has written what it answers for, and on a busy machine loses the last of it.
+They are run by ``make soak``; of every law others are run each time. With them are the restarts of the server:
+ElasticMQ answers before it has written what it answers for, and on a busy machine loses the last of it.
 """
 
 from __future__ import annotations

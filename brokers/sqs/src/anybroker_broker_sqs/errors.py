@@ -16,7 +16,6 @@ from botocore.exceptions import (
     ProfileNotFound,
 )
 from botocore.parsers import ResponseParserError
-from urllib3.exceptions import HTTPError
 
 from anybroker.errors import AnybrokerError, BrokerUnavailable, ConfigurationError, LeaseLost, MessageTooLarge
 
@@ -68,7 +67,7 @@ def translated(operation: str, where: str) -> Iterator[None]:
         raise ConfigurationError(f"{where}: no credentials were found; {_HELP}") from error
     except (NoRegionError, ParamValidationError, ProfileNotFound) as error:
         raise ConfigurationError(f"{where}: {_safe(str(error))}") from error
-    except (BotoCoreError, HTTPError, ResponseParserError, OSError) as error:
+    except (BotoCoreError, ResponseParserError, OSError) as error:
         raise BrokerUnavailable(f"{where} cannot be reached: {_safe(str(error))}") from error
 
 
