@@ -49,6 +49,19 @@ class Ordering(Enum):
     FIFO_PER_KEY = "fifo per key"
     """FIFO; and of the messages with one ``ordering_key`` only the oldest is deliverable until it is settled
     by ``ack`` or leaves the queue, also while it waits for its ``eta``, and whatever their priorities."""
+    PER_KEY = "per key"
+    """Of the messages with one ``ordering_key`` only the oldest is deliverable until it is settled, also while it waits
+    for its ``eta``. A new version that differs goes to the end of its key's line. No order otherwise."""
+
+    @property
+    def keyed(self) -> bool:
+        """Whether messages may have an ``ordering_key``."""
+        return self in {Ordering.FIFO_PER_KEY, Ordering.PER_KEY}
+
+    @property
+    def fifo(self) -> bool:
+        """Whether messages without a key, too, are delivered in the order of enqueueing."""
+        return self in {Ordering.FIFO, Ordering.FIFO_PER_KEY}
 
 
 class Clock(Enum):

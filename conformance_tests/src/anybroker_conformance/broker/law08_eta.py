@@ -319,6 +319,8 @@ def send(subject: Subject, planned: list[Timed], queues: Sequence[str]) -> None:
     broker, second = subject.broker, another(subject)
     subject.put(queues[0], eta=subject.now() + timedelta(days=1))
     of = {kind: [one.message for one in planned if one.kind == kind] for kind in (timed.kind for timed in planned)}
+    updated = [*of["by update"], *of["moved by update"]]
+    held = hold(subject, [replace(one, eta=None, queue=queues[0]) for one in updated])  # while nothing else can be due
     for message in of["sent alone"]:
         broker.enqueue([message])
     for message in of["sent by another object"]:
@@ -328,8 +330,6 @@ def send(subject: Subject, planned: list[Timed], queues: Sequence[str]) -> None:
         broker.enqueue([first, *filler, last])
         filler = [replace(one, id=f"{one.id}.") for one in filler]
     broker.enqueue([*of["in another time zone"], *of["of an equal eta"]])
-    updated = [*of["by update"], *of["moved by update"]]
-    held = hold(subject, [replace(one, eta=None, queue=queues[0]) for one in updated])
     pairs = list(zip(held, updated, strict=True))
     answers = broker.update(pairs[:-1]) + broker.update(pairs[-1:])
     assert all(answers), "update of a valid lease was answered by False"

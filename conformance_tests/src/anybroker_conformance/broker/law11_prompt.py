@@ -9,7 +9,7 @@ from datetime import timedelta
 from statistics import median
 from typing import TYPE_CHECKING
 
-from anybroker.capabilities import Guarantee, Ordering
+from anybroker.capabilities import Guarantee
 from anybroker.errors import BrokerUnavailable
 from anybroker_conformance.broker.consuming import another, ids, replace
 from anybroker_conformance.broker.waiting import JITTER, WAIT, Waiter
@@ -333,7 +333,7 @@ def undeliverable(subject: Subject) -> list[str]:
         assert subject.broker.update(pairs) == [True, True]
     for queue in (delayed, mixed):
         subject.broker.enqueue([subject.message(queue, eta=tomorrow) for _ in range(5)])
-    if subject.capabilities.ordering is Ordering.FIFO_PER_KEY:
+    if subject.capabilities.ordering.keyed:
         subject.broker.enqueue([subject.message(mixed, ordering_key="k") for _ in range(3)])
         subject.take(mixed, 1)
     return [held, delayed, mixed]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from anybroker.capabilities import Lease, Ordering
+from anybroker.capabilities import Lease
 from anybroker_conformance.subject import LawBroken
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Work:
         self._subject = subject
         self._broker: Broker = subject.broker.recorded  # what is written down would grow
         self._number = 0
-        self._keyed = subject.capabilities.ordering is Ordering.FIFO_PER_KEY
+        self._keyed = subject.capabilities.ordering.keyed
         self._queue = subject.queue()
 
     def once(self) -> None:

@@ -283,7 +283,7 @@ def order_is_kept(known: Iterable[Life], capabilities: Capabilities) -> list[Vio
 
 def _in_order(of_queue: list[Life], capabilities: Capabilities) -> Iterator[Violation]:
     """The higher priority first and, where FIFO is declared, the one that was sent first."""
-    fifo = capabilities.ordering is not Ordering.NONE
+    fifo = capabilities.ordering.fifo
     earliest: dict[int, Life] = {}  # by priority: of those that were delivered later, the one that was sent first
     for life in sorted(of_queue, key=lambda life: _first(life).ended, reverse=True):
         priority = life.sends[0].item.content.priority

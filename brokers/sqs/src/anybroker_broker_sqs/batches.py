@@ -1,0 +1,127 @@
+"""Calls about many messages: ten at a time, several at once, and an outcome for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from anybroker.errors import AnybrokerError, BrokerUnavailable, LeaseLost
+from anybroker_broker_sqs.errors import of_answer
+from anybroker_broker_sqs.options import BATCH
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from anybroker_broker_sqs.connection import Connection
+    from anybroker_broker_sqs.envelope import Sendable
+
+Outcomes = list[AnybrokerError | None]
+"""For each entry why it failed, or None."""
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One call about at most ten entries."""
+
+    operation: str
+    """``SendMessageBatch``, ``DeleteMessageBatch`` or ``ChangeMessageVisibilityBatch``."""
+    url: str
+    entries: Sequence[dict[str, Any]]
+    places: Sequence[int]
+    """Of the entries, in the list of all outcomes."""
+
+
+def send(
+    connection: Connection, messages: Sequence[tuple[str, Sendable]], *, limit: int, in_order: bool = False
+) -> Outcomes:
+    """Send messages to the queues of these URLs; ``limit`` is in bytes a call.
+
+    ``in_order``: one call after the other, as FIFO queues keep the order of arrival.
+    """
+    calls: list[Call] = []
+    for url, places in _by_url(url for url, _ in messages):
+        calls += [
+            Call("SendMessageBatch", url, [messages[place][1].entry for place in portion], portion)
+            for portion in _portions(places, [sendable.size for _, sendable in messages], limit)
+        ]
+    return _make(connection, calls, len(messages), in_order=in_order)
+
+
+def delete(connection: Connection, handles: Sequence[tuple[str, str]]) -> Outcomes:
+    """Delete messages by URL and receipt handle."""
+    return _settle(connection, "DeleteMessageBatch", handles, lambda place: {"ReceiptHandle": handles[place][1]})
+
+
+def change_visibility(connection: Connection, changes: Sequence[tuple[str, str, int]]) -> Outcomes:
+    """Hide messages, by URL and receipt handle, for so many seconds from now."""
+    return _settle(
+        connection,
+        "ChangeMessageVisibilityBatch",
+        changes,
+        lambda place: {"ReceiptHandle": changes[place][1], "VisibilityTimeout": changes[place][2]},
+    )
+
+
+def _settle(
+    connection: Connection, operation: str, items: Sequence[Sequence[Any]], entry: Callable[[int], dict[str, Any]]
+) -> Outcomes:
+    calls = [
+        Call(operation, url, [entry(place) for place in places[start : start + BATCH]], places[start : start + BATCH])
+        for url, places in _by_url(item[0] for item in items)
+        for start in range(0, len(places), BATCH)
+    ]
+    return _make(connection, calls, len(items))
+
+
+def _make(connection: Connection, calls: Sequence[Call], number: int, *, in_order: bool = False) -> Outcomes:
+    def outcomes_of(call: Call) -> Outcomes:
+        return _make_one(connection, call)
+
+    found: Outcomes = [None] * number
+    made = [outcomes_of(call) for call in calls] if in_order else connection.each(outcomes_of, calls)
+    for call, outcomes in zip(calls, made, strict=True):
+        for place, outcome in zip(call.places, outcomes, strict=True):
+            found[place] = outcome
+    return found
+
+
+def _make_one(connection: Connection, call: Call) -> Outcomes:
+    entries = [{"Id": str(number), **entry} for number, entry in enumerate(call.entries)]
+    try:
+        answer = connection.call(call.operation, QueueUrl=call.url, Entries=entries)
+    except AnybrokerError as error:
+        return [error] * len(entries)
+    name = call.operation.removesuffix("Batch")
+    unheard = BrokerUnavailable(f"{connection.where}: {name} was not answered for every message")
+    outcomes: Outcomes = [unheard] * len(entries)
+    for done in answer.get("Successful", ()):
+        outcomes[int(done["Id"])] = None
+    for failed in answer.get("Failed", ()):
+        outcomes[int(failed["Id"])] = of_answer(failed, name, connection.where)
+    if name == "DeleteMessage" and answer["ResponseMetadata"]["RetryAttempts"]:
+        # boto3 has asked again, because no answer came: what is not there any more, the first call has deleted
+        outcomes = [None if isinstance(outcome, LeaseLost) else outcome for outcome in outcomes]
+    return outcomes
+
+
+def _by_url(urls: Iterable[str]) -> Iterable[tuple[str, list[int]]]:
+    """The places of each URL, in order."""
+    found: dict[str, list[int]] = {}
+    for place, url in enumerate(urls):
+        found.setdefault(url, []).append(place)
+    return found.items()
+
+
+def _portions(places: Sequence[int], sizes: Sequence[int], limit: int) -> Iterable[list[int]]:
+    """Cut into calls: ten messages at most, and so many bytes together."""
+    portion: list[int] = []
+    total = 0
+    for place in places:
+        if portion and (len(portion) == BATCH or total + sizes[place] > limit):
+            yield portion
+            portion, total = [], 0
+        portion.append(place)
+        total += sizes[place]
+    if portion:
+        yield portion

@@ -1,0 +1,364 @@
+"""The SQS broker: the six verbs, and how each keeps its laws on a service that has no update."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import weakref
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from anybroker import capabilities as declare
+from anybroker.broker import Delivery
+from anybroker.errors import AnybrokerError, BrokerUnavailable, ConfigurationError, LeaseLost, Unsupported
+from anybroker.validation import check_messages
+from anybroker_broker_sqs import batches, envelope
+from anybroker_broker_sqs.connection import DEFAULT_RETENTION, RETENTION, Connection
+from anybroker_broker_sqs.envelope import whole
+from anybroker_broker_sqs.errors import QueueMissing
+from anybroker_broker_sqs.leases import Held, Lease
+from anybroker_broker_sqs.options import BATCH, MAX_LEASE, read_settings
+from anybroker_broker_sqs.polls import Polls
+from anybroker_broker_sqs.received import Received
+from anybroker_broker_sqs.settling import Settling
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Sequence
+
+    from anybroker.broker import Broker, Message
+    from anybroker_broker_sqs.batches import Outcomes
+    from anybroker_broker_sqs.envelope import Sendable
+    from anybroker_broker_sqs.options import Settings
+
+_log = logging.getLogger("anybroker.sqs")
+
+SAFE = 2.0
+"""Seconds that a lease must have left for an update, which takes two calls; else it is held a little longer first."""
+HOLD = 3
+"""Seconds for which it is held then."""
+
+
+MORE = 0.2
+"""Seconds for which an acquire that has messages goes on receiving, before it returns them."""
+
+
+class SqsBroker:
+    """Messages in queues of Amazon SQS. Thread-safe; the child of a fork connects anew and holds nothing."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._limit = settings.options.message_size
+        self._fifo = settings.options.fifo
+        self._kept = RETENTION if settings.options.create else DEFAULT_RETENTION
+        self._portion = 1 if self._fifo else BATCH  # more could be of one ordering key, and for one consumer at once
+        self._here = self._new_process()
+        self.capabilities = declare.Capabilities(
+            durability=declare.Durability.SERVER,
+            exclusive=declare.Guarantee.BEST_EFFORT,
+            fencing=declare.Guarantee.BEST_EFFORT,
+            update=declare.Guarantee.BEST_EFFORT,
+            ordering=declare.Ordering.PER_KEY if self._fifo else declare.Ordering.NONE,
+            clock=declare.Clock.CLIENT,
+            max_body=envelope.largest_body(settings.options.message_size),
+            min_lease=1.0,
+            max_lease=float(MAX_LEASE),
+            delay_precision=1.5,
+            expiry_bound=1.5,
+            wake_bound=0.1,
+            wait_slack=0.5,
+        )
+        """What SQS promises of a standard queue, and no more; see docs/brokers/sqs.md for each."""
+        _brokers.add(self)
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """``sqs://region/``, with the options of :class:`~anybroker_broker_sqs.options.Options`.
+
+        Raises ``ConfigurationError``.
+        """
+        return cls(read_settings(url))
+
+    def enqueue(self, messages: Sequence[Message]) -> None:
+        """Store messages, ten a call. An id that is there already is stored a second time."""
+        check_messages(messages, self.capabilities)
+        self._open()
+        sendables = self._pack(messages)
+        outcomes = self._send(sendables)
+        failed = next(filter(None, outcomes), None)
+        if isinstance(failed, BrokerUnavailable):
+            stored = [one.message.id for one, outcome in zip(sendables, outcomes, strict=True) if outcome is None]
+            raise BrokerUnavailable(str(failed), stored=stored) from failed
+        if failed is not None:
+            raise failed
+
+    def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        """Lease due messages: what is there by a short poll, else whatever the first long poll brings."""
+        seconds = _whole_lease(lease)
+        here = self._open()
+        queues = list(dict.fromkeys(queues))
+        deadline = time.monotonic() + wait
+        taken = here.polls.take(queues, limit)
+        for queue in queues:
+            if len(taken) < limit and not (wait > 0 and here.polls.covers(queue)):
+                taken += self._receive_all(here, queue, limit - len(taken), seconds)
+        if taken or wait <= 0:
+            return taken
+        if limit <= 0 or not queues:
+            return []
+        return here.polls.wait(queues, limit, deadline - time.monotonic(), seconds)
+
+    def ack(self, deliveries: Sequence[Delivery]) -> list[bool]:
+        """Delete messages, ten a call."""
+        here = self._open()
+        settling = Settling([one.token for one in deliveries])
+        places = list(settling.claimed)
+        outcomes = batches.delete(here.connection, [settling.claimed[place].key for place in places])
+        for place, error in zip(places, outcomes, strict=True):
+            settling.end(place, error)
+        return settling.answers()
+
+    def update(self, changes: Sequence[tuple[Delivery, Message]]) -> list[bool]:
+        """Send the new versions, then delete the old ones; a death in between leaves both."""
+        check_messages([message for _, message in changes], self.capabilities)
+        for delivery, message in changes:
+            if message.id != delivery.message.id:
+                raise ConfigurationError(f"update keeps the id: {delivery.message.id!r} cannot become {message.id!r}")
+        self._open()
+        tokens = [delivery.token for delivery, _ in changes]
+        sendables = self._pack([message for _, message in changes], tokens)
+        settling = Settling(tokens)
+        if self._fifo:
+            self._release(settling, changes)
+        return self._replace(settling, sendables)
+
+    def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> list[bool]:
+        """Change the visibility timeout of messages, ten a call; 12 hours after the receive is the end."""
+        seconds = _whole_lease(lease)
+        self._open()
+        now = time.monotonic()
+        tokens = [one.token for one in deliveries]
+        held = {one: None for one in tokens if isinstance(one, Lease) and one.held}
+        changes = [(one, min(seconds, MAX_LEASE - whole(now - one.began))) for one in held]
+        outcomes: dict[Hashable, AnybrokerError | None] = dict(zip(held, self._hide(changes), strict=True))
+        for error in outcomes.values():
+            if error is not None and not isinstance(error, LeaseLost):
+                raise error
+        return [one in outcomes and outcomes[one] is None for one in tokens]
+
+    def close(self) -> None:
+        """Give back what this object holds, unless SQS cannot be reached: then the leases end by time."""
+        here = self._here
+        if here.closed:
+            return
+        here.closed = True
+        here.polls.close()
+        self._give_back(here, here.held.all())
+        here.connection.close()
+
+    # sending
+
+    def _pack(self, messages: Sequence[Message], tokens: Sequence[Hashable] = ()) -> list[Sendable]:
+        """Turn messages into entries; ``tokens`` are those of the versions that they replace."""
+        now = datetime.now(UTC)
+        before = [token.message_id if isinstance(token, Lease) else None for token in tokens] or [None] * len(messages)
+        return [
+            envelope.pack(message, now=now, fifo=self._fifo, limit=self._limit, replaces=replaces)
+            for message, replaces in zip(messages, before, strict=True)
+        ]
+
+    def _send(self, sendables: Sequence[Sendable]) -> Outcomes:
+        """Send each to its queue; what came of it."""
+        connection = self._here.connection
+        urls: dict[str, str | AnybrokerError] = {}
+        for queue in {one.message.queue for one in sendables}:
+            try:
+                urls[queue] = connection.url(queue)
+            except AnybrokerError as error:
+                urls[queue] = error
+        outcomes: Outcomes = []
+        known: list[tuple[str, Sendable]] = []
+        for one in sendables:
+            url = urls[one.message.queue]
+            outcomes.append(None if isinstance(url, str) else url)
+            if isinstance(url, str):
+                known.append((url, one))
+        sent = iter(batches.send(connection, known, limit=self._limit, in_order=self._fifo))
+        outcomes = [next(sent) if outcome is None else outcome for outcome in outcomes]
+        for one, outcome in zip(sendables, outcomes, strict=True):
+            if isinstance(outcome, QueueMissing):
+                connection.forget(one.message.queue)
+        return outcomes
+
+    # settling
+
+    def _replace(self, settling: Settling, sendables: Sequence[Sendable]) -> list[bool]:
+        """Send new versions and delete the old ones, in this order, each only where the step before succeeded."""
+        soon = time.monotonic() + SAFE
+        brief = [place for place, one in settling.claimed.items() if one.ends < soon]
+        held = self._hide([(settling.claimed[place], HOLD) for place in brief])
+        for place, error in zip(brief, held, strict=True):
+            if error is not None:
+                settling.end(place, error)
+        unsent = [place for place, one in settling.claimed.items() if one.successor != sendables[place].message]
+        for place, error in zip(unsent, self._send([sendables[place] for place in unsent]), strict=True):
+            if error is None:
+                settling.claimed[place].successor = sendables[place].message
+            else:
+                settling.end(place, error)
+        places = list(settling.claimed)
+        outcomes = batches.delete(self._here.connection, [settling.claimed[place].key for place in places])
+        for place, error in zip(places, outcomes, strict=True):
+            # the new version is there, so this much is true even if somebody else got the old one at this moment
+            settling.end(place, None if isinstance(error, LeaseLost) else error)
+        return settling.answers()
+
+    def _hide(self, changes: Sequence[tuple[Lease, int]]) -> Outcomes:
+        """Let leases last so many seconds from now."""
+        began = time.monotonic()
+        wanted = [(*lease.key, seconds) for lease, seconds in changes]
+        outcomes = batches.change_visibility(self._here.connection, wanted)
+        for (lease, seconds), error in zip(changes, outcomes, strict=True):
+            if error is None:
+                lease.ends = began + seconds
+        return outcomes
+
+    def _release(self, settling: Settling, changes: Sequence[tuple[Delivery, Message]]) -> None:
+        """Give back what does not change, in a FIFO queue: it keeps its place, which a new version does not."""
+        same = [place for place in settling.claimed if changes[place][0].message == changes[place][1]]
+        outcomes = self._hide([(settling.claimed[place], 0) for place in same])
+        for place, error in zip(same, outcomes, strict=True):
+            settling.finish(place, error)
+
+    @staticmethod
+    def _give_back(here: Process, leases: Iterable[Lease]) -> None:
+        """Let others have messages at once; where that cannot be said, when the lease ends."""
+        ours = [lease for lease in leases if lease.claim()]
+        batches.change_visibility(here.connection, [(*lease.key, 0) for lease in ours])
+
+    # receiving
+
+    def _receive_all(self, here: Process, queue: str, limit: int, lease: int) -> list[Delivery]:
+        """What short polls bring: one, then several at once for as long as each brings all that it asked for."""
+        portion = self._receive(here, queue, 0, lease, limit)
+        taken, more = portion.due, portion.full
+        enough = time.monotonic() + MORE
+        while more and (room := limit - len(taken)) > 0 and not (taken and time.monotonic() > enough):
+            starts = range(0, room, self._portion)[: self._settings.options.calls]
+            ask = partial(self._receive_more, here, queue, lease)
+            portions = here.connection.each(ask, [min(self._portion, room - start) for start in starts])
+            taken = taken + [one for portion in portions for one in portion.due]
+            more = all(portion.full for portion in portions)
+        return taken
+
+    def _receive_more(self, here: Process, queue: str, lease: int, number: int) -> Portion:
+        """One of several receives: what the others have got counts more than its error."""
+        try:
+            return self._receive(here, queue, 0, lease, number)
+        except BrokerUnavailable:
+            return Portion([], full=False)
+
+    def _poll(self, here: Process, queue: str, wait: int, lease: int, number: int) -> list[Delivery]:
+        """What a long poll brings."""
+        return self._receive(here, queue, wait, lease, number).due
+
+    def _receive(self, here: Process, queue: str, wait: int, lease: int, number: int) -> Portion:
+        """Receive as many as one call brings; those that are not due yet go on waiting in SQS."""
+        url = here.connection.url(queue) if wait else here.connection.known_url(queue)
+        if url is None:  # who only looks in, creates nothing
+            return Portion([], full=False)
+        began = time.monotonic()
+        try:
+            raws = here.connection.receive(url, min(self._portion, number), wait, lease)
+        except QueueMissing:
+            here.connection.forget(queue)
+            raise
+        if wait:
+            began = time.monotonic()  # of a long poll, nobody knows better when SQS handed the messages out
+        now = datetime.now(UTC)
+        due: list[Received] = []
+        early: list[Received] = []
+        for raw in raws:
+            token = Lease(url, raw["ReceiptHandle"], raw["MessageId"], began, lease)
+            one = Received(envelope.unpack(raw, queue), token, raw["Attributes"])
+            (early if one.waits(now) else due).append(one)
+        here.held.add([one.lease for one in due])
+        if early:
+            self._put_off(early)
+        if here.closed:
+            self._give_back(here, [one.lease for one in due])
+            return Portion([], full=False)
+        until = now + timedelta(seconds=began + lease - time.monotonic())
+        deliveries = [Delivery(one.message, one.lease, one.count, until) for one in due]
+        return Portion(deliveries, full=len(raws) == min(self._portion, number))
+
+    def _put_off(self, early: Sequence[Received]) -> None:
+        """Let messages wait on, unseen: SQS delays a message by 15 minutes at most, and one of a FIFO queue not at all.
+
+        One of a standard queue is sent anew. One of a FIFO queue is hidden where it is, so that it keeps its place;
+        unless SQS would forget it before it is due.
+        """
+        now = datetime.now(UTC)
+        hidden = [one for one in early if self._fifo and one.lasts(now, self._kept)]
+        self._hide([(one.lease, min(one.left(now), MAX_LEASE - 1)) for one in hidden])
+        moved = [one for one in early if one not in hidden]
+        leases = [one.lease for one in moved]
+        try:
+            self._replace(Settling(leases), self._pack([one.message for one in moved], leases))
+        except BrokerUnavailable as error:
+            _log.debug("%d messages wait on when their leases have ended: %s", len(early), error)
+
+    # what a fork must not share
+
+    def _open(self) -> Process:
+        if self._here.closed:
+            raise BrokerUnavailable(f"this broker of {self._settings.shown} was closed")
+        return self._here
+
+    def _new_process(self) -> Process:
+        here = Process(Connection(self._settings))
+        give_back = partial(self._give_back, here)
+        here.polls = Polls(partial(self._poll, here), give_back, self._settings.options.wait)
+        return here
+
+    def after_fork(self) -> None:
+        """In the child: nothing of the parent's is used, neither connections nor leases nor locks."""
+        self._here = self._new_process()
+
+
+class Portion(NamedTuple):
+    """What one receive brought."""
+
+    due: list[Delivery]
+    full: bool
+    """Whether it was all that was asked for, due or not, so that there may be more."""
+
+
+class Process:
+    """What a broker object has in one process."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.held = Held()
+        self.closed = False
+        self.polls: Polls
+
+
+def _whole_lease(lease: float) -> int:
+    if not 0 <= lease <= MAX_LEASE:
+        raise Unsupported(f"a lease of {lease:g} seconds; SQS takes up to {MAX_LEASE:,}")
+    return max(1, whole(lease))
+
+
+_brokers: weakref.WeakSet[SqsBroker] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for broker in list(_brokers):
+        broker.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+_: type[Broker] = SqsBroker

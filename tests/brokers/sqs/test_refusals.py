@@ -1,0 +1,319 @@
+"""What SQS refuses: what is retried, what is told, and that one bad entry is nobody else's."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from anybroker.broker import Message
+from anybroker.errors import AnybrokerError, BrokerUnavailable, ConfigurationError, MessageTooLarge
+from anybroker.loading import load_broker
+from anybroker_broker_sqs.connection import ATTEMPTS
+from tests.brokers.sqs.scripted import ScriptedSqs, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from anybroker.broker import Broker
+    from tests.brokers.sqs.scripted import Answer
+
+MESSAGES = [Message(str(number), "q", b"%d" % number) for number in range(10)]
+
+
+@pytest.fixture(autouse=True)
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let boto3 not wait between its attempts."""
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda _self, _context: 0.0)
+
+
+def use(broker: Broker) -> None:
+    """Receive, and send."""
+    broker.acquire(["q"], limit=1, wait=0, lease=1)
+    broker.enqueue(MESSAGES)
+
+
+def received(*ids: str) -> Answer:
+    """A reply to ReceiveMessage."""
+    messages = [
+        {
+            "MessageId": id_,
+            "ReceiptHandle": f"handle {id_}",
+            "Body": id_,
+            "Attributes": {"ApproximateReceiveCount": "1"},
+        }
+        for id_ in ids
+    ]
+    return 200, {"Messages": messages}
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [("ThrottlingException", 400), ("RequestThrottled", 400), ("InternalError", 500), ("ServiceUnavailable", 503)],
+)
+def test_what_passes_is_retried_by_boto3(code: str, status: int) -> None:
+    left = ATTEMPTS - 1
+
+    def answer(operation: str, _: object) -> Answer | None:
+        nonlocal left
+        if operation != "SendMessageBatch" or left == 0:
+            return None
+        left -= 1
+        return refusal(code, status)
+
+    with ScriptedSqs(answer) as sqs, closing(load_broker(sqs.url)) as broker:
+        broker.enqueue(MESSAGES)
+        assert sqs.operations["SendMessageBatch"] == ATTEMPTS
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "error", "calls"),
+    [
+        ("ThrottlingException", 400, BrokerUnavailable, ATTEMPTS),
+        ("InternalError", 500, BrokerUnavailable, ATTEMPTS),
+        ("ExpiredTokenException", 400, BrokerUnavailable, 1),
+        ("OverLimit", 403, BrokerUnavailable, 1),
+        ("QueueDoesNotExist", 400, BrokerUnavailable, 1),
+        ("AccessDeniedException", 403, ConfigurationError, 1),
+        ("UnrecognizedClientException", 403, ConfigurationError, 1),
+        ("InvalidClientTokenId", 403, ConfigurationError, 1),
+        ("KmsDisabled", 400, ConfigurationError, 1),
+        ("BatchRequestTooLong", 400, MessageTooLarge, 1),
+    ],
+)
+def test_what_lasts_is_told(code: str, status: int, error: type[AnybrokerError], calls: int) -> None:
+    def answer(operation: str, _: object) -> Answer | None:
+        return refusal(code, status, "the reason") if operation == "SendMessageBatch" else None
+
+    with ScriptedSqs(answer) as sqs, closing(load_broker(sqs.url)) as broker:
+        with pytest.raises(error, match="the reason") as raised:
+            broker.enqueue(MESSAGES)
+        assert code in str(raised.value)
+        assert raised.value.__cause__ is not None
+        assert sqs.operations["SendMessageBatch"] == calls
+
+
+@pytest.mark.parametrize(
+    ("operation", "permission"),
+    [
+        ("SendMessageBatch", "sqs:SendMessage"),
+        ("ReceiveMessage", "sqs:ReceiveMessage"),
+        ("GetQueueUrl", "sqs:GetQueueUrl"),
+    ],
+)
+def test_a_missing_permission_is_named(operation: str, permission: str) -> None:
+    def answer(called: str, _: object) -> Answer | None:
+        return refusal("AccessDeniedException", 403) if called == operation else None
+
+    with (
+        ScriptedSqs(answer) as sqs,
+        closing(load_broker(sqs.url)) as broker,
+        pytest.raises(ConfigurationError, match=f"the permission {permission}$"),
+    ):
+        use(broker)
+
+
+def test_without_create_nothing_is_created_and_few_permissions_do() -> None:
+    def answer(operation: str, _: object) -> Answer | None:
+        return received("1") if operation == "ReceiveMessage" else None
+
+    with ScriptedSqs(answer) as sqs, closing(load_broker(f"{sqs.url}&create=no")) as broker:
+        broker.enqueue(MESSAGES)
+        [delivery] = broker.acquire(["q"], limit=1, wait=0, lease=1)
+        assert broker.extend([delivery], lease=30) == [True]
+        assert broker.update([(delivery, delivery.message)]) == [True]
+        broker.close()
+        assert set(sqs.operations) == {
+            "GetQueueUrl",
+            "SendMessageBatch",
+            "ReceiveMessage",
+            "ChangeMessageVisibilityBatch",
+            "DeleteMessageBatch",
+        }
+
+
+def test_with_an_account_the_url_of_a_queue_is_not_looked_up() -> None:
+    with ScriptedSqs() as sqs:
+        url = sqs.url.replace("eu-west-1/", "eu-west-1/123456789012/")
+        with closing(load_broker(f"{url}&create=no&prefix=app-")) as broker:
+            broker.enqueue(MESSAGES)
+        [(operation, call)] = sqs.calls
+        assert operation == "SendMessageBatch"
+        assert call["QueueUrl"] == f"{sqs.endpoint}/123456789012/app-q"
+
+
+def test_a_queue_that_is_missing_is_named_without_create() -> None:
+    def answer(operation: str, _: object) -> Answer | None:
+        return refusal("QueueDoesNotExist") if operation == "GetQueueUrl" else None
+
+    with (
+        ScriptedSqs(answer) as sqs,
+        closing(load_broker(f"{sqs.url}&create=no&prefix=app-")) as broker,
+        pytest.raises(ConfigurationError, match=r"queue 'q' does not exist there as app-q; create it"),
+    ):
+        broker.enqueue(MESSAGES)
+
+
+def test_who_only_looks_in_creates_no_queue() -> None:
+    def answer(operation: str, _: object) -> Answer | None:
+        return refusal("QueueDoesNotExist") if operation == "GetQueueUrl" else None
+
+    with ScriptedSqs(answer) as sqs, closing(load_broker(sqs.url)) as broker:
+        assert broker.acquire(["q"], limit=1, wait=0, lease=1) == []
+        assert set(sqs.operations) == {"GetQueueUrl"}
+
+
+def test_one_bad_entry_is_told_and_the_others_are_stored() -> None:
+    def answer(operation: str, call: dict[str, Any]) -> Answer | None:
+        if operation != "SendMessageBatch":
+            return None
+        failed = {"Id": "3", "SenderFault": False, "Code": "InternalError", "Message": "this one"}
+        return 200, {"Successful": [{"Id": e["Id"]} for e in call["Entries"] if e["Id"] != "3"], "Failed": [failed]}
+
+    with ScriptedSqs(answer) as sqs, closing(load_broker(sqs.url)) as broker:
+        with pytest.raises(BrokerUnavailable, match="this one") as raised:
+            broker.enqueue(MESSAGES)
+        assert raised.value.stored == {one.id for one in MESSAGES} - {"3"}
+        assert sqs.operations["SendMessageBatch"] == 1
+
+
+def test_a_repeated_ack_is_answered_by_what_the_first_one_did() -> None:
+    failing = True
+
+    def answer(operation: str, _: object) -> Answer | None:
+        if operation == "ReceiveMessage":
+            return received("0", "1", "2")
+        if operation != "DeleteMessageBatch" or not failing:
+            return None
+        bad = [
+            {"Id": "1", "SenderFault": False, "Code": "InternalError", "Message": "later"},
+            {"Id": "2", "SenderFault": True, "Code": "ReceiptHandleIsInvalid", "Message": "stale"},
+        ]
+        return 200, {"Successful": [{"Id": "0"}], "Failed": bad}
+
+    with ScriptedSqs(answer) as sqs, closing(load_broker(sqs.url)) as broker:
+        held = broker.acquire(["q"], limit=3, wait=0, lease=60)
+        with pytest.raises(BrokerUnavailable, match="later"):
+            broker.ack(held)
+        failing = False
+        assert broker.ack(held) == [True, True, False]
+        assert broker.ack(held) == [False, False, False]
+        assert [entry["ReceiptHandle"] for entry in sqs.calls[-1][1]["Entries"]] == ["handle 1"]
+
+
+def test_a_repeated_update_does_not_send_the_new_version_twice() -> None:
+    failing = True
+
+    def answer(operation: str, _: object) -> Answer | None:
+        if operation == "ReceiveMessage":
+            return received("0")
+        return refusal("InternalError", 500) if operation == "DeleteMessageBatch" and failing else None
+
+    with ScriptedSqs(answer) as sqs, closing(load_broker(sqs.url)) as broker:
+        [held] = broker.acquire(["q"], limit=1, wait=0, lease=60)
+        changes = [(held, Message("0", "q", b"new"))]
+        with pytest.raises(BrokerUnavailable):
+            broker.update(changes)
+        failing = False
+        assert broker.update(changes) == [True]
+        assert sqs.operations["SendMessageBatch"] == 1
+
+
+def test_an_update_that_was_not_sent_deletes_nothing() -> None:
+    def answer(operation: str, _: object) -> Answer | None:
+        if operation == "ReceiveMessage":
+            return received("0")
+        return refusal("InternalError", 500) if operation == "SendMessageBatch" else None
+
+    with ScriptedSqs(answer) as sqs, closing(load_broker(sqs.url)) as broker:
+        [held] = broker.acquire(["q"], limit=1, wait=0, lease=60)
+        with pytest.raises(BrokerUnavailable):
+            broker.update([(held, Message("0", "q", b"new"))])
+        assert sqs.operations["DeleteMessageBatch"] == 0
+        assert broker.ack([held]) == [True], "the lease was lost by an update that did nothing"
+
+
+def test_a_lease_whose_time_is_over_is_lost_without_a_call() -> None:
+    """SQS would delete the message all the same, though somebody else may have it by now."""
+
+    def answer(operation: str, _: object) -> Answer | None:
+        return received("0") if operation == "ReceiveMessage" else None
+
+    with ScriptedSqs(answer) as sqs, closing(load_broker(sqs.url)) as broker:
+        [held] = broker.acquire(["q"], limit=1, wait=0, lease=1)
+        held.token.ends = time.monotonic()  # type: ignore[attr-defined]  # it is ours
+        calls = len(sqs.calls)
+        assert broker.ack([held]) == [False]
+        assert broker.update([(held, held.message)]) == [False]
+        assert broker.extend([held], lease=30) == [False]
+        assert len(sqs.calls) == calls
+
+
+def test_no_lease_lasts_longer_than_12_hours_from_the_receive() -> None:
+    def answer(operation: str, _: object) -> Answer | None:
+        return received("0") if operation == "ReceiveMessage" else None
+
+    with ScriptedSqs(answer) as sqs, closing(load_broker(sqs.url)) as broker:
+        [held] = broker.acquire(["q"], limit=1, wait=0, lease=43_200)
+        held.token.began -= 3600  # type: ignore[attr-defined]  # it is ours
+        assert broker.extend([held], lease=43_200) == [True]
+        [entry] = sqs.calls[-1][1]["Entries"]
+        assert 43_200 - 3602 <= entry["VisibilityTimeout"] <= 43_200 - 3600
+
+
+def test_no_error_shows_a_secret() -> None:
+    secret = "AKIAEXAMPLEKEY00000"
+
+    def answer(_: str, __: object) -> Answer | None:
+        return refusal("SignatureDoesNotMatch", 403, f"Credential={secret} does not match\nsigned: s3cr3t")
+
+    with ScriptedSqs(answer) as sqs, closing(load_broker(sqs.url)) as broker:
+        with pytest.raises(ConfigurationError) as raised:
+            broker.enqueue(MESSAGES)
+        shown = f"{raised.value} {raised.value!r} {broker!r}"
+        assert secret not in shown
+        assert "s3cr3t" not in shown
+
+
+def test_a_thousand_messages_take_a_hundred_calls_each_way() -> None:
+    waiting = [str(number) for number in range(1000)]
+
+    def answer(operation: str, call: dict[str, Any]) -> Answer | None:
+        if operation != "ReceiveMessage":
+            return None
+        number = call["MaxNumberOfMessages"]
+        taken, waiting[:] = waiting[:number], waiting[number:]
+        return received(*taken)
+
+    with ScriptedSqs(answer) as sqs, closing(load_broker(sqs.url)) as broker:
+        broker.enqueue([Message(id_, "q", b"") for id_ in waiting])
+        while held := broker.acquire(["q"], limit=100, wait=0, lease=60):
+            assert all(broker.ack(held))
+        del sqs.calls[0]  # GetQueueUrl
+        assert len(sqs.calls) <= 310
+        assert sqs.operations["SendMessageBatch"] == sqs.operations["DeleteMessageBatch"] == 100
+
+
+@pytest.fixture
+def idle() -> Iterator[ScriptedSqs]:
+    """Every queue is empty, and a poll takes its time, a hundredth of it."""
+
+    def answer(operation: str, call: dict[str, Any]) -> Answer | None:
+        if operation == "ReceiveMessage":
+            time.sleep(call["WaitTimeSeconds"] / 100)
+        return None
+
+    with ScriptedSqs(answer) as sqs:
+        yield sqs
+
+
+def test_a_consumer_that_goes_on_asking_polls_for_20_seconds(idle: ScriptedSqs) -> None:
+    """A worker asks twice a second, for several queues; SQS is asked as rarely as it can be."""
+    with closing(load_broker(idle.url)) as broker:
+        while idle.operations["ReceiveMessage"] < 40:
+            assert broker.acquire(["q", "r"], limit=10, wait=0.1, lease=30) == []
+    waits = [call["WaitTimeSeconds"] for operation, call in idle.calls if operation == "ReceiveMessage"]
+    assert sorted(waits)[:12] == [0, 0, 1, 1, 2, 2, 4, 4, 8, 8, 16, 16]
+    assert set(sorted(waits)[12:]) == {20}
