@@ -1,4 +1,4 @@
-"""What docs/guide/sqs.md says of other programs, carried out."""
+"""What docs/brokers/sqs.md says of other programs, carried out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
-PAGE = Path(__file__).parents[3] / "docs/guide/sqs.md"
+PAGE = Path(__file__).parents[3] / "docs/brokers/sqs.md"
 
 
 def examples(prefix: str) -> list[str]:
