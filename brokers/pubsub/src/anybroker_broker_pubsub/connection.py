@@ -37,7 +37,7 @@ _OPTIONS = [
     ("grpc.max_receive_message_length", -1),  # a pull may bring many messages of 10 MB
     ("grpc.keepalive_time_ms", 30_000),  # as in Google's client
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5_000),  # the least time that a connection may take to come about
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.enable_retries", 0),  # core retries
     ("grpc.use_local_subchannel_pool", 1),  # a connection of its own for every object
