@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from anybroker.broker import Broker, Delivery, Message
 from anybroker.capabilities import Capabilities, Clock, Durability, Guarantee
-from anybroker.errors import AnybrokerError, BrokerUnavailable, ConfigurationError
+from anybroker.errors import BrokerUnavailable, ConfigurationError, Unsupported
 from anybroker.validation import check_messages
 from anybroker_broker_pubsub.forks import gate
 from anybroker_broker_pubsub.options import MAX_BODY, MAX_LEASE, MIN_LEASE, Settings, read_settings
@@ -40,6 +39,7 @@ class PubSubBroker:
             max_lease=MAX_LEASE,
             delay_precision=1.0,
             expiry_bound=1.5,
+            transit=settings.options.ack_deadline.total_seconds() + 1.0,
             wake_bound=0.1,
             wait_slack=1.5,
         )
@@ -61,6 +61,7 @@ class PubSubBroker:
     def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
         """Pull; one pull waits in each of the queues when all are empty."""
         names = list(dict.fromkeys(queues))
+        _check_lease(lease)
         session = self._here()
         if not names or limit <= 0:
             return []
@@ -87,6 +88,7 @@ class PubSubBroker:
 
     def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> list[bool]:
         """Change deadlines, to whole seconds from now."""
+        _check_lease(lease)
         return self._here().extend(deliveries, lease)
 
     def close(self) -> None:
@@ -111,6 +113,11 @@ class PubSubBroker:
                     self._inherited.append(self._session)
                 self._session = Session(self._settings)
             return self._session
+
+
+def _check_lease(lease: float) -> None:
+    if lease > MAX_LEASE:
+        raise Unsupported(f"a lease of {lease:g} s: Pub/Sub has {MAX_LEASE} s at most; extend it before it ends")
 
 
 _: type[Broker] = PubSubBroker

@@ -64,9 +64,7 @@ AcknowledgeRequest, ModifyRequest = types.AcknowledgeRequest.pb(), types.ModifyA
 Topic, Subscription = types.Topic.pb(), types.Subscription.pb()
 GetSubscriptionRequest = types.GetSubscriptionRequest.pb()
 
-PUBLISH = Method(
-    "Publisher", "Publish", PublishRequest, types.PublishResponse.pb(), "topic", "pubsub.topics.publish"
-)
+PUBLISH = Method("Publisher", "Publish", PublishRequest, types.PublishResponse.pb(), "topic", "pubsub.topics.publish")
 PULL = Method(
     "Subscriber", "Pull", PullRequest, types.PullResponse.pb(), "subscription", "pubsub.subscriptions.consume"
 )

@@ -75,7 +75,6 @@ class Later:
         self._stopped = threading.Event()
         self._started = False
         self._lock = threading.Lock()
-        self._complained = ""
 
     def start(self) -> None:
         """Begin; nothing where it has begun."""
@@ -97,19 +96,19 @@ class Later:
 
     def _run(self) -> None:
         call: Call | None = None
+        troubled = False
         while not self._stopped.is_set():
             try:
                 call = self._round(call)
-                self._complained = ""
-            except AnybrokerError as error:
+                troubled = False
+            except Exception as error:
                 call = None
-                if str(error) != self._complained and not self._stopped.is_set():
-                    _log.warning("messages that are due later are not looked after: %s", error)
-                self._complained = str(error)
-                self._stopped.wait(PAUSE)
-            except Exception:
-                call = None
-                _log.exception("messages that are due later are not looked after")
+                if not troubled and not self._stopped.is_set():
+                    expected = isinstance(error, AnybrokerError)
+                    _log.warning(
+                        "what is due later is not looked after for now: %s", error, exc_info=None if expected else error
+                    )
+                troubled = True
                 self._stopped.wait(PAUSE)
         if call is not None:
             call.cancel()
@@ -178,7 +177,9 @@ class Later:
         for one in due:
             topic = self._target(one.message)
             if topic is None:
-                _log.error("a message in %s belongs to no queue: %s", self._topology.names.later, one.message.message_id)
+                _log.error(
+                    "a message in %s belongs to no queue: %s", self._topology.names.later, one.message.message_id
+                )
             else:
                 targets[topic].append((one.ack_id, forwarded(one.message)))
         self._move(list(targets.items()))
@@ -195,9 +196,7 @@ class Later:
         batches = [(topic, [message for _, message in pairs]) for topic, pairs in targets]
         stored, failed = publish(self._connection, batches)
         moved = [ack_id for _, pairs in targets for ack_id, message in pairs if id(message) in stored]
-        settling.acknowledge(
-            self._connection, self._topology.names.subscription(self._topology.names.later), moved
-        )
+        settling.acknowledge(self._connection, self._topology.names.subscription(self._topology.names.later), moved)
         if failed is not None:
             raise failed
 

@@ -22,7 +22,9 @@ _FRAME = 8
 """Bytes that a message adds to a request, at most."""
 
 
-def publish(connection: Connection, batches: Iterable[tuple[str, Sequence[Any]]]) -> tuple[set[int], AnybrokerError | None]:
+def publish(
+    connection: Connection, batches: Iterable[tuple[str, Sequence[Any]]]
+) -> tuple[set[int], AnybrokerError | None]:
     """Publish messages to topics; returns the ``id()`` of those that are stored, and the first error."""
     stored: set[int] = set()
     failed: AnybrokerError | None = None

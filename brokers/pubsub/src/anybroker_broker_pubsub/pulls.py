@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from anybroker.errors import BrokerUnavailable
 from anybroker_broker_pubsub.connection import CALL_TIMEOUT, PULL, PullRequest
-from anybroker_broker_pubsub.errors import NotThere, TimedOut
+from anybroker_broker_pubsub.errors import TimedOut
 from anybroker_broker_pubsub.options import PULL_BATCH
 
 if TYPE_CHECKING:
@@ -115,11 +115,7 @@ class Pulls:
             return None
 
     def _answer(self, call: Call) -> Sequence[Any]:
-        try:
-            answer: Sequence[Any] = call.result().received_messages
-        except NotThere:
-            self._topology.forget()
-            raise
+        answer: Sequence[Any] = call.result().received_messages
         return answer
 
     def _claim(self, queue: str, *, ended: bool = False) -> Call | None:

@@ -8,7 +8,8 @@ import time
 from collections import defaultdict
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from anybroker.broker import Delivery
 from anybroker.errors import AnybrokerError
@@ -24,10 +25,12 @@ from anybroker_broker_pubsub.pulls import Pulled, Pulls
 from anybroker_broker_pubsub.topology import Topology
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from anybroker.broker import Message
     from anybroker_broker_pubsub.options import Settings
+
+Answer = TypeVar("Answer")
 
 UPDATE_TAKES = 20.0
 """Seconds that an update may take: a lease that ends before is extended first."""
@@ -43,19 +46,21 @@ class Session:
         self._topology = Topology(self._connection, settings)
         self._pulls = Pulls(self._connection, self._topology)
         self._leases = Leases()
-        self.later = Later(
-            self._connection, self._topology, settings.retention, self._return_unclaimed
-        )
+        self.later = Later(self._connection, self._topology, settings.retention, self._return_unclaimed)
 
     # storing
 
     def put(self, messages: Sequence[Message]) -> tuple[set[str], AnybrokerError | None]:
         """Publish messages; returns the ids of those that are stored, and the first error."""
+        return self._again(lambda: self._put(messages))
+
+    def _again(self, call: Callable[[], Answer]) -> Answer:
+        """Do something, and once more where a topic or subscription was missing, which may be created."""
         try:
-            return self._put(messages)
+            return call()
         except NotThere:
             self._topology.forget()
-            return self._put(messages)
+            return call()
 
     def _put(self, messages: Sequence[Message]) -> tuple[set[str], AnybrokerError | None]:
         now = datetime.now(UTC)
@@ -81,7 +86,7 @@ class Session:
         try:
             for queue in queues:
                 while len(taken) < limit:
-                    pulled = self._pulls.look(queue, limit - len(taken))
+                    pulled = self._again(partial(self._pulls.look, queue, limit - len(taken)))
                     taken += self._admit(pulled, limit - len(taken), lease)
                     if not pulled.messages:
                         break
@@ -92,7 +97,7 @@ class Session:
 
     def wait(self, queues: Sequence[str], limit: int, end: float, lease: float) -> list[Delivery]:
         """The first messages that one of the queues gets, until ``end`` by ``time.monotonic``."""
-        pulled = self._pulls.wait(queues, limit, max(0.0, end - time.monotonic()))
+        pulled = self._again(lambda: self._pulls.wait(queues, limit, max(0.0, end - time.monotonic())))
         return self._admit(pulled, limit, lease) if pulled else []
 
     def _admit(self, pulled: Pulled, limit: int, lease: float) -> list[Delivery]:
@@ -178,9 +183,7 @@ class Session:
         """Whose leases are valid, and will be until an update is done: nothing else tells before it is too late."""
         now = time.monotonic()
         ends = [now if one.until is None else one.until for one in claims]
-        short = [
-            one for one, end in zip(claims, ends, strict=True) if self._exactly_once or end < now + UPDATE_TAKES
-        ]
+        short = [one for one, end in zip(claims, ends, strict=True) if self._exactly_once or end < now + UPDATE_TAKES]
         seconds = _whole(max(UPDATE_TAKES, max(ends, default=now) - now))
         return {one.ack_id for one in claims if one not in short} | (self._extend(short, seconds) if short else set())
 
