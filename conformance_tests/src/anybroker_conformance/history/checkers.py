@@ -109,16 +109,12 @@ def ack_is_final(life: Life, capabilities: Capabilities) -> Iterator[Violation]:
     """
     split = sum(one.item.new is not None and one.call.outcome == "unknown" for one in life.settles)
     left_over = 0 if capabilities.update is Guarantee.EXACT else split
-    for ack in life.settles:
-        if ack.item.new is not None or not (ack.certain and ack.item.answer):
-            continue
-        sent_again = [event for event in life.sends if event.possible and not event.before(ack)]
-        copies = sum(event.possible for event in life.sends) + left_over
-        ended = sum(event.item.new is None and event.possible for event in life.settles)
-        for delivery in life.deliveries:
-            if ack.before(delivery) and not sent_again and copies <= ended:
-                yield Violation("final", life.id, "delivered again after its ack had answered True")
-                return
+    copies = sum(event.possible for event in life.sends) + left_over
+    acks = [one for one in life.settles if one.item.new is None and one.certain and one.item.answer]
+    for delivery in life.deliveries:
+        if 0 < copies <= sum(ack.before(delivery) for ack in acks):
+            yield Violation("final", life.id, "delivered again after its ack had answered True")
+            return
 
 
 def update_is_whole(life: Life, capabilities: Capabilities) -> Iterator[Violation]:
