@@ -1,18 +1,9 @@
-"""Ends the server when the tests are over."""
+"""Ends the server when the tests are over, also in a process that has run none of them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import pytest
-
 from tests.brokers.pubsub.server import pubsub
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
-
-@pytest.fixture(scope="session", autouse=True)
-def _nothing_left() -> Iterator[None]:
-    yield
+def pytest_sessionfinish() -> None:
     pubsub.end()
