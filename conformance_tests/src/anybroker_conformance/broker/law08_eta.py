@@ -303,6 +303,7 @@ def measure_lateness(subject: Subject) -> dict[str, float]:
 
 def seconds_of_a_call(subject: Subject, queues: Sequence[str]) -> float:
     """How long one takes here; nothing may fall due before all is sent. The queues exist afterwards."""
+    began = 0.0
     for queue in queues:
         subject.put(queue)
         began = time.monotonic()
