@@ -11,10 +11,10 @@ pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 
 class TestPubSubBroker(BrokerConformance):
-    url = Url("&ack_deadline=10")  # type: ignore[assignment]  # a text when it is read
+    url = Url("&ack_deadline=10")
     server = pubsub
 
 
 class TestPubSubExactlyOnce(BrokerConformance):
-    url = Url("&ack_deadline=10&exactly_once=yes")  # type: ignore[assignment]
+    url = Url("&ack_deadline=10&exactly_once=yes")
     server = pubsub

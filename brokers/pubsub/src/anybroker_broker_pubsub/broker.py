@@ -6,7 +6,6 @@ import os
 import time
 from typing import TYPE_CHECKING, Self
 
-from anybroker.broker import Broker, Delivery, Message
 from anybroker.capabilities import Capabilities, Clock, Durability, Guarantee
 from anybroker.errors import BrokerUnavailable, ConfigurationError, Unsupported
 from anybroker.validation import check_messages
@@ -16,6 +15,8 @@ from anybroker_broker_pubsub.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from anybroker.broker import Broker, Delivery, Message
 
 
 class PubSubBroker:

@@ -11,7 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from anybroker_broker_pubsub.forks import gate  # before grpc
+from anybroker_broker_pubsub.forks import gate  # isort: skip (before grpc)
 
 import google.auth.exceptions
 import grpc
@@ -117,8 +117,8 @@ class Call:
         """The answer, when it is there. Raises ``BrokerUnavailable`` or ``ConfigurationError``."""
         if not self._ended.wait(max(0.0, self._latest - time.monotonic())):
             raise BrokerUnavailable(
-                f"{self._shown}: {self._method.name} never ended; if this process is a fork of one that had loaded gRPC "
-                f"before anybroker, set GRPC_ENABLE_FORK_SUPPORT=1 in its environment"
+                f"{self._shown}: {self._method.name} never ended; if this process is a fork of one that had loaded "
+                "gRPC before anybroker, set GRPC_ENABLE_FORK_SUPPORT=1 in its environment"
             )
         try:
             with gate.entered():
@@ -143,7 +143,7 @@ class Call:
             self.done_at = time.monotonic()
             self._ended.set()
 
-        metadata = routing_header.to_grpc_metadata(((self._method.resource, self._resource),))
+        metadata: Any = routing_header.to_grpc_metadata(((self._method.resource, self._resource),))  # type: ignore[no-untyped-call]
         with gate.entered():
             self._future = stub.future(request, timeout=timeout, metadata=(metadata,))
             self._future.add_done_callback(ended)

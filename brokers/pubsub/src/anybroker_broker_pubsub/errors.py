@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.rpc import error_details_pb2
@@ -11,10 +11,9 @@ from grpc_status import rpc_status
 from anybroker.errors import AnybrokerError, BrokerUnavailable, ConfigurationError
 
 if TYPE_CHECKING:
-    from anybroker_broker_pubsub.connection import Method
+    from collections.abc import Callable
 
-_MISTAKES = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.UNIMPLEMENTED}
-"""What would be refused again, however often it is tried."""
+    from anybroker_broker_pubsub.connection import Method
 
 
 class NotThere(BrokerUnavailable):
@@ -38,29 +37,36 @@ class Refused(BrokerUnavailable):
         """By ack id, as Pub/Sub's ``ErrorInfo`` says; empty where it does not."""
 
 
-def translated(error: grpc.RpcError, method: Method, resource: str, shown: str) -> AnybrokerError:
+_REFUSALS = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION}
+_KINDS: dict[grpc.StatusCode, Callable[[str], AnybrokerError]] = {
+    grpc.StatusCode.NOT_FOUND: NotThere,
+    grpc.StatusCode.ALREADY_EXISTS: AlreadyThere,
+    grpc.StatusCode.DEADLINE_EXCEEDED: TimedOut,
+    # what would be refused again, however often it is tried
+    grpc.StatusCode.INVALID_ARGUMENT: ConfigurationError,
+    grpc.StatusCode.OUT_OF_RANGE: ConfigurationError,
+    grpc.StatusCode.UNIMPLEMENTED: ConfigurationError,
+}
+_REMEDIES = {
+    grpc.StatusCode.NOT_FOUND: "it does not exist; create it, or leave out create=no",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "no answer in time",
+    grpc.StatusCode.PERMISSION_DENIED: "the permission {permission} is missing ({details})",
+    grpc.StatusCode.UNAUTHENTICATED: "the credentials are not accepted ({details})",
+}
+
+
+def translated(error: Any, method: Method, resource: str, shown: str) -> AnybrokerError:
     """The error of anybroker for one of a call; ``shown`` is what the service is called."""
     code, details = error.code(), " ".join((error.details() or "").split())[:300]
     what = f"{shown}: {method.name} on {resource}"
-    match code:
-        case grpc.StatusCode.NOT_FOUND:
-            return NotThere(f"{what}: it does not exist; create it, or leave out create=no")
-        case grpc.StatusCode.ALREADY_EXISTS:
-            return AlreadyThere(f"{what}: it exists")
-        case grpc.StatusCode.DEADLINE_EXCEEDED:
-            return TimedOut(f"{what}: no answer in time")
-        case grpc.StatusCode.PERMISSION_DENIED:
-            return BrokerUnavailable(f"{what}: the permission {method.permission} is missing ({details})")
-        case grpc.StatusCode.UNAUTHENTICATED:
-            return BrokerUnavailable(f"{what}: the credentials are not accepted ({details})")
-    if method.settles and code in {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION}:
+    if method.settles and code in _REFUSALS:
         return Refused(f"{what}: {details}", _reasons(error))
-    if code in _MISTAKES:
-        return ConfigurationError(f"{what}: {details}")
-    return BrokerUnavailable(f"{what}: {details or code.name}")
+    kind = _KINDS.get(code, BrokerUnavailable)
+    remedy = _REMEDIES.get(code, "{details}").format(details=details or code.name, permission=method.permission)
+    return kind(f"{what}: {remedy}")
 
 
-def _reasons(error: grpc.RpcError) -> dict[str, str]:
+def _reasons(error: Any) -> dict[str, str]:
     """Which ack ids were refused, and why ("Exactly-once delivery", "Handle requests with temporary failures")."""
     status = rpc_status.from_call(error)
     info = error_details_pb2.ErrorInfo()

@@ -36,16 +36,14 @@ class ForkGate:
     def entered(self) -> Iterator[None]:
         """Be inside gRPC, for a moment."""
         with self._changed:
-            while self._forks:
-                self._changed.wait()
+            self._changed.wait_for(lambda: not self._forks)
             self._inside += 1
         try:
             yield
         finally:
             with self._changed:
                 self._inside -= 1
-                if self._forks:
-                    self._changed.notify_all()
+                self._changed.notify_all()
 
     def _reset(self) -> None:
         """In the child nobody is inside; a lock that another thread held is nobody's."""

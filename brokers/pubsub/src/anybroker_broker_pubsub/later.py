@@ -2,8 +2,8 @@
 
 Pub/Sub delays nothing. So there is one topic for what is not due, and every consumer looks after its subscription: what
 it pulls too early it leaves unacknowledged with a deadline up to the ``eta``, 600 s at most, and forgets. Pub/Sub then
-delivers it again, to any consumer. Only the last second is waited for here, under a lease that is longer. What is due is
-published to the topic of its queue and then acknowledged: a death in between makes two of it, and never none.
+delivers it again, to any consumer. Only the last second is waited for here, under a lease that is longer. What is due
+is published to the topic of its queue and then acknowledged: a death in between makes two of it, and never none.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from anybroker.errors import AnybrokerError, BrokerUnavailable
+from anybroker.errors import AnybrokerError
 from anybroker_broker_pubsub import settling
 from anybroker_broker_pubsub.connection import PULL, PullRequest
 from anybroker_broker_pubsub.errors import NotThere, TimedOut
@@ -40,6 +40,8 @@ SAFE = MIN_ACK_DEADLINE - 2.0
 """Seconds after a pull in which what it brought is surely still held."""
 COARSE = 30
 """Deadlines above this many seconds are multiples of it, so that a thousand messages take few calls."""
+STOP = 1.0
+"""Seconds that a close waits for the thread, which may be in the middle of a call."""
 PAUSE = 1.0
 """Seconds before the next try after an error."""
 _SOURCE = "CloudPubSubDeadLetterSourceSubscription"
@@ -73,21 +75,24 @@ class Later:
         self._soon: list[Waiting] = []
         self._wake = threading.Event()
         self._stopped = threading.Event()
-        self._started = False
+        self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
     def start(self) -> None:
         """Begin; nothing where it has begun."""
         with self._lock:
-            if self._started:
-                return
-            self._started = True
-        threading.Thread(target=self._run, name="anybroker-pubsub-later", daemon=True).start()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="anybroker-pubsub-later", daemon=True)
+                self._thread.start()
 
     def stop(self) -> None:
-        """End soon; what is held comes back by its deadline."""
+        """End; what is held comes back by its deadline."""
         self._stopped.set()
         self._wake.set()
+        with self._lock:
+            thread = self._thread
+        if thread is not None:
+            thread.join(STOP)
 
     def put(self, messages: Iterable[Any]) -> tuple[set[int], AnybrokerError | None]:
         """Publish packed messages that are not due, as :func:`publish` does."""

@@ -35,8 +35,7 @@ def pack(message: Message, *, queue: str | None = None) -> Any:
 def unpack(received: Any, queue: str) -> Message:
     """Turn what was received into a message."""
     attributes = received.attributes
-    id_ = attributes[ID] if ID in attributes else received.message_id
-    return Message(id_, queue, received.data, eta_of(attributes))
+    return Message(attributes.get(ID, received.message_id), queue, received.data, eta_of(attributes))
 
 
 def eta_of(attributes: Mapping[str, str]) -> datetime | None:

@@ -104,7 +104,8 @@ class Session:
         """Deliveries of what was pulled: held as long as asked for, and due."""
         now = datetime.now(UTC)
         name = self._topology.names.of(pulled.queue)
-        due, early = [], []
+        due: list[Any] = []
+        early: list[Any] = []
         for one in pulled.messages:
             eta = eta_of(one.message.attributes)
             (due if eta is None or eta <= now else early).append(one)

@@ -5,6 +5,7 @@ A message that is published to a topic without a subscription is lost, so nothin
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from anybroker.errors import ConfigurationError
@@ -77,10 +78,8 @@ class Topology:
         }
 
     def _create(self, name: str, labels: dict[str, str], fields: dict[str, Any]) -> None:
-        try:
+        with suppress(AlreadyThere):
             self._connection.call(CREATE_TOPIC, Topic(name=self.names.topic(name), labels=labels))
-        except AlreadyThere:
-            pass
         wanted = Subscription(
             name=self.names.subscription(name),
             topic=self.names.topic(name),

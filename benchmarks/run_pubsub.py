@@ -1,6 +1,6 @@
 """Publishing and draining through Pub/Sub: the broker beside a bare loop of Google's own client, in turns.
 
-``python benchmarks/pubsub.py "pubsub://project/?endpoint=127.0.0.1:8085"``: the same server, one thread, the same
+``python benchmarks/run_pubsub.py "pubsub://project/?endpoint=127.0.0.1:8085"``: the same server, one thread, the same
 sizes of batches. Prints messages a second of each, and their ratio, of the median of the rounds.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 import sys
+import threading
 import time
 import uuid
 from typing import TYPE_CHECKING
@@ -99,17 +100,13 @@ def main(url: str) -> None:
     for what in ("publish", "drain"):
         mine, theirs = rate[f"anybroker {what}"], rate[f"bare {what}"]
         print(f"{what:8} bare {theirs:8.0f}/s  anybroker {mine:8.0f}/s  ratio {mine / theirs:.2f}")
-    wakes = []
-    for number in range(20):
-        wakes.append(_wake(ours, url, number))
+    wakes = [_wake(ours, url, number) for number in range(20)]
     print(f"wake-up  p50 {statistics.median(wakes) * 1000:.0f} ms  worst {max(wakes) * 1000:.0f} ms")
     ours.broker.close()
 
 
 def _wake(ours: Ours, url: str, number: int) -> float:
     """Seconds from the return of an enqueue by another object to that of an acquire that waited."""
-    import threading
-
     arrived: list[float] = []
 
     def wait() -> None:
