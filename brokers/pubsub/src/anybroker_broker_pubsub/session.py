@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
-UPDATE_TAKES = 20.0
-"""Seconds that an update may take: a lease that ends before is extended first."""
+UPDATE_TAKES = 10.0
+"""Seconds that an update may take: a lease that ends before is extended first. Not more than ``transit`` declares."""
 
 
 class Session:
