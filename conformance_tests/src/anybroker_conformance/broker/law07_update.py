@@ -269,7 +269,7 @@ class AtomicUpdate:
             peer.kill()
         if subject.capabilities.lease is Lease.TIMED:
             subject.expire(lease)
-        within = subject.capabilities.expiry_bound
+        within = subject.back_within(lease)
         found = defaultdict(list)
         for one in drain(subject, [queue for pair in queues for queue in pair], expected=sent, within=within):
             found[one.message.id].append(one.message.body)

@@ -236,8 +236,7 @@ class Concurrent:
             enqueue = partial(realtime.broker.enqueue, messages)
             wait = partial(_acquire_unless_closed, closing, queue, lease)
             at_once(wait, enqueue, closing.close, within=CLOSES)
-        within = lease + realtime.capabilities.expiry_bound
-        settle_accounts(realtime, [queue], within=within + PATIENCE)
+        settle_accounts(realtime, [queue], within=realtime.back_within(lease) + PATIENCE)
 
 
 def _workload(subject: Subject, queues: list[str]) -> dict[str, Any]:

@@ -1,0 +1,214 @@
+"""Messages that are not due: parked in the service, by deadlines, and published to their queues when they are.
+
+Pub/Sub delays nothing. So there is one topic for what is not due, and every consumer looks after its subscription: what
+it pulls too early it leaves unacknowledged with a deadline up to the ``eta``, 600 s at most, and forgets. Pub/Sub then
+delivers it again, to any consumer. Only the last second is waited for here, under a lease that is longer. What is due
+is published to the topic of its queue and then acknowledged: a death in between makes two of it, and never none.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from anybroker.errors import AnybrokerError
+from anybroker_broker_pubsub import settling
+from anybroker_broker_pubsub.connection import PULL, PullRequest
+from anybroker_broker_pubsub.errors import NotThere, TimedOut
+from anybroker_broker_pubsub.messages import QUEUE, eta_of, forwarded
+from anybroker_broker_pubsub.options import MAX_ACK_DEADLINE, MIN_ACK_DEADLINE, PULL_BATCH
+from anybroker_broker_pubsub.publishing import publish
+from anybroker_broker_pubsub.pulls import GRACE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from anybroker_broker_pubsub.connection import Call, Connection
+    from anybroker_broker_pubsub.topology import Topology
+
+POLL = 2.0
+"""Seconds that a pull waits for messages."""
+TICK = 0.5
+"""Seconds after which the thread looks whether there is anything to do."""
+SOON = 1.5
+"""Seconds to its ``eta`` within which a message is waited for, and not parked again."""
+SAFE = MIN_ACK_DEADLINE - 2.0
+"""Seconds after a pull in which what it brought is surely still held."""
+COARSE = 30
+"""Deadlines above this many seconds are multiples of it, so that a thousand messages take few calls."""
+STOP = 1.0
+"""Seconds that a close waits for the thread, which may be in the middle of a call."""
+PAUSE = 1.0
+"""Seconds before the next try after an error."""
+_SOURCE = "CloudPubSubDeadLetterSourceSubscription"
+"""Attribute of a message that Pub/Sub itself has given up and put here."""
+
+_log = logging.getLogger("anybroker.pubsub")
+
+
+class Waiting(NamedTuple):
+    """A message that was pulled."""
+
+    ack_id: str
+    message: Any
+    due: float
+    """By ``time.monotonic``."""
+    held_until: float
+    """By ``time.monotonic``."""
+
+
+class Later:
+    """The thread of a consumer that looks after what is not due."""
+
+    def __init__(
+        self, connection: Connection, topology: Topology, retention: timedelta, chore: Callable[[], object]
+    ) -> None:
+        """``chore`` is called twice a second, from the thread."""
+        self._connection = connection
+        self._topology = topology
+        self._refresh_after = retention / 2
+        self._chore = chore
+        self._soon: list[Waiting] = []
+        self._wake = threading.Event()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Begin; nothing where it has begun."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="anybroker-pubsub-later", daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """End; what is held comes back by its deadline."""
+        self._stopped.set()
+        self._wake.set()
+        with self._lock:
+            thread = self._thread
+        if thread is not None:
+            thread.join(STOP)
+
+    def put(self, messages: Iterable[Any]) -> tuple[set[int], AnybrokerError | None]:
+        """Publish packed messages that are not due, as :func:`publish` does."""
+        name = self._topology.ensure_later()
+        return publish(self._connection, [(self._topology.names.topic(name), list(messages))])
+
+    def _run(self) -> None:
+        call: Call | None = None
+        troubled = False
+        while not self._stopped.is_set():
+            try:
+                call = self._round(call)
+                troubled = False
+            except Exception as error:
+                call = None
+                if not troubled and not self._stopped.is_set():
+                    expected = isinstance(error, AnybrokerError)
+                    _log.warning(
+                        "what is due later is not looked after for now: %s", error, exc_info=None if expected else error
+                    )
+                troubled = True
+                self._stopped.wait(PAUSE)
+        if call is not None:
+            call.cancel()
+
+    def _round(self, call: Call | None) -> Call:
+        """Wait until something is to be done, and do it."""
+        call = call or self._pull()
+        next_due = min((one.due for one in self._soon), default=float("inf"))
+        self._wake.wait(min(TICK, max(0.0, next_due - time.monotonic())))
+        self._wake.clear()
+        if self._stopped.is_set():
+            return call
+        brought = self._brought(call) if call.done else None
+        self._chore()
+        if brought:
+            self._sort(brought, call.done_at)
+        now = time.monotonic()
+        due = [one for one in self._soon if one.due <= now]
+        self._soon = [one for one in self._soon if one.due > now]
+        self._deliver([one for one in due if now < one.held_until])
+        return call if brought is None else self._pull()
+
+    def _pull(self) -> Call:
+        subscription = self._topology.names.subscription(self._topology.ensure_later())
+        request = PullRequest(subscription=subscription, max_messages=PULL_BATCH)
+        call = self._connection.start(PULL, request, timeout=POLL + GRACE)
+        call.when_done(self._wake.set)
+        return call
+
+    def _brought(self, call: Call) -> Sequence[Any]:
+        try:
+            messages: Sequence[Any] = call.result().received_messages
+        except TimedOut:
+            return ()
+        except NotThere:
+            self._topology.forget()
+            raise
+        return messages
+
+    def _sort(self, received: Sequence[Any], pulled_at: float) -> None:
+        """Park what is far off, keep what is near, and renew what the service would soon drop."""
+        parked: defaultdict[int, list[str]] = defaultdict(list)
+        now, clock = datetime.now(UTC), time.monotonic()
+        for one in received:
+            eta = eta_of(one.message.attributes)
+            left = (eta - now).total_seconds() if eta is not None else 0.0
+            waiting = Waiting(one.ack_id, one.message, clock + left, pulled_at + SAFE)
+            age = now - one.message.publish_time.ToDatetime(tzinfo=UTC)
+            if left <= SOON:
+                self._soon.append(waiting)
+            elif age > self._refresh_after:
+                self._renew(waiting)
+            else:
+                parked[_hop(left)].append(one.ack_id)
+        subscription = self._topology.names.subscription(self._topology.names.later)
+        for seconds, ack_ids in parked.items():
+            settling.modify(self._connection, subscription, ack_ids, seconds)
+
+    def _renew(self, waiting: Waiting) -> None:
+        topic = self._topology.names.topic(self._topology.names.later)
+        self._move([(topic, [(waiting.ack_id, forwarded(waiting.message, queue=waiting.message.attributes[QUEUE]))])])
+
+    def _deliver(self, due: Sequence[Waiting]) -> None:
+        """Publish what is due to the topics of its queues."""
+        targets: defaultdict[str, list[tuple[str, Any]]] = defaultdict(list)
+        for one in due:
+            topic = self._target(one.message)
+            if topic is None:
+                _log.error(
+                    "a message in %s belongs to no queue: %s", self._topology.names.later, one.message.message_id
+                )
+            else:
+                targets[topic].append((one.ack_id, forwarded(one.message)))
+        self._move(list(targets.items()))
+
+    def _target(self, message: Any) -> str | None:
+        """The topic of the queue that a message is for."""
+        queue, source = message.attributes.get(QUEUE), message.attributes.get(_SOURCE)
+        if queue:
+            return self._topology.names.topic(self._topology.ensure(queue))
+        return self._topology.names.topic(source) if source else None
+
+    def _move(self, targets: Sequence[tuple[str, Sequence[tuple[str, Any]]]]) -> None:
+        """Publish, then acknowledge what is stored."""
+        batches = [(topic, [message for _, message in pairs]) for topic, pairs in targets]
+        stored, failed = publish(self._connection, batches)
+        moved = [ack_id for _, pairs in targets for ack_id, message in pairs if id(message) in stored]
+        settling.acknowledge(self._connection, self._topology.names.subscription(self._topology.names.later), moved)
+        if failed is not None:
+            raise failed
+
+
+def _hop(left: float) -> int:
+    """For how many seconds to park what is due in ``left`` seconds: up to shortly before, in few different lengths."""
+    seconds = int(left - 0.5)
+    if seconds > COARSE:
+        seconds -= seconds % COARSE
+    return max(1, min(MAX_ACK_DEADLINE, seconds))

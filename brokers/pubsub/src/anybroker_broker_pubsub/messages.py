@@ -1,0 +1,70 @@
+"""What a message looks like in Pub/Sub: its body is the data, and three attributes tell what is beside it.
+
+``id``, ``eta`` (ISO 8601) and, while it is not due, ``queue``. A message without them, sent by another program, is one
+all the same: its id is that of Pub/Sub, and it is due.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from anybroker.broker import Message
+from anybroker.errors import ConfigurationError
+from anybroker_broker_pubsub.connection import PubsubMessage
+from anybroker_broker_pubsub.options import MAX_ATTRIBUTE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ID, ETA, QUEUE = "id", "eta", "queue"
+_RESERVED = ("goog", "CloudPubSub")
+"""Begins attributes that are Google's to set; nobody else may publish the first."""
+
+
+def pack(message: Message, *, queue: str | None = None) -> Any:
+    """Turn a message into one of Pub/Sub. ``queue``: where it is to go when it is due."""
+    attributes = {ID: _text(message.id)}
+    if message.eta is not None:
+        attributes[ETA] = message.eta.isoformat()
+    if queue is not None:
+        attributes[QUEUE] = _text(queue)
+    return PubsubMessage(data=message.body, attributes=attributes)
+
+
+def unpack(received: Any, queue: str) -> Message:
+    """Turn what was received into a message."""
+    attributes = received.attributes
+    return Message(attributes.get(ID, received.message_id), queue, received.data, eta_of(attributes))
+
+
+def eta_of(attributes: Mapping[str, str]) -> datetime | None:
+    """When a message is due; None, at once, also where another program has written what is no date."""
+    text = attributes.get(ETA)
+    if not text:
+        return None
+    try:
+        eta = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return eta if eta.tzinfo is not None else eta.replace(tzinfo=UTC)
+
+
+def forwarded(received: Any, *, queue: str | None = None) -> Any:
+    """The same message, to be published elsewhere. ``queue``: where it is to go when it is due."""
+    kept = {name: value for name, value in received.attributes.items() if not name.startswith(_RESERVED)}
+    kept.setdefault(ID, received.message_id)
+    kept.pop(QUEUE, None)
+    if queue is not None:
+        kept[QUEUE] = queue
+    return PubsubMessage(data=received.data, attributes=kept)
+
+
+def _text(value: str) -> str:
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"{value!a:.80} cannot be written in UTF-8, which Pub/Sub needs") from None
+    if size > MAX_ATTRIBUTE:
+        raise ConfigurationError(f"{value!r:.80}… has {size:,} bytes in UTF-8, and Pub/Sub takes {MAX_ATTRIBUTE:,}")
+    return value

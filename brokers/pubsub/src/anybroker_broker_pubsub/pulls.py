@@ -1,0 +1,131 @@
+"""Getting messages: short looks at queues in order of preference, and long pulls of all of them at once.
+
+Pull, and not streaming pull: a consumer gets as many as it has room for and no more, so that one that is busy keeps
+nothing from one that is idle, and nothing waits in the memory of a process.
+
+A pull is never cancelled: what the service had just sent would be lost to everybody until its ack deadline. When one
+queue has answered, the pulls of the others go on, and the next ``acquire`` takes over what they bring.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from anybroker.errors import BrokerUnavailable
+from anybroker_broker_pubsub.connection import CALL_TIMEOUT, PULL, PullRequest
+from anybroker_broker_pubsub.errors import TimedOut
+from anybroker_broker_pubsub.options import PULL_BATCH
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anybroker_broker_pubsub.connection import Call, Connection
+    from anybroker_broker_pubsub.topology import Topology
+
+GRACE = 1.0
+"""Seconds that a pull has longer than its caller waits: the emulator answers so much before its deadline."""
+EARLY = 0.05
+"""Seconds before the end of the wait at which a pull that brought nothing is not repeated."""
+UNCLAIMED = 0.5
+"""Seconds after which messages that nobody came for are given back."""
+
+
+class Pulled(NamedTuple):
+    """What one pull brought."""
+
+    queue: str
+    messages: Sequence[Any]
+    """``ReceivedMessage``"""
+    at: float
+    """Seconds of ``time.monotonic``."""
+
+
+class Pulls:
+    """The pulls of one object. Thread-safe."""
+
+    def __init__(self, connection: Connection, topology: Topology) -> None:
+        self._connection = connection
+        self._topology = topology
+        self._left: list[tuple[str, Call]] = []
+        """Pulls that went on when their caller returned, and of which queue."""
+        self._lock = threading.Lock()
+
+    def look(self, queue: str, limit: int) -> Pulled:
+        """What a queue has now. Raises ``BrokerUnavailable``."""
+        call = self._claim(queue, ended=True)
+        if call is not None and (pulled := self._ended(queue, call)) and pulled.messages:
+            return pulled
+        call = self._start(queue, limit, timeout=CALL_TIMEOUT, immediately=True)
+        return Pulled(queue, self._answer(call), call.done_at)
+
+    def wait(self, queues: Sequence[str], limit: int, wait: float) -> Pulled | None:
+        """The first messages that one of the queues gets within ``wait`` seconds. Raises ``BrokerUnavailable``."""
+        arrived = threading.Event()
+        latest = time.monotonic() + wait
+        calls: dict[str, Call] = {}
+        heard = False
+        try:
+            for queue in queues:
+                calls[queue] = self._claim(queue) or self._start(queue, limit, timeout=wait + GRACE)
+                calls[queue].when_done(arrived.set)
+            while calls and (left := latest + GRACE - time.monotonic()) > 0:
+                arrived.wait(left)
+                arrived.clear()
+                for queue in [name for name, call in calls.items() if call.done]:
+                    pulled = self._ended(queue, calls.pop(queue))
+                    heard = heard or pulled is not None
+                    if pulled and pulled.messages:
+                        return pulled
+                    if (left := latest - time.monotonic()) > EARLY:
+                        time.sleep(EARLY)  # a service that does not wait is not asked without a pause
+                        calls[queue] = self._start(queue, limit, timeout=left - EARLY + GRACE)
+                        calls[queue].when_done(arrived.set)
+        finally:
+            self._leave(calls)
+        # only silence all the time: either nothing is there, or nobody
+        return None if heard else self.look(queues[0], limit)
+
+    def take_unclaimed(self, *, everything: bool = False) -> list[Pulled]:
+        """What pulls brought that nobody came for."""
+        before = time.monotonic() - (0.0 if everything else UNCLAIMED)
+        with self._lock:
+            ended = [one for one in self._left if one[1].done and one[1].done_at <= before]
+            self._left = [one for one in self._left if one not in ended]
+        pulled = []
+        for queue, call in ended:
+            with suppress(BrokerUnavailable):  # it brought nothing
+                pulled.append(Pulled(queue, self._answer(call), call.done_at))
+        return [one for one in pulled if one.messages]
+
+    def _start(self, queue: str, limit: int, *, timeout: float, immediately: bool = False) -> Call:
+        subscription = self._topology.names.subscription(self._topology.ensure(queue))
+        request = PullRequest(
+            subscription=subscription, max_messages=min(limit, PULL_BATCH), return_immediately=immediately
+        )
+        return self._connection.start(PULL, request, timeout=timeout)
+
+    def _ended(self, queue: str, call: Call) -> Pulled | None:
+        """What a long pull has brought; None where no answer came, which is one way to say that there is nothing."""
+        try:
+            return Pulled(queue, self._answer(call), call.done_at)
+        except TimedOut:
+            return None
+
+    def _answer(self, call: Call) -> Sequence[Any]:
+        answer: Sequence[Any] = call.result().received_messages
+        return answer
+
+    def _claim(self, queue: str, *, ended: bool = False) -> Call | None:
+        with self._lock:
+            for one in self._left:
+                if one[0] == queue and (one[1].done or not ended):
+                    self._left.remove(one)
+                    return one[1]
+        return None
+
+    def _leave(self, calls: dict[str, Call]) -> None:
+        with self._lock:
+            self._left.extend(calls.items())

@@ -1,0 +1,240 @@
+"""What a broker object has in one process: a connection, leases, pulls, and the thread for what is not due."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import defaultdict
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from anybroker.broker import Delivery
+from anybroker.errors import AnybrokerError
+from anybroker_broker_pubsub import settling
+from anybroker_broker_pubsub.connection import Connection
+from anybroker_broker_pubsub.errors import NotThere
+from anybroker_broker_pubsub.later import Later
+from anybroker_broker_pubsub.leases import Claim, Leases
+from anybroker_broker_pubsub.messages import eta_of, forwarded, pack, unpack
+from anybroker_broker_pubsub.options import MAX_LEASE, MIN_LEASE
+from anybroker_broker_pubsub.publishing import publish
+from anybroker_broker_pubsub.pulls import Pulled, Pulls
+from anybroker_broker_pubsub.topology import Topology
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from anybroker.broker import Message
+    from anybroker_broker_pubsub.options import Settings
+
+Answer = TypeVar("Answer")
+
+UPDATE_TAKES = 10.0
+"""Seconds that an update may take: a lease that ends before is extended first. Not more than ``transit`` declares."""
+
+
+class Session:
+    """One process's part of a broker object. Thread-safe."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.pid = os.getpid()
+        self._exactly_once = settings.options.exactly_once
+        self._connection = Connection(settings)
+        self._topology = Topology(self._connection, settings)
+        self._pulls = Pulls(self._connection, self._topology)
+        self._leases = Leases()
+        self.later = Later(self._connection, self._topology, settings.retention, self._return_unclaimed)
+
+    # storing
+
+    def put(self, messages: Sequence[Message]) -> tuple[set[str], AnybrokerError | None]:
+        """Publish messages; returns the ids of those that are stored, and the first error."""
+        return self._again(lambda: self._put(messages))
+
+    def _again(self, call: Callable[[], Answer]) -> Answer:
+        """Do something, and once more where a topic or subscription was missing, which may be created."""
+        try:
+            return call()
+        except NotThere:
+            self._topology.forget()
+            return call()
+
+    def _put(self, messages: Sequence[Message]) -> tuple[set[str], AnybrokerError | None]:
+        now = datetime.now(UTC)
+        names = self._topology.names
+        batches: defaultdict[str, list[Any]] = defaultdict(list)
+        packed: list[tuple[Message, Any]] = []
+        for message in messages:
+            later = message.eta is not None and message.eta > now
+            name = self._topology.ensure_later() if later else self._topology.ensure(message.queue)
+            made = pack(message, queue=message.queue if later else None)
+            batches[names.topic(name)].append(made)
+            packed.append((message, made))
+        stored, failed = publish(self._connection, batches.items())
+        if isinstance(failed, NotThere) and not stored:
+            raise failed
+        return {message.id for message, made in packed if id(made) in stored}, failed
+
+    # taking
+
+    def look(self, queues: Sequence[str], limit: int, lease: float) -> list[Delivery]:
+        """What the queues have now, in their order."""
+        taken: list[Delivery] = []
+        try:
+            for queue in queues:
+                while len(taken) < limit:
+                    pulled = self._again(partial(self._pulls.look, queue, limit - len(taken)))
+                    taken += self._admit(pulled, limit - len(taken), lease)
+                    if not pulled.messages:
+                        break
+        except AnybrokerError:
+            if not taken:  # what is held must not be forgotten because another queue cannot be had
+                raise
+        return taken
+
+    def wait(self, queues: Sequence[str], limit: int, end: float, lease: float) -> list[Delivery]:
+        """The first messages that one of the queues gets, until ``end`` by ``time.monotonic``."""
+        pulled = self._again(lambda: self._pulls.wait(queues, limit, max(0.0, end - time.monotonic())))
+        return self._admit(pulled, limit, lease) if pulled else []
+
+    def _admit(self, pulled: Pulled, limit: int, lease: float) -> list[Delivery]:
+        """Deliveries of what was pulled: held as long as asked for, and due."""
+        now = datetime.now(UTC)
+        name = self._topology.names.of(pulled.queue)
+        due: list[Any] = []
+        early: list[Any] = []
+        for one in pulled.messages:
+            eta = eta_of(one.message.attributes)
+            (due if eta is None or eta <= now else early).append(one)
+        self._put_off(name, pulled.queue, early)
+        self._give_back(name, [one.ack_id for one in due[limit:]])
+        due, since, seconds = due[:limit], pulled.at, _whole(lease)
+        if due and (self._topology.deadline(name) != seconds or time.monotonic() - since > 1.0):
+            since = time.monotonic()
+            answers = settling.modify(
+                self._connection, self._topology.names.subscription(name), [one.ack_id for one in due], seconds
+            )
+            due = [one for one, held in zip(due, answers, strict=True) if held]
+        until = since + seconds
+        lease_until = datetime.now(UTC) + timedelta(seconds=until - time.monotonic())
+        tokens = self._leases.hold(pulled.queue, [one.ack_id for one in due], until)
+        return [
+            Delivery(unpack(one.message, pulled.queue), token, one.delivery_attempt or None, lease_until)
+            for one, token in zip(due, tokens, strict=True)
+        ]
+
+    def _put_off(self, name: str, queue: str, early: Sequence[Any]) -> None:
+        """What another program has published to a queue before it is due."""
+        if not early:
+            return
+        made = [(one.ack_id, forwarded(one.message, queue=queue)) for one in early]
+        stored, failed = self.later.put(message for _, message in made)
+        settling.acknowledge(
+            self._connection,
+            self._topology.names.subscription(name),
+            [ack_id for ack_id, message in made if id(message) in stored],
+        )
+        if failed is not None:
+            raise failed
+
+    def _return_unclaimed(self, *, everything: bool = False) -> None:
+        for pulled in self._pulls.take_unclaimed(everything=everything):
+            self._give_back(self._topology.names.of(pulled.queue), [one.ack_id for one in pulled.messages])
+
+    # settling
+
+    def acknowledge(self, deliveries: Sequence[Delivery]) -> list[bool]:
+        """Remove messages; False where the lease was lost."""
+        claims = self._leases.claim(deliveries)
+        gone = self._acknowledge_all([one for one in claims if one is not None])
+        return [one is not None and one.ack_id in gone for one in claims]
+
+    def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[bool]:
+        """Hold messages for so many seconds from now; False where the lease was lost."""
+        claims = [self._leases.live(one) for one in deliveries]
+        held = self._extend([one for one in claims if one is not None], _whole(lease))
+        return [one is not None and one.ack_id in held for one in claims]
+
+    def update(self, changes: Sequence[tuple[Delivery, Message]]) -> list[bool]:
+        """Replace messages by new versions; False where the lease was lost."""
+        claims = self._leases.claim([old for old, _ in changes])
+        live = [one for one in claims if one is not None]
+        stored: set[str] = set()
+        gone: set[str] = set()
+        try:
+            certain = self._secured(live)
+            new = {
+                one.ack_id: message
+                for one, (_, message) in zip(claims, changes, strict=True)
+                if one is not None and one.ack_id in certain
+            }
+            ids, failed = self.put(list(new.values()))
+            stored = {ack_id for ack_id, message in new.items() if message.id in ids}
+        finally:
+            self._leases.restore([one for one in live if one.ack_id not in stored])
+        gone = self._acknowledge_all([one for one in live if one.ack_id in stored])
+        if failed is not None:
+            raise failed
+        return [one is not None and one.ack_id in gone for one in claims]
+
+    def _secured(self, claims: Sequence[Claim]) -> set[str]:
+        """Whose leases are valid, and will be until an update is done: nothing else tells before it is too late."""
+        now = time.monotonic()
+        ends = [now if one.until is None else one.until for one in claims]
+        short = [one for one, end in zip(claims, ends, strict=True) if self._exactly_once or end < now + UPDATE_TAKES]
+        seconds = _whole(max(UPDATE_TAKES, max(ends, default=now) - now))
+        return {one.ack_id for one in claims if one not in short} | (self._extend(short, seconds) if short else set())
+
+    def _extend(self, claims: Sequence[Claim], seconds: int) -> set[str]:
+        """Change deadlines; returns the ack ids of the leases that were valid."""
+        until = time.monotonic() + seconds
+        held: set[str] = set()
+        for name, ack_ids in self._by_name(claims).items():
+            answers = settling.modify(self._connection, self._topology.names.subscription(name), ack_ids, seconds)
+            held.update(ack_id for ack_id, answer in zip(ack_ids, answers, strict=True) if answer)
+        self._leases.extend(held, until)
+        self._leases.extend([one.ack_id for one in claims if one.ack_id not in held], 0.0)
+        return held
+
+    def _acknowledge_all(self, claims: Sequence[Claim]) -> set[str]:
+        """Remove messages; returns the ack ids of those that are gone."""
+        gone: set[str] = set()
+        done: set[str] = set()
+        try:
+            for name, ack_ids in self._by_name(claims).items():
+                answers = settling.acknowledge(self._connection, self._topology.names.subscription(name), ack_ids)
+                gone.update(ack_id for ack_id, answer in zip(ack_ids, answers, strict=True) if answer)
+                done.update(ack_ids)
+        finally:
+            self._leases.restore([one for one in claims if one.ack_id not in done])
+        return gone
+
+    def _by_name(self, claims: Iterable[Claim]) -> dict[str, list[str]]:
+        """Ack ids by subscription."""
+        found: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        for one in claims:
+            found[self._topology.names.of(one.queue)][one.ack_id] = None
+        return {name: list(ack_ids) for name, ack_ids in found.items()}
+
+    def _give_back(self, name: str, ack_ids: Sequence[str]) -> None:
+        if ack_ids:
+            settling.modify(self._connection, self._topology.names.subscription(name), ack_ids, 0)
+
+    def close(self) -> None:
+        """Give back what is held, and disconnect."""
+        self.later.stop()
+        try:
+            with suppress(AnybrokerError):  # it comes back by its deadline
+                self._return_unclaimed(everything=True)
+                for queue, ack_ids in self._leases.end_all().items():
+                    self._give_back(self._topology.names.of(queue), ack_ids)
+        finally:
+            self._connection.close()
+
+
+def _whole(seconds: float) -> int:
+    """A lease in whole seconds, as Pub/Sub has it: not shorter than asked for."""
+    return max(MIN_LEASE, min(MAX_LEASE, math.ceil(seconds)))
