@@ -15,13 +15,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-<<<<<<< HEAD
 from anybroker.capabilities import Lease
-from anybroker_conformance.subject import LawBroken
-=======
-from anybroker.capabilities import Lease, Ordering
 from anybroker_conformance.subject import PATIENCE, LawBroken
->>>>>>> pubsub
 
 if TYPE_CHECKING:
     from collections.abc import Callable
