@@ -12,14 +12,16 @@ import java.util.Collection;
 import java.util.List;
 import java.util.Locale;
 import java.util.Set;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.Lock;
 import java.util.concurrent.locks.ReentrantReadWriteLock;
 import org.h2.mvstore.MVStore;
 
 /**
- * mongo-java-server on a file, with the gaps filled that a queue meets: updates by pipeline, TTL indexes, the count of
- * an insert that partly failed, the answers that clients expect about sessions and transactions. Every write is on
- * disk before it is answered. What is still missing is refused with an error, never ignored.
+ * mongo-java-server on a file, with the gaps filled that a queue meets: updates and upserts by pipeline, timestamps that
+ * the server sets and never repeats, TTL indexes, the count of an insert that partly failed, the answers that clients
+ * expect about sessions and transactions. Every write is on disk before it is answered. What is still missing is refused
+ * with an error, never ignored.
  *
  * <p>Arguments: port, file.
  */
@@ -29,11 +31,14 @@ public class MongoStandIn extends H2Backend {
           "insert", "update", "delete", "findandmodify", "create", "createindexes", "drop", "dropdatabase",
           "dropindexes", "deleteindexes", "renamecollection", "aggregate");
   private static final int ALL = 1_000_000;
+  private static final BsonTimestamp EMPTY = new BsonTimestamp(0L);
+  private static final String SCRATCH = "stand_in.scratch";
   private static final int TTL_MILLISECONDS = 1_000;
 
   /** Held to write by updates that read first, and to read by all other writes. */
   private final ReentrantReadWriteLock lock = new ReentrantReadWriteLock(true);
 
+  private final AtomicLong lastTimestamp = new AtomicLong();
   private final Channel ownChannel = new EmbeddedChannel();
 
   MongoStandIn(MVStore store) {
@@ -112,6 +117,7 @@ public class MongoStandIn extends H2Backend {
     Document answer;
     held.lock();
     try {
+      setTimestamps(name, query);
       if (updateByPipeline) {
         answer = updateByPipeline(channel, database, query);
       } else if (findByPipeline) {
@@ -127,6 +133,44 @@ public class MongoStandIn extends H2Backend {
     }
     getMvStore().commit();
     return answer;
+  }
+
+  /** The timestamps that the server sets: empty ones of an insert, and those that $currentDate asks for. */
+  private void setTimestamps(String name, Document query) {
+    switch (name) {
+      case "insert" -> documents(query.get("documents")).forEach(this::fillEmptyTimestamps);
+      case "update" -> documents(query.get("updates")).forEach(update -> setCurrentTimestamps(update.get("u")));
+      case "findandmodify" -> setCurrentTimestamps(query.get("update"));
+      default -> {}
+    }
+  }
+
+  private void fillEmptyTimestamps(Document document) {
+    for (String field : new ArrayList<>(document.keySet())) {
+      if (document.get(field) instanceof BsonTimestamp timestamp && timestamp.equals(EMPTY)) {
+        document.put(field, nextTimestamp());
+      }
+    }
+  }
+
+  private void setCurrentTimestamps(Object update) {
+    if (update instanceof Document operators && operators.get("$currentDate") instanceof Document fields) {
+      for (String field : new ArrayList<>(fields.keySet())) {
+        if (fields.get(field) instanceof Document type && "timestamp".equals(type.get("$type"))) {
+          fields.remove(field);
+          ((Document) operators.computeIfAbsent("$set", key -> new Document())).put(field, nextTimestamp());
+        }
+      }
+      if (fields.isEmpty()) {
+        operators.remove("$currentDate");
+      }
+    }
+  }
+
+  /** Later than every one before, as MongoDB's are; the seconds are in the upper half. */
+  private BsonTimestamp nextTimestamp() {
+    long now = Instant.now().getEpochSecond() << 32 | 1;
+    return new BsonTimestamp(lastTimestamp.updateAndGet(last -> Math.max(last + 1, now)));
   }
 
   private static void countInserted(Document query, Document answer) {
@@ -150,9 +194,19 @@ public class MongoStandIn extends H2Backend {
     for (int index = 0; index < updates.size() && !(ordered && !errors.isEmpty()); index++) {
       Document update = updates.get(index);
       List<Document> replacements = replacements(channel, database, query.get("update"), update);
-      if (replacements.isEmpty() && Boolean.TRUE.equals(update.get("upsert"))) {
-        Document failure = error(238, "NotImplemented", "an upsert by pipeline is not implemented");
-        errors.add(withIndex(index, failure));
+      if (replacements.isEmpty()
+          && update.get("u") instanceof Collection<?> pipeline
+          && Boolean.TRUE.equals(update.get("upsert"))) {
+        Document inserted = upserted(channel, database, (Document) update.get("q"), pipeline);
+        Document answer = insert(channel, database, query.get("update"), inserted);
+        List<Document> failures = documents(answer.get("writeErrors"));
+        if (failures.isEmpty()) {
+          matched++;
+          upserted.add(withIndex(index, new Document("_id", inserted.get("_id"))));
+        }
+        for (Document failure : failures) {
+          errors.add(withIndex(index, failure));
+        }
       }
       for (Document replacement : replacements) {
         Document single = new Document("update", query.get("update"));
@@ -201,6 +255,27 @@ public class MongoStandIn extends H2Backend {
     return replacements;
   }
 
+  /** What an upsert by pipeline inserts: the fields that the filter compares with values, gone through the pipeline. */
+  private Document upserted(Channel channel, String database, Document filter, Collection<?> pipeline) {
+    Document start = new Document();
+    filter.forEach(
+        (field, value) -> {
+          if (!field.startsWith("$") && !(value instanceof Document)) {
+            start.put(field, value);
+          }
+        });
+    delete(database, SCRATCH, new Document());
+    insert(channel, database, SCRATCH, start);
+    return results(channel, database, SCRATCH, stages(pipeline)).get(0);
+  }
+
+  private Document insert(Channel channel, String database, Object collection, Document document) {
+    Document command = new Document("insert", collection);
+    command.put("documents", new ArrayList<>(List.of(document)));
+    command.put("$db", database);
+    return super.handleCommand(channel, database, "insert", command);
+  }
+
   private Document findAndModifyByPipeline(Channel channel, String database, String command, Document query) {
     List<Object> stages = new ArrayList<>();
     stages.add(new Document("$match", query.getOrDefault("query", new Document())));
@@ -212,7 +287,7 @@ public class MongoStandIn extends H2Backend {
     List<Document> found = results(channel, database, query.get(command), stages);
     if (found.isEmpty()) {
       return Boolean.TRUE.equals(query.get("upsert"))
-          ? error(238, "NotImplemented", "an upsert by pipeline is not implemented")
+          ? error(238, "NotImplemented", "findAndModify with an upsert by pipeline is not implemented")
           : nothingFound();
     }
     Document changed = found.get(0);
