@@ -58,7 +58,7 @@ class MongoBroker(Inspection):
 
     def __init__(self, target: Target[BrokerOptions]) -> None:
         self._target = target
-        self._connection = Connection(target, wake=target.options.wake, indexes={COLLECTION: INDEXES})
+        self._connection = Connection(target, indexes={COLLECTION: INDEXES})
         self._held: dict[Lease, tuple[int, float]] = {}
         """Leases that this object took: by which process, and until when by the monotonic clock."""
         self._promoted = float("-inf")
@@ -141,9 +141,10 @@ class MongoBroker(Inspection):
             messages = self._messages()
             if len(leases) == 1:
                 return [messages.delete_one(commands.held_by(leases)).deleted_count == 1]
-            mine, token = _fenced(messages, leases)
-            if mine:
-                messages.delete_many(commands.held_by((id_, token) for id_, _ in mine))
+            mine, fence = _fenced(messages, leases)
+            fenced = [(id_, fence) for id_, _ in mine]
+            if mine and messages.delete_many(commands.held_by(fenced)).deleted_count < len(mine):
+                mine -= _still_there(messages, mine)  # the second step came too late: others have them
         return _once_each(leases, mine)
 
     def update(self, changes: Sequence[tuple[Delivery, Message]]) -> list[bool]:
@@ -228,17 +229,18 @@ class MongoBroker(Inspection):
             new = commands.replace(delivery.message, message, token)
             return [messages.update_one(commands.held_by(leases), new).matched_count == 1]
         mine, fence = _fenced(messages, leases)
-        answers = _once_each(leases, mine)
-        settled = [change for change, is_mine in zip(changes, answers, strict=True) if is_mine]
-        if settled:
-            messages.bulk_write(
+        if mine:
+            settled = messages.bulk_write(
                 [
                     UpdateOne({"_id": new.id, "token": fence}, commands.replace(old.message, new, token))
-                    for old, new in settled
+                    for old, new in changes
+                    if _lease(old) in mine
                 ],
                 ordered=False,
-            )
-        return answers
+            ).matched_count
+            if settled < len(mine):
+                mine -= _still_there(messages, mine, {"token": {"$ne": token}})
+        return _once_each(leases, mine)
 
     def _hold(self, leases: Iterable[Lease], until: float) -> None:
         if len(self._held) > _PRUNE_ABOVE:
@@ -299,6 +301,13 @@ def _fenced(messages: Messages, leases: Sequence[Lease]) -> tuple[set[Lease], Ob
         return wanted, token
     ids = {id_ for id_, _ in _still_held(messages, [(id_, token) for id_, _ in wanted])} if number else set()
     return {lease for lease in wanted if lease[0] in ids}, token
+
+
+def _still_there(messages: Messages, leases: set[Lease], condition: dict[str, Any] | None = None) -> set[Lease]:
+    """Those whose message is there, and meets a condition."""
+    found = messages.find({"_id": {"$in": [id_ for id_, _ in leases]}, **(condition or {})}, {"_id": 1})
+    ids = {one["_id"] for one in found}
+    return {lease for lease in leases if lease[0] in ids}
 
 
 def _once_each(leases: Sequence[Lease], settled: set[Lease]) -> list[bool]:

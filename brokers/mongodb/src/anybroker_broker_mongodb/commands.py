@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-SETTLING = 10_000
-"""Milliseconds for which a message that is being settled stays leased at least."""
+SETTLING = 250
+"""Milliseconds for which a message that is being settled stays leased at least: time for the second of two steps."""
 
 _PASSED = {"$lte": ["$due", "$$NOW"]}
 

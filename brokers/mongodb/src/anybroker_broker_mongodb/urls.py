@@ -55,7 +55,7 @@ class Target(msgspec.Struct, Generic[OptionsT], frozen=True):
     client_options: dict[str, Any]
     """What pymongo is told beside its URL."""
     write_concern: dict[str, Any]
-    """As the URL gives it: ``w``, ``journal``, ``wtimeoutms``."""
+    """As pymongo takes it: ``w``, and where the URL gives them, ``j`` and ``wtimeout`` in milliseconds."""
 
     def __repr__(self) -> str:
         """Leave out the URL, which may hold a password."""
@@ -106,4 +106,5 @@ def _write_concern(address: Address, checked: dict[str, Any]) -> dict[str, Any]:
     w = checked.get("w", "majority")
     if w == 0:
         raise ConfigurationError(f"option 'w' in {address} is 0; writes that nobody confirms are lost unnoticed")
-    return {"w": w, "j": checked.get("journal"), "wtimeout": checked.get("wtimeoutms")}
+    concern = {"w": w, "j": checked.get("journal"), "wtimeout": checked.get("wtimeoutms")}
+    return {name: value for name, value in concern.items() if value is not None}

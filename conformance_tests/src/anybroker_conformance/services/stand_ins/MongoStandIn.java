@@ -1,11 +1,24 @@
 import de.bwaldvogel.mongo.MongoServer;
 import de.bwaldvogel.mongo.MongoVersion;
-import de.bwaldvogel.mongo.backend.h2.H2Backend;
+import de.bwaldvogel.mongo.backend.memory.MemoryBackend;
 import de.bwaldvogel.mongo.bson.BsonTimestamp;
 import de.bwaldvogel.mongo.bson.Document;
+import de.bwaldvogel.mongo.exception.MongoServerException;
+import de.bwaldvogel.mongo.wire.bson.BsonDecoder;
+import de.bwaldvogel.mongo.wire.bson.BsonEncoder;
 import de.bwaldvogel.mongo.wire.message.MongoMessage;
+import io.netty.buffer.ByteBuf;
+import io.netty.buffer.Unpooled;
 import io.netty.channel.Channel;
 import io.netty.channel.embedded.EmbeddedChannel;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.nio.file.StandardOpenOption;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.Collection;
@@ -13,36 +26,44 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Set;
 import java.util.concurrent.atomic.AtomicLong;
-import java.util.concurrent.locks.Lock;
 import java.util.concurrent.locks.ReentrantReadWriteLock;
-import org.h2.mvstore.MVStore;
+import java.util.function.Supplier;
 
 /**
- * mongo-java-server on a file, with the gaps filled that a queue meets: updates and upserts by pipeline, timestamps that
- * the server sets and never repeats, TTL indexes, the count of an insert that partly failed, the answers that clients
- * expect about sessions and transactions. Every write is on disk before it is answered. What is still missing is refused
- * with an error, never ignored.
+ * mongo-java-server in memory with a journal, and with the gaps filled that a queue meets: updates and upserts by
+ * pipeline, timestamps that the server sets and never repeats, TTL indexes, the count of an insert that partly failed,
+ * the answers that clients expect about sessions and transactions. What is still missing is refused with an error, never
+ * ignored.
+ *
+ * <p>Every write is in the journal before it is answered, with the time that the server read for it, so that a server
+ * that was killed finds again what it had. Writes exclude one another and all reads.
  *
  * <p>Arguments: port, file.
  */
-public class MongoStandIn extends H2Backend {
+public class MongoStandIn extends MemoryBackend {
   private static final Set<String> WRITES =
       Set.of(
           "insert", "update", "delete", "findandmodify", "create", "createindexes", "drop", "dropdatabase",
           "dropindexes", "deleteindexes", "renamecollection", "aggregate");
   private static final int ALL = 1_000_000;
   private static final BsonTimestamp EMPTY = new BsonTimestamp(0L);
+  private static final String OPLOG_DATABASE = "local";
   private static final String SCRATCH = "stand_in.scratch";
   private static final int TTL_MILLISECONDS = 1_000;
 
-  /** Held to write by updates that read first, and to read by all other writes. */
+  /** How far a change stream can look back. */
+  private static final int OPLOG_SECONDS = 60;
+
+  /** Held to write by all writes, and to read by all reads. */
   private final ReentrantReadWriteLock lock = new ReentrantReadWriteLock(true);
 
   private final AtomicLong lastTimestamp = new AtomicLong();
   private final Channel ownChannel = new EmbeddedChannel();
+  private final Path file;
+  private FileChannel journal;
 
-  MongoStandIn(MVStore store) {
-    super(store);
+  MongoStandIn(Path file) {
+    this.file = file;
   }
 
   @Override
@@ -74,7 +95,7 @@ public class MongoStandIn extends H2Backend {
       default:
         return WRITES.contains(command.toLowerCase(Locale.ROOT))
             ? write(channel, database, command, query)
-            : super.handleCommand(channel, database, command, query);
+            : read(() -> super.handleCommand(channel, database, command, query));
     }
   }
 
@@ -100,49 +121,125 @@ public class MongoStandIn extends H2Backend {
     if (text.contains("$out") || text.contains("$merge")) {
       return write(channel, database, command, query);
     }
-    Document answer = super.handleCommand(channel, database, command, query);
+    Document answer = read(() -> super.handleCommand(channel, database, command, query));
     if (text.contains("$changeStream")) {
       answer.put("operationTime", new BsonTimestamp(Instant.now().getEpochSecond() << 32 | 1));
     }
     return answer;
   }
 
-  private Document write(Channel channel, String database, String command, Document query) {
-    String name = command.toLowerCase(Locale.ROOT);
-    boolean updateByPipeline =
-        name.equals("update")
-            && documents(query.get("updates")).stream().anyMatch(update -> update.get("u") instanceof Collection);
-    boolean findByPipeline = name.equals("findandmodify") && query.get("update") instanceof Collection;
-    Lock held = updateByPipeline || findByPipeline ? lock.writeLock() : lock.readLock();
-    Document answer;
-    held.lock();
+  private Document read(Supplier<Document> command) {
+    lock.readLock().lock();
     try {
-      setTimestamps(name, query);
-      if (updateByPipeline) {
-        answer = updateByPipeline(channel, database, query);
-      } else if (findByPipeline) {
-        answer = findAndModifyByPipeline(channel, database, command, query);
-      } else {
-        answer = super.handleCommand(channel, database, command, query);
-      }
+      return command.get().cloneDeeply(); // it is sent when others may write again
     } finally {
-      held.unlock();
+      lock.readLock().unlock();
     }
+  }
+
+  private Document write(Channel channel, String database, String command, Document query) {
+    lock.writeLock().lock();
+    try {
+      setTimes(command.toLowerCase(Locale.ROOT), query);
+      record(database, command, query);
+      return execute(channel, database, command, query).cloneDeeply();
+    } finally {
+      lock.writeLock().unlock();
+    }
+  }
+
+  private Document execute(Channel channel, String database, String command, Document query) {
+    String name = command.toLowerCase(Locale.ROOT);
+    if (name.equals("update")
+        && documents(query.get("updates")).stream().anyMatch(update -> update.get("u") instanceof Collection)) {
+      return updateByPipeline(channel, database, query);
+    }
+    if (name.equals("findandmodify") && query.get("update") instanceof Collection) {
+      return findAndModifyByPipeline(channel, database, command, query);
+    }
+    Document answer = super.handleCommand(channel, database, command, query);
     if (name.equals("insert")) {
       countInserted(query, answer);
     }
-    getMvStore().commit();
     return answer;
   }
 
-  /** The timestamps that the server sets: empty ones of an insert, and those that $currentDate asks for. */
-  private void setTimestamps(String name, Document query) {
-    switch (name) {
-      case "insert" -> documents(query.get("documents")).forEach(this::fillEmptyTimestamps);
-      case "update" -> documents(query.get("updates")).forEach(update -> setCurrentTimestamps(update.get("u")));
-      case "findandmodify" -> setCurrentTimestamps(query.get("update"));
-      default -> {}
+  /** The journal: each command as BSON, which begins with its length. */
+  private void record(String database, String command, Document query) {
+    Document entry = new Document("database", database);
+    entry.put("command", command);
+    entry.put("query", query);
+    ByteBuf buffer = Unpooled.buffer();
+    BsonEncoder.encodeDocument(entry, buffer);
+    try {
+      ByteBuffer bytes = buffer.nioBuffer();
+      while (bytes.hasRemaining()) {
+        journal.write(bytes);
+      }
+    } catch (IOException failure) {
+      throw new UncheckedIOException(failure);
     }
+  }
+
+  /** Do again what is in the journal, and begin a new one with what has come of it. */
+  private void recover() throws IOException {
+    if (Files.exists(file)) {
+      ByteBuf entries = Unpooled.wrappedBuffer(Files.readAllBytes(file));
+      while (entries.readableBytes() >= 4 && entries.readableBytes() >= entries.getIntLE(entries.readerIndex())) {
+        Document entry = BsonDecoder.decodeBson(entries);
+        redo((String) entry.get("database"), (String) entry.get("command"), (Document) entry.get("query"));
+      }
+    }
+    Path fresh = file.resolveSibling(file.getFileName() + ".new");
+    journal = FileChannel.open(fresh, StandardOpenOption.CREATE, StandardOpenOption.TRUNCATE_EXISTING, StandardOpenOption.WRITE);
+    databases().forEach(this::recordAll);
+    lastTimestamp.set(Instant.now().getEpochSecond() + 1 << 32); // later than all before, were they in this second
+    Files.move(fresh, file, StandardCopyOption.ATOMIC_MOVE);
+  }
+
+  private void redo(String database, String command, Document query) {
+    try {
+      execute(ownChannel, database, command, query);
+    } catch (MongoServerException refused) {
+      // as it was the first time
+    }
+  }
+
+  private void recordAll(String database) {
+    for (Document collection : batch(database, "listCollections", 1)) {
+      Object name = collection.get("name");
+      List<Document> indexes = new ArrayList<>(batch(database, "listIndexes", name));
+      indexes.removeIf(index -> "_id_".equals(index.get("name")));
+      if (!indexes.isEmpty()) {
+        record(database, "createIndexes", new Document("createIndexes", name).append("indexes", indexes));
+      }
+      for (Document document : results(ownChannel, database, name, List.of())) {
+        record(database, "insert", new Document("insert", name).append("documents", List.of(document)));
+      }
+    }
+  }
+
+  /** The times that the server reads: the present one for $$NOW and $currentDate, and for timestamps the next. */
+  private void setTimes(String name, Document query) {
+    Instant now = Instant.ofEpochMilli(System.currentTimeMillis());
+    if (name.equals("insert")) {
+      documents(query.get("documents")).forEach(this::fillEmptyTimestamps);
+    } else if (name.equals("update") || name.equals("findandmodify") || name.equals("delete")) {
+      query.replaceAll((field, value) -> atThatTime(value, now));
+      documents(query.get("updates")).forEach(update -> setCurrentDates(update.get("u"), now));
+      setCurrentDates(query.get("update"), now);
+    }
+  }
+
+  private static Object atThatTime(Object value, Instant now) {
+    if (value instanceof Document document) {
+      document.replaceAll((field, each) -> atThatTime(each, now));
+    } else if (value instanceof Collection<?> collection) {
+      List<Object> values = new ArrayList<>();
+      collection.forEach(each -> values.add(atThatTime(each, now)));
+      return values;
+    }
+    return "$$NOW".equals(value) ? now : value;
   }
 
   private void fillEmptyTimestamps(Document document) {
@@ -153,17 +250,14 @@ public class MongoStandIn extends H2Backend {
     }
   }
 
-  private void setCurrentTimestamps(Object update) {
-    if (update instanceof Document operators && operators.get("$currentDate") instanceof Document fields) {
-      for (String field : new ArrayList<>(fields.keySet())) {
-        if (fields.get(field) instanceof Document type && "timestamp".equals(type.get("$type"))) {
-          fields.remove(field);
-          ((Document) operators.computeIfAbsent("$set", key -> new Document())).put(field, nextTimestamp());
-        }
-      }
-      if (fields.isEmpty()) {
-        operators.remove("$currentDate");
-      }
+  private void setCurrentDates(Object update, Instant now) {
+    if (update instanceof Document operators && operators.remove("$currentDate") instanceof Document fields) {
+      Document set = (Document) operators.computeIfAbsent("$set", key -> new Document());
+      fields.forEach(
+          (field, type) -> {
+            boolean isTimestamp = type instanceof Document kind && "timestamp".equals(kind.get("$type"));
+            set.put(field, isTimestamp ? nextTimestamp() : now);
+          });
     }
   }
 
@@ -333,7 +427,8 @@ public class MongoStandIn extends H2Backend {
 
   /** Delete what has expired by the TTL indexes of all collections. */
   private void deleteExpired() {
-    for (String database : new ArrayList<>(listDatabaseNames())) {
+    trimOplog(Instant.now().minusSeconds(OPLOG_SECONDS));
+    for (String database : databases()) {
       for (Document collection : batch(database, "listCollections", 1)) {
         Object name = collection.get("name");
         for (Document index : batch(database, "listIndexes", name)) {
@@ -344,6 +439,25 @@ public class MongoStandIn extends H2Backend {
           }
         }
       }
+    }
+  }
+
+  private List<String> databases() {
+    List<String> names = new ArrayList<>(listDatabaseNames());
+    names.remove(OPLOG_DATABASE);
+    return names;
+  }
+
+  private void trimOplog(Instant before) {
+    Document deletion = new Document("q", new Document("wall", new Document("$lt", before)));
+    deletion.put("limit", 0);
+    Document command = new Document("delete", OPLOG_COLLECTION_NAME);
+    command.put("deletes", new ArrayList<>(List.of(deletion)));
+    lock.writeLock().lock();
+    try {
+      super.handleCommand(ownChannel, OPLOG_DATABASE, "delete", command);
+    } finally {
+      lock.writeLock().unlock();
     }
   }
 
@@ -418,13 +532,11 @@ public class MongoStandIn extends H2Backend {
         }
       };
 
-  public static void main(String[] arguments) {
+  public static void main(String[] arguments) throws IOException {
     int port = Integer.parseInt(arguments[0]);
-    MVStore store = new MVStore.Builder().fileName(arguments[1]).open();
-    store.setRetentionTime(0);
-    store.setVersionsToKeep(0);
-    MongoStandIn backend = new MongoStandIn(store);
+    MongoStandIn backend = new MongoStandIn(Path.of(arguments[1]));
     backend.version(VERSION);
+    backend.recover();
     MongoServer server = new MongoServer(backend);
     server.enableOplog(); // for change streams
     server.bind("127.0.0.1", port);
