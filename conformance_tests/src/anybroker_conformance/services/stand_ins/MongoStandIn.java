@@ -358,7 +358,7 @@ public class MongoStandIn extends MemoryBackend {
             start.put(field, value);
           }
         });
-    delete(database, SCRATCH, new Document());
+    super.handleCommand(channel, database, "delete", deletion(database, SCRATCH, new Document()));
     insert(channel, database, SCRATCH, start);
     return results(channel, database, SCRATCH, stages(pipeline)).get(0);
   }
@@ -380,9 +380,7 @@ public class MongoStandIn extends MemoryBackend {
     stages.addAll(stages((Collection<?>) query.get("update")));
     List<Document> found = results(channel, database, query.get(command), stages);
     if (found.isEmpty()) {
-      return Boolean.TRUE.equals(query.get("upsert"))
-          ? error(238, "NotImplemented", "findAndModify with an upsert by pipeline is not implemented")
-          : nothingFound();
+      return Boolean.TRUE.equals(query.get("upsert")) ? findAndUpsert(channel, database, command, query) : nothingFound();
     }
     Document changed = found.get(0);
     Document replacement = new Document();
@@ -391,6 +389,21 @@ public class MongoStandIn extends MemoryBackend {
     replacement.put("query", new Document("_id", changed.get("_id")));
     replacement.put("update", changed);
     return super.handleCommand(channel, database, command, replacement);
+  }
+
+  private Document findAndUpsert(Channel channel, String database, String command, Document query) {
+    Document filter = (Document) query.getOrDefault("query", new Document());
+    Document inserted = upserted(channel, database, filter, (Collection<?>) query.get("update"));
+    for (Document failure : documents(insert(channel, database, query.get(command), inserted).get("writeErrors"))) {
+      return error(number(failure.get("code")), "DuplicateKey", String.valueOf(failure.get("errmsg")));
+    }
+    Document last = new Document("n", 1);
+    last.put("updatedExisting", false);
+    last.put("upserted", inserted.get("_id"));
+    Document answer = new Document("lastErrorObject", last);
+    answer.put("value", Boolean.TRUE.equals(query.get("new")) ? inserted : null);
+    answer.put("ok", 1.0);
+    return answer;
   }
 
   private static Document nothingFound() {
@@ -435,7 +448,8 @@ public class MongoStandIn extends MemoryBackend {
           if (index.get("expireAfterSeconds") instanceof Number seconds) {
             String field = ((Document) index.get("key")).keySet().iterator().next();
             Instant expired = Instant.now().minusSeconds(seconds.longValue());
-            delete(database, name, new Document(field, new Document("$lte", expired)));
+            Document command = deletion(database, name, new Document(field, new Document("$lte", expired)));
+            write(ownChannel, database, "delete", command);
           }
         }
       }
@@ -449,10 +463,8 @@ public class MongoStandIn extends MemoryBackend {
   }
 
   private void trimOplog(Instant before) {
-    Document deletion = new Document("q", new Document("wall", new Document("$lt", before)));
-    deletion.put("limit", 0);
-    Document command = new Document("delete", OPLOG_COLLECTION_NAME);
-    command.put("deletes", new ArrayList<>(List.of(deletion)));
+    Document old = new Document("wall", new Document("$lt", before));
+    Document command = deletion(OPLOG_DATABASE, OPLOG_COLLECTION_NAME, old);
     lock.writeLock().lock();
     try {
       super.handleCommand(ownChannel, OPLOG_DATABASE, "delete", command);
@@ -466,13 +478,13 @@ public class MongoStandIn extends MemoryBackend {
     return documents(((Document) answer.get("cursor")).get("firstBatch"));
   }
 
-  private void delete(String database, Object collection, Document which) {
+  private static Document deletion(String database, Object collection, Document which) {
     Document deletion = new Document("q", which);
     deletion.put("limit", 0);
     Document command = new Document("delete", collection);
     command.put("deletes", new ArrayList<>(List.of(deletion)));
     command.put("$db", database);
-    write(ownChannel, database, "delete", command);
+    return command;
   }
 
   private void deleteExpiredForEver() {
