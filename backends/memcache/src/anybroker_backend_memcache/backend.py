@@ -136,7 +136,7 @@ class MemcacheBackend:
         """Give the lock back: True if ``token`` still held it."""
         servers = self._opened()
         lock = self._key("lock", key)
-        item, version = servers.gets([lock]).get(lock, (b"", b""))
+        item, version = servers.gets([lock]).get(lock, (None, b""))
         if item != token.encode():
             return False
         [released] = servers.write([Write("cas", lock, b"", _REMOVED, version)])

@@ -115,9 +115,7 @@ class Servers:
             self._inherited.append(self._pools)
             self._pools = {}
             self._process = os.getpid()
-        if name not in self._pools:
-            self._pools.setdefault(name, self._new_pool(name))
-        return self._pools[name]
+        return self._pools.get(name) or self._pools.setdefault(name, self._new_pool(name))
 
     def _new_pool(self, name: str) -> Any:
         options = self._target.options

@@ -1,8 +1,13 @@
 import de.bwaldvogel.mongo.MongoServer;
 import de.bwaldvogel.mongo.MongoVersion;
+import de.bwaldvogel.mongo.backend.DefaultQueryMatcher;
+import de.bwaldvogel.mongo.backend.aggregation.stage.AddFieldsStage;
+import de.bwaldvogel.mongo.backend.aggregation.stage.ReplaceRootStage;
+import de.bwaldvogel.mongo.backend.aggregation.stage.UnsetStage;
 import de.bwaldvogel.mongo.backend.memory.MemoryBackend;
 import de.bwaldvogel.mongo.bson.BsonTimestamp;
 import de.bwaldvogel.mongo.bson.Document;
+import de.bwaldvogel.mongo.exception.MongoServerError;
 import de.bwaldvogel.mongo.exception.MongoServerException;
 import de.bwaldvogel.mongo.wire.bson.BsonDecoder;
 import de.bwaldvogel.mongo.wire.bson.BsonEncoder;
@@ -28,6 +33,7 @@ import java.util.Set;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.ReentrantReadWriteLock;
 import java.util.function.Supplier;
+import java.util.stream.Stream;
 
 /**
  * mongo-java-server in memory with a journal, and with the gaps filled that a queue meets: updates and upserts by
@@ -48,7 +54,7 @@ public class MongoStandIn extends MemoryBackend {
   private static final int ALL = 1_000_000;
   private static final BsonTimestamp EMPTY = new BsonTimestamp(0L);
   private static final String OPLOG_DATABASE = "local";
-  private static final String SCRATCH = "stand_in.scratch";
+  private static final DefaultQueryMatcher MATCHER = new DefaultQueryMatcher();
   private static final int TTL_MILLISECONDS = 1_000;
 
   /** How far a change stream can look back. */
@@ -95,7 +101,11 @@ public class MongoStandIn extends MemoryBackend {
       default:
         return WRITES.contains(command.toLowerCase(Locale.ROOT))
             ? write(channel, database, command, query)
-            : read(() -> super.handleCommand(channel, database, command, query));
+            : read(
+                () -> {
+                  narrow(channel, database, query.get(command), query, "filter");
+                  return super.handleCommand(channel, database, command, query);
+                });
     }
   }
 
@@ -157,11 +167,28 @@ public class MongoStandIn extends MemoryBackend {
     if (name.equals("findandmodify") && query.get("update") instanceof Collection) {
       return findAndModifyByPipeline(channel, database, command, query);
     }
+    documents(query.get("updates")).forEach(update -> narrow(channel, database, query.get(command), update, "q"));
+    documents(query.get("deletes")).forEach(deletion -> narrow(channel, database, query.get(command), deletion, "q"));
     Document answer = super.handleCommand(channel, database, command, query);
     if (name.equals("insert")) {
       countInserted(query, answer);
     }
     return answer;
+  }
+
+  /**
+   * Lets a filter name the documents that it finds, where it names the _id and more: mongo-java-server uses its index for
+   * the _id alone, and looks at all documents for anything else.
+   */
+  private void narrow(Channel channel, String database, Object collection, Document command, String field) {
+    if (command.get(field) instanceof Document filter && filter.containsKey("_id") && filter.size() > 1) {
+      List<Document> candidates = find(channel, database, collection, new Document("_id", filter.get("_id")), null, 0);
+      List<Object> ids = new ArrayList<>();
+      candidates.stream().filter(each -> MATCHER.matches(each, filter)).forEach(each -> ids.add(each.get("_id")));
+      if (!ids.isEmpty() || !Boolean.TRUE.equals(command.get("upsert"))) {
+        command.put(field, new Document("_id", new Document("$in", ids)));
+      }
+    }
   }
 
   /** The journal: each command as BSON, which begins with its length. */
@@ -291,7 +318,7 @@ public class MongoStandIn extends MemoryBackend {
       if (replacements.isEmpty()
           && update.get("u") instanceof Collection<?> pipeline
           && Boolean.TRUE.equals(update.get("upsert"))) {
-        Document inserted = upserted(channel, database, (Document) update.get("q"), pipeline);
+        Document inserted = upserted((Document) update.get("q"), pipeline);
         Document answer = insert(channel, database, query.get("update"), inserted);
         List<Document> failures = documents(answer.get("writeErrors"));
         if (failures.isEmpty()) {
@@ -334,14 +361,12 @@ public class MongoStandIn extends MemoryBackend {
     if (!(update.get("u") instanceof Collection<?> pipeline)) {
       return List.of(update);
     }
-    List<Object> stages = new ArrayList<>();
-    stages.add(new Document("$match", update.get("q")));
-    if (!Boolean.TRUE.equals(update.get("multi"))) {
-      stages.add(new Document("$limit", 1));
-    }
-    stages.addAll(stages(pipeline));
     List<Document> replacements = new ArrayList<>();
-    for (Document changed : results(channel, database, collection, stages)) {
+    int limit = Boolean.TRUE.equals(update.get("multi")) ? 0 : 1;
+    Document query = new Document("q", update.get("q"));
+    narrow(channel, database, collection, query, "q");
+    List<Document> found = find(channel, database, collection, query.get("q"), null, limit);
+    for (Document changed : throughPipeline(found, pipeline)) {
       Document replacement = new Document("q", new Document("_id", changed.get("_id")));
       replacement.put("u", changed);
       replacements.add(replacement);
@@ -350,7 +375,7 @@ public class MongoStandIn extends MemoryBackend {
   }
 
   /** What an upsert by pipeline inserts: the fields that the filter compares with values, gone through the pipeline. */
-  private Document upserted(Channel channel, String database, Document filter, Collection<?> pipeline) {
+  private static Document upserted(Document filter, Collection<?> pipeline) {
     Document start = new Document();
     filter.forEach(
         (field, value) -> {
@@ -358,9 +383,34 @@ public class MongoStandIn extends MemoryBackend {
             start.put(field, value);
           }
         });
-    super.handleCommand(channel, database, "delete", deletion(database, SCRATCH, new Document()));
-    insert(channel, database, SCRATCH, start);
-    return results(channel, database, SCRATCH, stages(pipeline)).get(0);
+    return throughPipeline(List.of(start), pipeline).get(0);
+  }
+
+  private static List<Document> throughPipeline(List<Document> documents, Collection<?> pipeline) {
+    Stream<Document> changed = documents.stream().map(Document::cloneDeeply);
+    for (Document stage : documents(pipeline)) {
+      String name = stage.keySet().iterator().next();
+      changed =
+          switch (name) {
+            case "$set", "$addFields" -> new AddFieldsStage((Document) stage.get(name)).apply(changed);
+            case "$unset" -> new UnsetStage(stage.get(name)).apply(changed);
+            case "$replaceWith" -> new ReplaceRootStage(new Document("newRoot", stage.get(name))).apply(changed);
+            default -> throw new MongoServerError(40324, "Location40324", name + " in an update is not implemented");
+          };
+    }
+    return changed.toList();
+  }
+
+  private List<Document> find(
+      Channel channel, String database, Object collection, Object filter, Object sort, int limit) {
+    Document query = new Document("find", collection);
+    query.put("filter", filter);
+    query.putIfNotNull("sort", sort);
+    query.put("limit", limit);
+    query.put("batchSize", ALL);
+    query.put("$db", database);
+    Document answer = super.handleCommand(channel, database, "find", query);
+    return documents(((Document) answer.get("cursor")).get("firstBatch"));
   }
 
   private Document insert(Channel channel, String database, Object collection, Document document) {
@@ -371,18 +421,12 @@ public class MongoStandIn extends MemoryBackend {
   }
 
   private Document findAndModifyByPipeline(Channel channel, String database, String command, Document query) {
-    List<Object> stages = new ArrayList<>();
-    stages.add(new Document("$match", query.getOrDefault("query", new Document())));
-    if (query.get("sort") instanceof Document sort && !sort.isEmpty()) {
-      stages.add(new Document("$sort", sort));
-    }
-    stages.add(new Document("$limit", 1));
-    stages.addAll(stages((Collection<?>) query.get("update")));
-    List<Document> found = results(channel, database, query.get(command), stages);
+    Object filter = query.getOrDefault("query", new Document());
+    List<Document> found = find(channel, database, query.get(command), filter, query.get("sort"), 1);
     if (found.isEmpty()) {
       return Boolean.TRUE.equals(query.get("upsert")) ? findAndUpsert(channel, database, command, query) : nothingFound();
     }
-    Document changed = found.get(0);
+    Document changed = throughPipeline(found, (Collection<?>) query.get("update")).get(0);
     Document replacement = new Document();
     replacement.putAll(query);
     replacement.remove("sort");
@@ -393,7 +437,7 @@ public class MongoStandIn extends MemoryBackend {
 
   private Document findAndUpsert(Channel channel, String database, String command, Document query) {
     Document filter = (Document) query.getOrDefault("query", new Document());
-    Document inserted = upserted(channel, database, filter, (Collection<?>) query.get("update"));
+    Document inserted = upserted(filter, (Collection<?>) query.get("update"));
     for (Document failure : documents(insert(channel, database, query.get(command), inserted).get("writeErrors"))) {
       return error(number(failure.get("code")), "DuplicateKey", String.valueOf(failure.get("errmsg")));
     }
