@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -13,5 +13,5 @@ pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 
 class TestMongoBroker(BrokerConformance):
-    url: Any = Url(mongodb)
+    url: ClassVar[Any] = Url(mongodb)
     server = mongodb

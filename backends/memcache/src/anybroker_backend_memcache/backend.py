@@ -6,7 +6,6 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Self
 
-from anybroker.backend import Result
 from anybroker.capabilities import BackendCapabilities, Durability
 from anybroker.errors import BrokerUnavailable, MessageTooLarge
 from anybroker_backend_memcache import items
@@ -16,7 +15,7 @@ from anybroker_backend_memcache.urls import Target, read_url
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from anybroker.backend import ResultBackend
+    from anybroker.backend import Result, ResultBackend
 
 _TTL_PRECISION = 2.0
 """Seconds: memcached's clock ticks once a second, see ``items.expiry``."""

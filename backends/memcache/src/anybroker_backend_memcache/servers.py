@@ -8,7 +8,7 @@ moved to another server while its holder lives would have two holders, and a sec
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from pymemcache.client.base import Client, PooledClient
 from pymemcache.client.rendezvous import RendezvousHash
@@ -40,7 +40,7 @@ class Write(NamedTuple):
         return b"".join((head, b" " + self.version if self.version else b"", b"\r\n", self.item, b"\r\n"))
 
 
-class _Client(Client):  # type: ignore[misc]  # pymemcache is not typed
+class _Client(Client):
     """Sends several commands at once and reads their answers, which pymemcache has for some commands only."""
 
     def write(self, writes: Sequence[Write]) -> list[bytes]:
@@ -55,7 +55,7 @@ class Servers:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._by_name = {_name(server): server for server in target.servers}
-        self._ring = RendezvousHash(list(self._by_name))
+        self._ring: Any = RendezvousHash(list(self._by_name))  # type: ignore[no-untyped-call]  # it has no annotations
         self._process = os.getpid()
         self._pools: dict[str, PooledClient] = {}
         self._inherited: list[dict[str, PooledClient]] = []
@@ -63,7 +63,7 @@ class Servers:
 
     def get(self, keys: Iterable[str]) -> dict[str, bytes]:
         """What is stored under those of the keys that are there, by one round trip for each server."""
-        found: dict[str, bytes] = {}
+        found: dict[Any, bytes] = {}
         for name, some in self._spread(keys).items():
             with translated(self._by_name[name]):
                 found |= self._pool(name).get_many(some)
@@ -71,7 +71,7 @@ class Servers:
 
     def gets(self, keys: Iterable[str]) -> dict[str, tuple[bytes, bytes]]:
         """The same, each with the version that ``cas`` wants."""
-        found: dict[str, tuple[bytes, bytes]] = {}
+        found: dict[Any, tuple[bytes, bytes]] = {}
         for name, some in self._spread(keys).items():
             with translated(self._by_name[name]):
                 found |= self._pool(name).gets_many(some)
@@ -82,10 +82,8 @@ class Servers:
         stored: dict[str, bool] = {}
         by_key = {one.key: one for one in writes}
         for name, keys in self._spread(by_key).items():
-            with translated(self._by_name[name]), self._pool(name).client_pool.get_and_release(
-                destroy_on_fail=True
-            ) as client:
-                answers = client.write([by_key[key] for key in keys])
+            with translated(self._by_name[name]):
+                answers = self._write(name, [by_key[key] for key in keys])
             stored |= {key: answer == STORED for key, answer in zip(keys, answers, strict=True)}
         return [stored[one.key] for one in writes]
 
@@ -101,6 +99,10 @@ class Servers:
             for pool in self._pools.values():
                 pool.close()
         self._pools = {}
+
+    def _write(self, name: str, writes: Sequence[Write]) -> list[bytes]:
+        with self._pool(name).client_pool.get_and_release(destroy_on_fail=True) as client:
+            return cast("_Client", client).write(writes)
 
     def _spread(self, keys: Iterable[str]) -> dict[str, list[str]]:
         if len(self._by_name) == 1:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import ssl
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 
 from anybroker.errors import ConfigurationError
-from anybroker.loading import parse_url, read_options
-
-if TYPE_CHECKING:
-    from anybroker.loading import Address
+from anybroker.loading import Address, parse_url, read_options
 
 PORT = 11211
 SOCKETS = "memcache+unix"

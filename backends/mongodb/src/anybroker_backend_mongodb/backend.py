@@ -109,7 +109,7 @@ class MongoBackend:
             try:
                 final = self._find(wanted, final=True)
             except BrokerUnavailable:
-                if self._connection.closed:  # while this call was under way
+                if self._is_closed():  # while this call was under way
                     return []
                 raise
             left = deadline - time.monotonic()
@@ -167,6 +167,9 @@ class MongoBackend:
         """Free the connections, unless others use them too."""
         self._connection.close()
 
+    def _is_closed(self) -> bool:
+        return self._connection.closed
+
     def _upsert(self, results: Sequence[Result], ttl: float | None, indexes: Sequence[int]) -> set[int]:
         """Write results that have these indexes; returns those of the ones that were refused."""
         writes = [UpdateOne(documents.storable(one), documents.stored(one, ttl), upsert=True) for one in results]
@@ -196,7 +199,8 @@ class MongoBackend:
                 )
             except DuplicateKeyError:  # another one has inserted it at the same moment
                 continue
-            return dict(found)
+            if found is not None:
+                return found
         raise BrokerUnavailable(f"the group {group_id!r} is inserted and removed again and again")
 
     def _find(self, ids: Sequence[str], *, final: bool = False) -> list[Result]:

@@ -42,9 +42,7 @@ MAX_LEASE = 365 * 86400.0
 """Seconds."""
 
 INDEXES = [
-    IndexModel(
-        [("queue", ASCENDING), ("state", ASCENDING), ("priority", DESCENDING), ("seq", ASCENDING)], name="line"
-    ),
+    IndexModel([("queue", ASCENDING), ("state", ASCENDING), ("priority", DESCENDING), ("seq", ASCENDING)], name="line"),
     IndexModel([("queue", ASCENDING), ("state", ASCENDING), ("due", ASCENDING)], name="due"),
 ]
 """``line``: the first of the ready ones, in order. ``due``: those that are to become ready, and when."""

@@ -45,23 +45,16 @@ def translated(address: Address) -> Iterator[None]:
 def translation(error: Exception, address: Address) -> AnybrokerError:
     """The contract's error for what pymongo raised, or Python on the way to it."""
     text = _text(error, address)
-    match error:
-        case errors.DocumentTooLarge():
-            return MessageTooLarge(f"{address}: a document has at most 16 MiB: {text}")
-        case errors.ConnectionFailure() | errors.ExecutionTimeout() | errors.WaitQueueTimeoutError():
-            return BrokerUnavailable(f"{address}: {text}")
-        case errors.OperationFailure(code=code) if code in _TOO_LARGE:
-            return MessageTooLarge(f"{address}: {text}")
-        case errors.OperationFailure(code=code) if code in _CONFIGURATION:
-            return ConfigurationError(f"{address}: {_CONFIGURATION[code]}: {text}")
-        case errors.OperationFailure() | errors.InvalidOperation():
-            return BrokerUnavailable(f"{address}: {text}")
-        case UnicodeError() | OverflowError() | BSONError():
-            return ConfigurationError(f"ids, queues and keys are valid Unicode, numbers have 64 bits: {text}")
-        case errors.ConfigurationError() | errors.InvalidName() | ValueError() | TypeError():
-            return ConfigurationError(f"{address}: {text}")
-        case _:
-            return BrokerUnavailable(f"{address}: {text}")
+    code = error.code if isinstance(error, errors.OperationFailure) else None
+    if isinstance(error, errors.DocumentTooLarge) or code in _TOO_LARGE:
+        return MessageTooLarge(f"{address}: a document of MongoDB has at most 16 MiB: {text}")
+    if code in _CONFIGURATION:
+        return ConfigurationError(f"{address}: {_CONFIGURATION[code]}: {text}")
+    if isinstance(error, UnicodeError | OverflowError | BSONError):
+        return ConfigurationError(f"ids, queues and keys are valid Unicode, numbers have 64 bits: {text}")
+    if isinstance(error, errors.ConfigurationError | errors.InvalidName | ValueError | TypeError):
+        return ConfigurationError(f"{address}: {text}")
+    return BrokerUnavailable(f"{address}: {text}")
 
 
 def _text(error: Exception, address: Address) -> str:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 from urllib.parse import unquote
 
 import msgspec
 from pymongo import common, uri_parser
 
 from anybroker.errors import ConfigurationError
-from anybroker.loading import parse_url, read_options, unknown_name
+from anybroker.loading import Address, parse_url, read_options, unknown_name
 from anybroker_broker_mongodb.translation import translated
-
-if TYPE_CHECKING:
-    from anybroker.loading import Address
 
 DATABASE = "anybroker"
 """The database where a URL names none."""
@@ -93,7 +90,7 @@ def read_url(url: str, options: type[OptionsT]) -> Target[OptionsT]:
 def _database(address: Address) -> str:
     name = address.path.strip("/") or DATABASE
     if not set(name).isdisjoint('/\\. "$\0') or len(name.encode()) > 63:  # noqa: PLR2004  MongoDB's own limit
-        raise ConfigurationError(f"{address} names no database; its name has at most 63 bytes, and none of /\\. \"$")
+        raise ConfigurationError(f'{address} names no database; its name has at most 63 bytes, and none of /\\. "$')
     return name
 
 
