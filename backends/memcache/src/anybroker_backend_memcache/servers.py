@@ -1,0 +1,138 @@
+"""The memcached servers, each with a pool of connections, and which of them has a key.
+
+Keys are spread as pymemcache's ``HashClient`` spreads them, by rendezvous hashing. But where that gives the keys of a
+server that is gone to the others, here they stay with it, and calls for them raise ``BrokerUnavailable``: a lock that
+moved to another server while its holder lives would have two holders, and a second one when it moves back.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from pymemcache.client.base import Client, PooledClient
+from pymemcache.client.rendezvous import RendezvousHash
+
+from anybroker_backend_memcache.translation import translated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from anybroker_backend_memcache.urls import Server, Target
+
+STORED = b"STORED"
+
+
+class Write(NamedTuple):
+    """One command that stores something."""
+
+    verb: str
+    """``set``, ``add`` (only what is not there), ``append``, or ``cas`` (only over what was read)."""
+    key: str
+    item: bytes
+    expiry: int = 0
+    version: bytes = b""
+    """For ``cas``: which one was read."""
+
+    def __bytes__(self) -> bytes:
+        """As memcached reads it (protocol.txt, *Storage commands*)."""
+        head = f"{self.verb} {self.key} 0 {self.expiry} {len(self.item)}".encode()
+        return b"".join((head, b" " + self.version if self.version else b"", b"\r\n", self.item, b"\r\n"))
+
+
+class _Client(Client):
+    """Sends several commands at once and reads their answers, which pymemcache has for some commands only."""
+
+    def write(self, writes: Sequence[Write]) -> list[bytes]:
+        """Store; returns what memcached says to each: ``STORED``, ``NOT_STORED``, ``EXISTS`` or ``NOT_FOUND``."""
+        answers: list[bytes] = self._misc_cmd([bytes(one) for one in writes], b"write", noreply=False)
+        return answers
+
+
+class Servers:
+    """Thread-safe. Used after a fork, it connects anew."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._by_name = {_name(server): server for server in target.servers}
+        self._ring: Any = RendezvousHash(list(self._by_name))  # type: ignore[no-untyped-call]  # it has no annotations
+        self._process = os.getpid()
+        self._pools: dict[str, PooledClient] = {}
+        self._inherited: list[dict[str, PooledClient]] = []
+        """The parent's, after a fork: kept, for the sockets are the parent's too."""
+
+    def get(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """What is stored under those of the keys that are there, by one round trip for each server."""
+        found: dict[Any, bytes] = {}
+        for name, some in self._spread(keys).items():
+            with translated(self._by_name[name]):
+                found |= self._pool(name).get_many(some)
+        return found
+
+    def gets(self, keys: Iterable[str]) -> dict[str, tuple[bytes, bytes]]:
+        """The same, each with the version that ``cas`` wants."""
+        found: dict[Any, tuple[bytes, bytes]] = {}
+        for name, some in self._spread(keys).items():
+            with translated(self._by_name[name]):
+                found |= self._pool(name).gets_many(some)
+        return found
+
+    def write(self, writes: Sequence[Write]) -> list[bool]:
+        """Store, by one round trip for each server; whether each was stored."""
+        stored: dict[str, bool] = {}
+        by_key = {one.key: one for one in writes}
+        for name, keys in self._spread(by_key).items():
+            with translated(self._by_name[name]):
+                answers = self._write(name, [by_key[key] for key in keys])
+            stored |= {key: answer == STORED for key, answer in zip(keys, answers, strict=True)}
+        return [stored[one.key] for one in writes]
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove what is there, by one round trip for each server."""
+        for name, some in self._spread(keys).items():
+            with translated(self._by_name[name]):
+                self._pool(name).delete_many(some, noreply=False)
+
+    def close(self) -> None:
+        """Close the connections of this process."""
+        if self._process == os.getpid():
+            for pool in self._pools.values():
+                pool.close()
+        self._pools = {}
+
+    def _write(self, name: str, writes: Sequence[Write]) -> list[bytes]:
+        with self._pool(name).client_pool.get_and_release(destroy_on_fail=True) as client:
+            return cast("_Client", client).write(writes)
+
+    def _spread(self, keys: Iterable[str]) -> dict[str, list[str]]:
+        if len(self._by_name) == 1:
+            return {next(iter(self._by_name)): found} if (found := list(dict.fromkeys(keys))) else {}
+        spread: dict[str, list[str]] = {}
+        for key in dict.fromkeys(keys):
+            spread.setdefault(self._ring.get_node(key), []).append(key)
+        return spread
+
+    def _pool(self, name: str) -> PooledClient:
+        if self._process != os.getpid():
+            self._inherited.append(self._pools)
+            self._pools = {}
+            self._process = os.getpid()
+        return self._pools.get(name) or self._pools.setdefault(name, self._new_pool(name))
+
+    def _new_pool(self, name: str) -> Any:
+        options = self._target.options
+        pool = PooledClient(
+            self._by_name[name],
+            connect_timeout=options.connect_timeout.total_seconds(),
+            timeout=options.timeout.total_seconds(),
+            no_delay=not isinstance(self._by_name[name], str),
+            tls_context=self._target.tls,
+            default_noreply=False,
+        )
+        pool.client_class = _Client
+        return pool
+
+
+def _name(server: Server) -> str:
+    """As ``HashClient`` calls it, so that a key is where that client looks for it."""
+    return server if isinstance(server, str) else f"{server[0]}:{server[1]}"

@@ -1,0 +1,218 @@
+"""The MongoDB result backend."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+from pymongo import ReturnDocument, UpdateOne
+from pymongo.errors import BulkWriteError, DuplicateKeyError
+
+from anybroker.capabilities import BackendCapabilities
+from anybroker.errors import BrokerUnavailable, MessageTooLarge
+from anybroker_backend_mongodb import documents
+from anybroker_backend_mongodb.documents import FINISHED, GROUPS, INDEXES, LOCKS, MEMBERS, RESULTS
+from anybroker_broker_mongodb.connection import Connection
+from anybroker_broker_mongodb.translation import DUPLICATE_KEY
+from anybroker_broker_mongodb.urls import MAX_BODY, MaxBody, Prefix, Target, Wake, read_url
+from anybroker_broker_mongodb.watch import POLL_CEILING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pymongo.collection import Collection
+
+    from anybroker.backend import Result, ResultBackend
+    from anybroker_broker_mongodb.watch import Watch
+
+_SLACK = 0.05
+"""Seconds for a round trip, on top of what is waited for on purpose."""
+_ATTEMPTS = 3
+"""At one write, when others write the same document at the same time."""
+
+
+class BackendOptions(msgspec.Struct, frozen=True):
+    """Options of the result backend's URL, beside those of pymongo."""
+
+    prefix: Prefix = ""
+    """Begins the names of the collections, so that several applications can share a database."""
+    max_body: MaxBody = MAX_BODY
+    """Bytes."""
+    wake: Wake = "auto"
+    group_ttl: timedelta = timedelta(days=7)
+    """After the last ``join`` or ``seal``, a group is forgotten."""
+
+
+class MongoBackend:
+    """Keeps results in collections of MongoDB; made by :meth:`from_url`, connected when first used."""
+
+    def __init__(self, target: Target[BackendOptions]) -> None:
+        self._target = target
+        self._group_ttl = target.options.group_ttl.total_seconds()
+        self._connection = Connection(target, indexes=INDEXES)
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """``mongodb://[user:password@]host[:port][,host...]/[database][?option=value...]``, or ``mongodb+srv://``.
+
+        Options: ``prefix`` of the collections, ``max_body`` in bytes, ``wake`` (auto, stream, poll), ``group_ttl`` (a
+        duration), and those of pymongo. Raises ``ConfigurationError``.
+        """
+        return cls(read_url(url, BackendOptions))
+
+    @property
+    def capabilities(self) -> BackendCapabilities:
+        """What it promises. How soon it hears of news depends on the server, once that has answered."""
+        return BackendCapabilities(
+            durability=self._connection.durability,
+            pushed=self._connection.streams,
+            max_body=self._target.options.max_body,
+            ttl_precision=_SLACK,
+            wake_bound=_SLACK if self._connection.streams else POLL_CEILING + _SLACK,
+        )
+
+    def store(self, results: Sequence[Result], *, ttl: float | None) -> list[bool]:
+        """Write states; False where a later attempt or a final state is there already."""
+        for result in results:
+            if len(result.body) > self.capabilities.max_body:
+                raise MessageTooLarge(
+                    f"result {result.id!r}: {len(result.body):,} bytes, "
+                    f"and this backend takes at most {self.capabilities.max_body:,}"
+                )
+        if not results:
+            return []
+        refused = set(range(len(results)))
+        with self._connection.translated():
+            for _ in range(_ATTEMPTS):  # two who insert the same id at once: the second time, one of them is there
+                tried = sorted(refused)
+                refused = self._upsert([results[index] for index in tried], ttl, tried)
+                if not refused:
+                    break
+        self._watch().notify()
+        return [index not in refused for index in range(len(results))]
+
+    def fetch(self, ids: Sequence[str]) -> list[Result | None]:
+        """The current states, None where unknown or expired."""
+        found = {result.id: result for result in self._find(ids)} if ids else {}
+        return [found.get(id_) for id_ in ids]
+
+    def wait(self, ids: Sequence[str], *, timeout: float) -> list[Result]:
+        """Those that are final, as soon as there is one; nothing after ``timeout`` seconds."""
+        wanted = list(dict.fromkeys(ids))
+        deadline = time.monotonic() + timeout
+        while wanted and not self._connection.closed:
+            watch = self._watch()
+            seen = watch.version
+            try:
+                final = self._find(wanted, final=True)
+            except BrokerUnavailable:
+                if self._is_closed():  # while this call was under way
+                    return []
+                raise
+            left = deadline - time.monotonic()
+            if final or left <= 0:
+                return final
+            watch.wait(seen, left)
+        return []
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """Remove results. Unknown ids are no error."""
+        with self._connection.translated():
+            self._collection(RESULTS).delete_many({"_id": {"$in": list(ids)}})
+
+    def join(self, group_id: str, member_id: str, *, size: int) -> bool:
+        """Record that a member of a group finished; True when all have, until ``seal``.
+
+        The counter tells whether it is worth counting. It falls behind where somebody died between the two writes, or
+        has not heard what came of them, and so whoever repeats a ``join`` counts in any case.
+        """
+        with self._connection.translated():
+            members = self._collection(MEMBERS)
+            identity = f"{len(group_id)}:{group_id}{member_id}"
+            is_new = self._insert_member(group_id, identity)
+            group = self._count(group_id, members=1 if is_new else 0)
+            if group["sealed"]:
+                if is_new:
+                    members.delete_one({"_id": identity})
+                return False
+            if is_new and group["finished"] < size:
+                return False
+            return members.count_documents({"group": group_id}, limit=max(1, size)) >= size
+
+    def seal(self, group_id: str) -> None:
+        """The group's callback has been enqueued: ``join`` answers False from now on."""
+        with self._connection.translated():
+            self._count(group_id, members=0, sealed=True)
+            self._collection(MEMBERS).delete_many({"group": group_id})
+
+    def claim(self, key: str, *, ttl: float) -> str | None:
+        """Take the lock ``key`` for ``ttl`` seconds: a token, or None while somebody holds it."""
+        token = secrets.token_hex(16)
+        with self._connection.translated():
+            try:
+                self._collection(LOCKS).update_one(documents.free(key), documents.taken(token, ttl), upsert=True)
+            except DuplicateKeyError:
+                return None
+        return token
+
+    def release(self, key: str, token: str) -> bool:
+        """Give the lock back: True if ``token`` still held it."""
+        with self._connection.translated():
+            return self._collection(LOCKS).delete_one(documents.held(key, token)).deleted_count == 1
+
+    def close(self) -> None:
+        """Free the connections, unless others use them too."""
+        self._connection.close()
+
+    def _is_closed(self) -> bool:
+        return self._connection.closed
+
+    def _upsert(self, results: Sequence[Result], ttl: float | None, indexes: Sequence[int]) -> set[int]:
+        """Write results that have these indexes; returns those of the ones that were refused."""
+        writes = [UpdateOne(documents.storable(one), documents.stored(one, ttl), upsert=True) for one in results]
+        try:
+            self._collection(RESULTS).bulk_write(writes, ordered=False)
+        except BulkWriteError as error:
+            failures = error.details["writeErrors"]
+            if error.details.get("writeConcernErrors") or any(one["code"] != DUPLICATE_KEY for one in failures):
+                raise
+            return {indexes[one["index"]] for one in failures}
+        return set()
+
+    def _insert_member(self, group_id: str, identity: str) -> bool:
+        """Record a member; False, it had been there."""
+        member = documents.member(group_id, self._group_ttl)
+        written = self._collection(MEMBERS).update_one({"_id": identity}, member, upsert=True)
+        return written.upserted_id is not None
+
+    def _count(self, group_id: str, *, members: int, sealed: bool = False) -> dict[str, Any]:
+        """Let a group know of more members, or of its end; returns its document."""
+        change = documents.counted(self._group_ttl, members=members, sealed=sealed)
+        groups = self._collection(GROUPS)
+        for _ in range(_ATTEMPTS):
+            try:
+                found = groups.find_one_and_update(
+                    {"_id": group_id}, change, upsert=True, return_document=ReturnDocument.AFTER
+                )
+            except DuplicateKeyError:  # another one has inserted it at the same moment
+                continue
+            if found is not None:
+                return found
+        raise BrokerUnavailable(f"the group {group_id!r} is inserted and removed again and again")
+
+    def _find(self, ids: Sequence[str], *, final: bool = False) -> list[Result]:
+        with self._connection.translated():
+            found = self._collection(RESULTS).find(documents.there(ids, final=final))
+            return [documents.to_result(one) for one in found]
+
+    def _collection(self, name: str) -> Collection[dict[str, Any]]:
+        return self._connection.collection(name)
+
+    def _watch(self) -> Watch:
+        return self._connection.watch(RESULTS, FINISHED)
+
+
+_: type[ResultBackend] = MongoBackend

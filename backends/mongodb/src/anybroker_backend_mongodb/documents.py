@@ -1,0 +1,122 @@
+"""Results, groups and locks as documents, their indexes, and what each verb asks the server to do.
+
+===========  ==================================================================================================
+``results``  ``_id``, ``state``, ``final``, ``attempt``, ``body``, ``expires``
+``groups``   ``_id``, ``finished`` (how many members have been counted), ``sealed``, ``expires``
+``members``  ``_id`` (length of the group's id, both ids), ``group``, ``expires``: those that have finished
+``locks``    ``_id`` (the key), ``token``, ``expires``
+===========  ==================================================================================================
+
+``expires`` is a date by the clock of the server. A TTL index removes what has expired, within a minute or so; until
+then every read leaves it out.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from bson import Binary
+from pymongo import ASCENDING, IndexModel
+
+from anybroker.backend import Result, State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+Json = dict[str, Any]
+
+RESULTS = "results"
+GROUPS = "groups"
+MEMBERS = "members"
+LOCKS = "locks"
+
+_EXPIRES = IndexModel([("expires", ASCENDING)], name="expires", expireAfterSeconds=0)
+INDEXES = {
+    RESULTS: [_EXPIRES],
+    GROUPS: [_EXPIRES],
+    MEMBERS: [_EXPIRES, IndexModel([("group", ASCENDING)], name="group")],
+    LOCKS: [_EXPIRES],
+}
+
+FINISHED: list[Json] = [
+    {
+        "$match": {
+            "$or": [
+                {"operationType": {"$in": ["insert", "replace"]}, "fullDocument.final": True},
+                {"operationType": "update", "updateDescription.updatedFields.body": {"$exists": True}},
+                {"operationType": "update", "updateDescription.updatedFields.final": True},
+            ]
+        }
+    },
+    {"$project": {"_id": 1, "operationType": 1}},
+]
+"""The changes that those who wait for results want to hear of."""
+
+_FOR_EVER = 100 * 365 * 86400.0
+"""Seconds: a longer ttl, or none, is as good as this."""
+_HAS_EXPIRED = {"$lte": ["$expires", "$$NOW"]}
+_IS_THERE = {"$gt": ["$expires", "$$NOW"]}
+
+
+def storable(result: Result) -> Json:
+    """What a result may be stored over: what an earlier attempt or state has left, or what has expired.
+
+    Where there is something else, an upsert by this filter wants to insert a second document with this id, and fails.
+    """
+    earlier = {"attempt": {"$lt": result.attempt}}
+    same = {"attempt": result.attempt, "final": False}
+    return {"_id": result.id, "$or": [earlier, same, {"$expr": _HAS_EXPIRED}]}
+
+
+def stored(result: Result, ttl: float | None) -> list[Json]:
+    """Makes a document hold a result."""
+    fields: Json = {
+        "state": result.state.value,
+        "final": result.state.final,
+        "attempt": result.attempt,
+        "body": Binary(result.body),
+    }
+    return [{"$set": {**fields, "expires": _in(_FOR_EVER if ttl is None else ttl)}}]
+
+
+def there(ids: Sequence[str], *, final: bool = False) -> Json:
+    """The results that have not expired; only those that are final, if so wanted."""
+    known: Json = {"_id": {"$in": list(ids)}, "$expr": _IS_THERE}
+    return {**known, "final": True} if final else known
+
+
+def to_result(document: Mapping[str, Any]) -> Result:
+    """A result from its document."""
+    return Result(document["_id"], State(document["state"]), int(document["attempt"]), bytes(document["body"]))
+
+
+def member(group_id: str, ttl: float) -> list[Json]:
+    """Makes a document the record of a member that has finished."""
+    return [{"$set": {"group": {"$literal": group_id}, "expires": _in(ttl)}}]
+
+
+def counted(ttl: float, *, members: int, sealed: bool = False) -> list[Json]:
+    """Makes a group know of so many more members; and that its callback has been enqueued."""
+    finished = {"$add": [{"$ifNull": ["$finished", 0]}, members]}
+    is_sealed: Any = sealed or {"$ifNull": ["$sealed", False]}
+    return [{"$set": {"finished": finished, "sealed": is_sealed, "expires": _in(ttl)}}]
+
+
+def free(key: str) -> Json:
+    """The lock of this name, if it has expired; an upsert by this filter fails while somebody holds it."""
+    return {"_id": key, "$expr": _HAS_EXPIRED}
+
+
+def held(key: str, token: str) -> Json:
+    """The lock of this name, while ``token`` holds it."""
+    return {"_id": key, "token": token, "$expr": _IS_THERE}
+
+
+def taken(token: str, ttl: float) -> list[Json]:
+    """Makes a lock held by ``token``."""
+    return [{"$set": {"token": token, "expires": _in(ttl)}}]
+
+
+def _in(seconds: float) -> Json:
+    return {"$add": ["$$NOW", math.ceil(min(seconds, _FOR_EVER) * 1000)]}

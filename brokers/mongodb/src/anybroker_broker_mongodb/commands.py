@@ -1,0 +1,149 @@
+"""The filters and updates of each verb: what the server is asked to do, and to what.
+
+Every settle and extend names the document and the token of its lease, so that a lost one changes nothing (law 5).
+Moments are the server's (``$$NOW``, ``$currentDate``), never those of the caller.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from anybroker_broker_mongodb.documents import DELAYED, LEASED, READY, STATES, version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from bson import ObjectId
+
+    from anybroker.broker import Message
+
+Json = dict[str, Any]
+
+SETTLING = 250
+"""Milliseconds for which a message that is being settled stays leased at least: time for the second of two steps."""
+
+_PASSED = {"$lte": ["$due", "$$NOW"]}
+
+
+def earliest(queues: Sequence[str]) -> list[Json]:
+    """The message of these queues that is due first, ready ones before all, as the milliseconds that are ``left``.
+
+    One seek in the index ``due`` for each queue and state.
+    """
+    return [
+        {"$match": {"queue": _one_of(queues), "state": {"$in": STATES}}},
+        {"$sort": {"due": 1}},
+        {"$limit": 1},
+        {"$project": {"state": 1, "left": {"$subtract": ["$due", "$$NOW"]}}},
+    ]
+
+
+def overdue(queues: Sequence[str]) -> Json:
+    """The messages whose lease has run out or whose eta has come; read from the index ``due``."""
+    return {"queue": _one_of(queues), "state": {"$in": [LEASED, DELAYED]}, "$expr": _PASSED}
+
+
+def make_ready() -> Json:
+    """Makes a message deliverable. Its token stays: a lease that ran out counts until another one begins."""
+    return {"$set": {"state": READY}}
+
+
+def first(queue: str, limit: int) -> list[Json]:
+    """The first ready messages of a queue, read from the index ``line``, and what time it is."""
+    return [
+        {"$match": {"queue": queue, "state": READY}},
+        {"$sort": {"priority": -1, "seq": 1}},
+        {"$limit": limit},
+        {"$addFields": {"now": "$$NOW"}},
+    ]
+
+
+def unchanged(documents: Sequence[Json]) -> Json:
+    """Those of ``documents`` that are as they were read: of the same version, and nobody has leased them since."""
+    return {**held_by((one["_id"], one["token"]) for one in documents), "state": READY}
+
+
+def take(token: ObjectId, milliseconds: int) -> list[Json]:
+    """Begins a lease."""
+    return [
+        {
+            "$set": {
+                "state": LEASED,
+                "token": token,
+                "due": {"$add": ["$$NOW", milliseconds]},
+                "deliveries": {"$add": ["$deliveries", 1]},
+            }
+        }
+    ]
+
+
+def held_by(leases: Iterable[tuple[str, ObjectId]]) -> Json:
+    """The messages that are held by these leases: each by its own token, which it may share with others."""
+    ids: dict[ObjectId, list[str]] = {}
+    for id_, token in leases:
+        ids.setdefault(token, []).append(id_)
+    held = [{"_id": _one_of(some), "token": token} for token, some in ids.items()]
+    if len(held) == 1:
+        return held[0]
+    return {"_id": {"$in": [id_ for some in ids.values() for id_ in some]}, "$or": held}
+
+
+def fence(token: ObjectId) -> list[Json]:
+    """Takes a lease from its holder and gives it to the one who settles: the first of two steps to settle a batch.
+
+    One command tells how many of a batch it has changed, but not which. Whoever has fenced a message can look at
+    leisure which ones these are, and nobody else can settle it or get it meanwhile.
+    """
+    due = {"$max": ["$due", {"$add": ["$$NOW", SETTLING]}]}
+    return [{"$set": {"state": LEASED, "token": token, "due": due}}]
+
+
+def extend(milliseconds: int) -> list[Json]:
+    """Holds a lease that much longer from now."""
+    return [{"$set": {"state": LEASED, "due": {"$add": ["$$NOW", milliseconds]}}}]
+
+
+def replace(old: Message, new: Message, token: ObjectId) -> Json:
+    """Makes a message its new version and ends the lease. In another queue it arrives as the last."""
+    changed: Json = {"$set": version(new, token)}
+    current: Json = {}
+    if new.eta is None:
+        del changed["$set"]["due"]
+        current["due"] = {"$type": "date"}
+        changed["$unset"] = {"eta": ""}
+    if new.queue != old.queue:
+        current["seq"] = {"$type": "timestamp"}
+    if current:
+        changed["$currentDate"] = current
+    return changed
+
+
+def give_up(token: ObjectId) -> Json:
+    """Ends a lease; others get the message at once."""
+    return {"$set": {"state": READY, "token": token}, "$currentDate": {"due": {"$type": "date"}}}
+
+
+def not_leased(queue: str) -> Json:
+    """The messages of a queue that nobody holds."""
+    return {"queue": queue, "$or": [{"state": {"$ne": LEASED}}, {"$expr": _PASSED}]}
+
+
+def count(queue: str) -> list[Json]:
+    """How many messages of a queue are in which state now, with and without ``due``, and the first of each."""
+    is_ready = {"$or": [{"$eq": ["$state", READY]}, _PASSED]}
+    return [
+        {"$match": {"queue": queue, "state": {"$in": STATES}}},
+        {
+            "$group": {
+                "_id": {"state": {"$cond": [is_ready, READY, "$state"]}, "dated": {"$gt": ["$due", None]}},
+                "number": {"$sum": 1},
+                "due": {"$min": "$due"},
+                "seq": {"$min": "$seq"},
+                "now": {"$max": "$$NOW"},
+            }
+        },
+    ]
+
+
+def _one_of(values: Sequence[Any]) -> Any:
+    return values[0] if len(values) == 1 else {"$in": list(values)}

@@ -1,0 +1,142 @@
+"""The connection of one object: collections with their indexes, in each process that uses it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from bson.codec_options import CodecOptions, DatetimeConversion
+from pymongo import ReadPreference, WriteConcern
+
+from anybroker.capabilities import Durability
+from anybroker.errors import BrokerUnavailable
+from anybroker_broker_mongodb import clients
+from anybroker_broker_mongodb.translation import translated
+from anybroker_broker_mongodb.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from pymongo import IndexModel
+    from pymongo.collection import Collection
+
+    from anybroker_broker_mongodb.urls import Target
+
+    Documents = Collection[dict[str, Any]]
+
+_CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
+    tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_CLAMP
+)
+
+
+class Session:
+    """What one process has of a connection, once a server has answered."""
+
+    def __init__(self, collections: dict[str, Documents], *, streams: bool) -> None:
+        self.collections = collections
+        self.streams = streams
+        self.watches: dict[str, Watch] = {}
+
+
+class Connection:
+    """Thread-safe. Used after a fork, it connects anew."""
+
+    def __init__(self, target: Target[Any], *, indexes: Mapping[str, Sequence[IndexModel]]) -> None:
+        self._target = target
+        self._indexes = indexes
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._session: Session | None = None
+        self._users = {clients.borrow(target)}
+        self.closed = False
+
+    @property
+    def durability(self) -> Durability:
+        """What a write that was confirmed survives.
+
+        A majority confirms from its journal on the disk, and so does one server that is asked to (MongoDB, *Write
+        Concern*); what a single member has confirmed otherwise may be in its memory only.
+        """
+        concern = self._target.write_concern
+        written = concern["w"] == "majority" or concern.get("j")
+        return Durability.POWER_CUT if written else Durability.PROCESS
+
+    @property
+    def streams(self) -> bool:
+        """Whether those who wait are woken by a change stream; as long as no server has answered, not."""
+        return self._target.options.wake == "stream" or (self._session is not None and self._session.streams)
+
+    def translated(self) -> AbstractContextManager[None]:
+        """Let what pymongo raises inside be an error of the contract."""
+        return translated(self._target.address)
+
+    def collection(self, name: str) -> Documents:
+        """A collection of the database, by its name without the prefix; reads and writes go to the primary.
+
+        Raises ``BrokerUnavailable`` when no server answers, or it was closed.
+        """
+        return self.session().collections[name]
+
+    def elsewhere(self, name: str) -> Documents:
+        """The same, read from where the URL's ``readPreference`` says: for figures, not for work."""
+        preference = clients.client(self._target).read_preference
+        return self.collection(name).with_options(read_preference=preference)
+
+    def watch(self, name: str, pipeline: Sequence[dict[str, Any]]) -> Watch:
+        """What wakes those who wait for changes of a collection."""
+        session = self.session()
+        with self._lock:
+            if name not in session.watches:
+                session.watches[name] = Watch(session.collections[name], pipeline, streams=session.streams)
+            return session.watches[name]
+
+    def session(self) -> Session:
+        """What this process has of it. Raises as :meth:`collection` does."""
+        if self._process != os.getpid():
+            self._begin_anew()
+        session = self._session
+        if session is None or self.closed:
+            with self._lock:
+                if self.closed:
+                    raise BrokerUnavailable(f"{self._target.address} was closed")
+                session = self._session = self._session or self._open()
+        return session
+
+    def close(self) -> None:
+        """Free the connections, unless others use them too. Idempotent."""
+        self.closed = True
+        session, self._session = self._session, None
+        if session is not None and self._process == os.getpid():
+            for watch in session.watches.values():
+                watch.close()
+        for process in self._users:
+            clients.give_back(self._target, process)
+        self._users = set()
+
+    def _open(self) -> Session:
+        """Ask the server what it is, and make the indexes, which does nothing where they are."""
+        with self.translated():
+            client = clients.client(self._target)
+            hello = client.admin.command("hello")
+            wake, has_streams = self._target.options.wake, "setName" in hello or hello.get("msg") == "isdbgrid"
+            database = client[self._target.database]
+            collections = {}
+            for name, indexes in self._indexes.items():
+                collection = collections[name] = database.get_collection(
+                    f"{self._target.options.prefix}{name}",
+                    codec_options=_CODEC,
+                    read_preference=ReadPreference.PRIMARY,
+                    write_concern=WriteConcern(**self._target.write_concern),
+                )
+                if indexes:
+                    collection.create_indexes(list(indexes))
+        return Session(collections, streams=wake == "stream" or (wake == "auto" and has_streams))
+
+    def _begin_anew(self) -> None:
+        """In a child that was forked. A lock may have been held there by a thread that does not exist here."""
+        self._lock = threading.Lock()
+        self._session = None
+        self._process = os.getpid()
+        self._users = {clients.borrow(self._target)}

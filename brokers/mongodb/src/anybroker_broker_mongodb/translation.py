@@ -1,0 +1,65 @@
+"""What pymongo raises, in the words of the contract. The one place where its exceptions are translated."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from bson.errors import BSONError
+from pymongo import errors
+
+from anybroker.errors import AnybrokerError, BrokerUnavailable, ConfigurationError, MessageTooLarge
+from anybroker.loading import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from anybroker.loading import Address
+
+DUPLICATE_KEY = 11000
+
+_TOO_LARGE = frozenset({10334, 17280, 17419, 17420})
+"""BSONObjectTooLarge, an index key too long, documents that would grow over 16 MB."""
+_CONFIGURATION = {
+    8: "the server rejects it",
+    13: "the user may not do this; it needs the role readWrite on the database",
+    18: "user or password are wrong, or authSource is missing",
+    8000: "user or password are wrong",
+    85: "an index of the same name has another form; was the collection made by something else?",
+    86: "an index of the same name has another form; was the collection made by something else?",
+}
+"""Codes of MongoDB that no repetition mends."""
+
+
+@contextmanager
+def translated(address: Address) -> Iterator[None]:
+    """Let what pymongo raises inside be an error of the contract, with its cause, and without credentials."""
+    try:
+        yield
+    except AnybrokerError:
+        raise
+    except (errors.PyMongoError, BSONError, UnicodeError, OverflowError, ValueError, TypeError) as error:
+        raise translation(error, address) from error
+
+
+def translation(error: Exception, address: Address) -> AnybrokerError:
+    """The contract's error for what pymongo raised, or Python on the way to it."""
+    text = _text(error, address)
+    code = error.code if isinstance(error, errors.OperationFailure) else None
+    if isinstance(error, errors.DocumentTooLarge) or code in _TOO_LARGE:
+        return MessageTooLarge(f"{address}: a document of MongoDB has at most 16 MiB: {text}")
+    if code in _CONFIGURATION:
+        return ConfigurationError(f"{address}: {_CONFIGURATION[code]}: {text}")
+    if isinstance(error, UnicodeError | OverflowError | BSONError):
+        return ConfigurationError(f"ids, queues and keys are valid Unicode, numbers have 64 bits: {text}")
+    if isinstance(error, errors.ConfigurationError | errors.InvalidName | ValueError | TypeError):
+        return ConfigurationError(f"{address}: {text}")
+    return BrokerUnavailable(f"{address}: {text}")
+
+
+def _text(error: Exception, address: Address) -> str:
+    """The first line of what it says; behind it pymongo lists the whole answer, and the state of every server."""
+    text = str(error).partition(", full error:")[0].partition(", Topology Description:")[0].partition("\n")[0]
+    for secret in address.secrets():
+        text = text.replace(secret, "***")
+    return redact(text) or type(error).__name__

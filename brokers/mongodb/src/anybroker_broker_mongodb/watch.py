@@ -1,0 +1,114 @@
+"""Waiting for news: woken by a change stream where the server has them, else until it is time to look again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from pymongo.errors import PyMongoError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pymongo.collection import Collection
+
+POLL_CEILING = 0.25
+"""Seconds between two looks of one who has waited for a while, without a change stream."""
+STREAM_CEILING = 1.0
+"""The same with a change stream, which may have ended unnoticed."""
+_POLL_FLOOR = 0.01
+_POLL_GROWTH = 0.25
+"""The pause between two looks, as a share of the time in which nothing has come."""
+_IDLE = 5.0
+"""Seconds after which a stream that nobody waits for is closed."""
+_AWAIT = 1.0
+"""Seconds for which the server holds one request for changes."""
+_RETRY = 1.0
+"""Seconds after which a stream that broke is opened again."""
+_PAUSE = 0.05
+"""Seconds until the next request to a server that answers at once, although there is nothing new."""
+
+
+class Watch:
+    """Wakes those who wait. One thread and one cursor for all of them, while somebody waits."""
+
+    def __init__(self, collection: Collection[Any], pipeline: Sequence[dict[str, Any]], *, streams: bool) -> None:
+        self.streams = streams
+        self.version = 0
+        """Grows with all that is news."""
+        self._collection = collection
+        self._pipeline = list(pipeline)
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._opened = False
+        self._wanted_until = 0.0
+        self._quiet_since = time.monotonic()
+
+    def notify(self) -> None:
+        """Something has changed: let everybody look."""
+        with self._changed:
+            self.version += 1
+            self._quiet_since = time.monotonic()
+            self._changed.notify_all()
+
+    def wait(self, seen: int, timeout: float) -> None:
+        """Wait until there is news since version ``seen``, ``timeout`` seconds have passed, or it is time to look."""
+        with self._changed:
+            if self.streams:
+                self._want()
+            if self.version == seen:
+                self._changed.wait(min(timeout, self._pause()))
+
+    def _pause(self) -> float:
+        """Seconds until the next look. The longer nothing has come, the longer."""
+        if self._opened:
+            return STREAM_CEILING
+        quiet = time.monotonic() - self._quiet_since
+        return min(POLL_CEILING, max(_POLL_FLOOR, quiet * _POLL_GROWTH))
+
+    def _want(self) -> None:
+        self._wanted_until = time.monotonic() + _IDLE
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="anybroker-mongodb-watch", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while self._is_wanted():
+            try:
+                self._listen()
+            except PyMongoError:  # whoever looks meets the same, and says so
+                self._set_opened(opened=False)
+                with self._changed:
+                    self._changed.wait(_RETRY)
+
+    def _is_wanted(self) -> bool:
+        with self._changed:
+            if time.monotonic() > self._wanted_until:
+                self._thread = None
+                return False
+            return True
+
+    def _listen(self) -> None:
+        """Hear of changes until nobody has waited for a while."""
+        await_ms = int(_AWAIT * 1000)
+        with self._collection.watch(self._pipeline, max_await_time_ms=await_ms, batch_size=100) as stream:
+            self._set_opened(opened=True)  # what came before it was open is news, too
+            while time.monotonic() < self._wanted_until:
+                asked = time.monotonic()
+                if stream.try_next() is not None:
+                    self.notify()
+                elif time.monotonic() - asked < _PAUSE:
+                    time.sleep(_PAUSE)
+        self._set_opened(opened=False)
+
+    def _set_opened(self, *, opened: bool) -> None:
+        self._opened = opened
+        with suppress(RuntimeError):
+            self.notify()
+
+    def close(self) -> None:
+        """Let everybody look once more, and the thread end."""
+        self._wanted_until = 0.0
+        self.notify()

@@ -1,0 +1,17 @@
+"""Every law of a result backend, on a memcached that is restarted and killed, and whose connections are cut."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+
+from anybroker_conformance import BackendConformance
+from tests.brokers.mongodb.servers import Url, memcached
+
+pytestmark = [pytest.mark.services, pytest.mark.slow]
+
+
+class TestMemcacheBackend(BackendConformance):
+    url: ClassVar[Any] = Url(memcached)
+    server = memcached

@@ -1,0 +1,196 @@
+"""Several memcached servers, one of which goes and returns; sockets; what a server refuses."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import pytest
+
+from anybroker.backend import Result, State
+from anybroker.errors import BrokerUnavailable, MessageTooLarge
+from anybroker_backend_memcache import MemcacheBackend
+from anybroker_conformance.faults.server import ServerProcess
+from tests.brokers.mongodb.servers import memcached
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.services, pytest.mark.slow]
+
+
+def program() -> list[str]:
+    """The command of a memcached, which does not run as root."""
+    assert memcached.running  # the door knows how to install it
+    found = shutil.which("memcached")
+    assert found, "memcached is not on the PATH"
+    return [found, *(["-u", "nobody"] if os.getuid() == 0 else [])]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+@pytest.fixture
+def pair() -> Iterator[list[ServerProcess]]:
+    ports = [free_port(), free_port()]
+    servers = [ServerProcess([*program(), "-l", "127.0.0.1", "-p", str(port)], port=port) for port in ports]
+    for server in servers:
+        server.start()
+    yield servers
+    for server in servers:
+        server.kill()
+
+
+def connect(servers: list[ServerProcess], options: str = "") -> MemcacheBackend:
+    hosts = ",".join(f"127.0.0.1:{server.address[1]}" for server in servers)
+    return MemcacheBackend.from_url(f"memcache://{hosts}?timeout=2s{options}")
+
+
+def results(number: int) -> list[Result]:
+    return [Result(f"r{index}", State.SUCCEEDED, 1, b"%d" % index) for index in range(number)]
+
+
+def test_keys_are_spread_over_both(pair: list[ServerProcess]) -> None:
+    with closing(connect(pair)) as both, closing(connect(pair[:1])) as first, closing(connect(pair[1:])) as second:
+        stored = results(200)
+        assert both.store(stored, ttl=60) == [True] * 200
+        ids = [one.id for one in stored]
+        assert both.fetch(ids) == stored
+        here, there = ({one.id for one in backend.fetch(ids) if one} for backend in (first, second))
+        assert here | there == set(ids)
+        assert not here & there
+        assert min(len(here), len(there)) > 50
+
+
+def test_a_server_that_is_gone_takes_its_keys_along_and_no_others(pair: list[ServerProcess]) -> None:
+    with closing(connect(pair)) as both, closing(connect(pair[:1])) as first:
+        ids = [one.id for one in results(100)]
+        both.store(results(100), ttl=60)
+        on_first = [one.id for one in first.fetch(ids) if one]
+        on_second = [id_ for id_ in ids if id_ not in on_first]
+        pair[1].kill()
+        for _ in range(5):  # the same answer, however often it is asked: keys do not move to the server that is left
+            assert all(both.fetch(on_first))
+            with pytest.raises(BrokerUnavailable):
+                both.fetch(on_second)
+        pair[1].start()
+        assert _answered(both, on_second) == [None] * len(on_second), "what was in its memory is pending again"
+        assert all(both.fetch(on_first))
+
+
+def test_joins_claims_and_waits_while_a_server_goes_and_returns(pair: list[ServerProcess]) -> None:
+    """Calls raise ``BrokerUnavailable`` or answer; none hangs, no lock has two holders."""
+    done = threading.Event()
+    wrong: list[str] = []
+    calls = {"join": 0, "claim": 0, "wait": 0, "unavailable": 0}
+
+    def work(verb: str, number: int) -> None:
+        with closing(connect(pair)) as backend:
+            turn = 0
+            while not done.is_set():
+                turn += 1
+                try:
+                    _one_call(backend, verb, f"{number}.{turn}", wrong)
+                    calls[verb] += 1
+                except BrokerUnavailable:
+                    calls["unavailable"] += 1
+                    done.wait(0.01)
+
+    threads = [threading.Thread(target=work, args=(verb, n)) for n, verb in enumerate(("join", "claim", "wait") * 2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(3):
+        _until(calls, 20)
+        pair[1].kill()
+        while not calls["unavailable"]:
+            done.wait(0.01)
+        pair[1].start()
+        calls["unavailable"] = 0
+    _until(calls, 20)
+    done.set()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive(), "a call hangs"
+    assert not wrong
+
+
+def _one_call(backend: MemcacheBackend, verb: str, name: str, wrong: list[str]) -> None:
+    match verb:
+        case "join":
+            backend.join(name, "a", size=2)
+            if not backend.join(name, "b", size=2) and not backend.join(name, "a", size=2):
+                # the server went between the two: both are repeated, as after any crash, and the group is whole
+                backend.join(name, "b", size=2)
+        case "claim":
+            token = backend.claim(name, ttl=60)
+            if token is not None and backend.claim(name, ttl=60) is not None and backend.release(name, token):
+                wrong.append(f"two holders of {name}")
+        case _:
+            backend.wait([name], timeout=0.02)
+
+
+def _until(calls: dict[str, int], more: int) -> None:
+    """Wait until each kind of call has been answered so often since now."""
+    goals = {verb: number + more for verb, number in calls.items() if verb != "unavailable"}
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if all(calls[verb] >= goal for verb, goal in goals.items()):
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"not answered any more: {calls}, wanted {goals}")
+
+
+def _answered(backend: MemcacheBackend, ids: list[str]) -> list[Result | None]:
+    for _ in range(20):
+        try:
+            return backend.fetch(ids)
+        except BrokerUnavailable:
+            continue
+    raise AssertionError("a server that has returned is not reached")
+
+
+def test_a_socket_of_the_file_system() -> None:
+    with TemporaryDirectory(prefix="mc") as folder:
+        path = Path(folder) / "socket"
+        Path(folder).chmod(0o777)
+        command = [*program(), "-s", str(path), "-a", "0777"]
+        with subprocess.Popen(command) as server:
+            try:
+                deadline = time.monotonic() + 30
+                while not path.exists() and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                with closing(MemcacheBackend.from_url(f"memcache+unix://{path}")) as backend:
+                    assert backend.store(results(3), ttl=60) == [True] * 3
+                    assert backend.fetch(["r0", "r9"]) == [results(1)[0], None]
+            finally:
+                server.kill()
+
+
+def test_an_item_over_the_limit_of_the_server_names_its_option(pair: list[ServerProcess]) -> None:
+    with closing(connect(pair[:1], "&max_body=5000000")) as backend:
+        with pytest.raises(MessageTooLarge, match="-I 8m"):
+            backend.store([Result("large", State.SUCCEEDED, 1, bytes(2_000_000))], ttl=60)
+        assert backend.store(results(1), ttl=60) == [True], "the connection works on"
+
+
+def test_a_group_that_vanished_is_no_hang(pair: list[ServerProcess]) -> None:
+    """After a restart the group begins anew: it is not complete, and whoever repeats all its joins completes it."""
+    with closing(connect(pair[:1])) as backend:
+        assert backend.join("g", "a", size=2) is False
+        pair[0].kill()
+        pair[0].start()
+        with pytest.raises(BrokerUnavailable):
+            backend.join("g", "b", size=2)  # the connection is found to be dead
+        assert backend.join("g", "b", size=2) is False
+        assert backend.wait(["callback"], timeout=0.05) == []
+        assert backend.join("g", "a", size=2) is True

@@ -1,0 +1,88 @@
+"""What a URL may say, and that what is wrong with it is said without its password. No server is needed."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from anybroker.capabilities import Durability
+from anybroker.errors import BrokerUnavailable, ConfigurationError
+from anybroker.loading import load_backend, load_broker
+from anybroker_broker_mongodb import MongoBroker
+from anybroker_broker_mongodb.urls import BrokerOptions, read_url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mongodb://localhost",
+        "mongodb://localhost/tasks",
+        "mongodb://u:p%40ss@h1:27017,h2:27018,h3/tasks?replicaSet=rs0&authSource=admin&w=majority",
+        "mongodb://localhost/?tls=true&tlsAllowInvalidCertificates=true",
+        "mongodb://localhost/tasks?prefix=mail.&max_body=1000&wake=poll",
+        "mongodb+srv://u:p@cluster.example.com/tasks?retryWrites=true",
+    ],
+)
+def test_urls_that_are_right_connect_to_nothing_yet(url: str) -> None:
+    load_broker(url).close()
+    load_backend(url).close()
+
+
+def test_our_options_are_not_shown_to_pymongo() -> None:
+    target = read_url("mongodb://h/tasks?prefix=a.&appName=x&wake=poll", BrokerOptions)
+    assert target.url == "mongodb://h/tasks?appName=x"
+    assert (target.database, target.options.prefix) == ("tasks", "a.")
+
+
+def test_the_database_has_a_default() -> None:
+    assert read_url("mongodb://h", BrokerOptions).database == "anybroker"
+    assert read_url("mongodb://h?w=2", BrokerOptions).url == "mongodb://h/?w=2"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("mongodb://", "names no host"),
+        ("mongodb://h/a b", "names no database"),
+        ("mongodb://h/a/b", "names no database"),
+        ("mongodb://h/?prefixx=a", "did you mean 'prefix'?"),
+        ("mongodb://h/?replicaSett=a", "did you mean 'replicaset'?"),
+        ("mongodb://h/?wake=never", "expected one of auto, stream, poll"),
+        ("mongodb://h/?max_body=99999999", "max_body"),
+        ("mongodb://h/?prefix=%24a", "prefix"),
+        ("mongodb://h/?w=0", "lost unnoticed"),
+        ("mongodb://h/?maxPoolSize=many", "maxpoolsize"),
+        ("mongodb://u:secret@h/?readPreference=secret", "***"),
+    ],
+)
+def test_urls_that_are_wrong(url: str, said: str) -> None:
+    for load in (load_broker, load_backend):
+        with pytest.raises(ConfigurationError) as raised:
+            load(url)
+        assert said in str(raised.value)
+        assert "secret@" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("query", "durability"),
+    [
+        ("", Durability.POWER_CUT),
+        ("?w=1", Durability.PROCESS),
+        ("?w=1&journal=true", Durability.POWER_CUT),
+        ("?w=2", Durability.PROCESS),
+    ],
+)
+def test_the_write_concern_decides_what_is_declared(query: str, durability: Durability) -> None:
+    assert MongoBroker.from_url(f"mongodb://h/{query}").capabilities.durability is durability
+
+
+def test_a_server_that_is_down_is_said_soon_and_without_the_password() -> None:
+    broker = load_broker("mongodb://user:secret@127.0.0.1:1/tasks?serverSelectionTimeoutMS=300")
+    began = time.monotonic()
+    with pytest.raises(BrokerUnavailable) as raised:
+        broker.acquire(["q"], limit=1, wait=0, lease=1)
+    broker.close()
+    assert time.monotonic() - began < 10
+    assert "secret" not in f"{raised.value!r} {raised.value.__cause__!r} {broker!r}"
+    assert raised.value.__cause__ is not None
