@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
-GUIDE = Path(__file__).parents[3] / "docs" / "guide" / "pubsub.md"
+GUIDE = Path(__file__).parents[3] / "docs" / "brokers" / "pubsub.md"
 ADD = b'{"v":1,"id":"42","task":"add","args":[2,3]}'
 
 
