@@ -81,8 +81,8 @@ class Traffic:
         taken = self.broker.acquire(["q"], limit=20, wait=0.2, lease=LEASE)
         ids = [one.message.id for one in taken]
         self.backend.store([Result(id_, State.SUCCEEDED, 1) for id_ in ids], ttl=600)
+        self.done.update(ids)  # an ack that raises may have happened
         self.broker.ack(taken)
-        self.done.update(ids)
 
     def _patiently(self, call: Callable[[], Any]) -> None:
         deadline = time.monotonic() + PATIENCE
