@@ -1,7 +1,7 @@
-"""How fast anybroker is on RabbitMQ, beside Celery, dramatiq and bare pika on the same server in the same run.
+"""How fast anybroker is on RabbitMQ, beside dramatiq and bare pika on the same server in the same run.
 
 ``uv run python benchmarks/rabbitmq.py amqp://guest:guest@127.0.0.1:5672/``. Figures move with the machine, so read the
-ratios. The peers run in environments of their own.
+ratios. dramatiq runs in an environment of its own.
 """
 
 import json
@@ -15,7 +15,7 @@ import pika
 
 HERE = Path(__file__).parent
 UV = os.environ.get("UV", "uv")
-PEERS = {"dramatiq": "dramatiq[rabbitmq]==1.18.0", "celery": "celery==5.5.3"}
+PEERS = {"dramatiq": "dramatiq[rabbitmq]==1.18.0"}
 TASKS = int(os.environ.get("TASKS", "10000"))
 PEER_TASKS = TASKS // 2
 SINGLE = 500
