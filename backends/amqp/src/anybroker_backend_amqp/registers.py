@@ -236,4 +236,5 @@ def _outlives(life: Any, wanted: int | None) -> bool:
 
 
 def _arguments(life: int | None) -> dict[str, Any]:
-    return {} if life is None else {"x-expires": life}
+    """Should the holder of an old value vanish once the new one is stored, the old one returns, and is dropped."""
+    return {"x-max-length": 1} if life is None else {"x-max-length": 1, "x-expires": life}

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _READ = 256 * 1024
 _NEVER = 3600.0
+_LOOK = 0.1
+"""Seconds between two looks at whether the connection is still there."""
 _MANY_TIMERS = 256
 _CLOSE_WITHIN = 2.0
 """Seconds for the server to answer a close."""
@@ -89,12 +91,17 @@ class Connection(Driver):
 
     def wait(self, reply: Reply[Any], timeout: float, *, doing: str) -> Any:
         """The result of what another thread does here; a server that does not answer in time is given up."""
-        if not reply.wait(timeout) and self.ended is None:
-            if self.blocked is not None:
-                raise BrokerUnavailable(f"{self.where} takes no messages, for {timeout:g} s: {self.blocked}")
-            self.abort(f"no answer within {timeout:g} s ({doing})")
-        if not reply.wait(0 if self.ended is None else 1.0):
-            raise meaning(self.ended or TimeoutError(f"no answer within {timeout:g} s ({doing})"), self.where)
+        deadline = time.monotonic() + timeout
+        while not reply.wait(min(_LOOK, deadline - time.monotonic())):
+            if self.ended is not None:  # what was asked for since then is never done
+                if reply.wait(_LOOK):
+                    break
+                raise meaning(self.ended, self.where)
+            if time.monotonic() >= deadline:
+                if self.blocked is not None:
+                    raise BrokerUnavailable(f"{self.where} takes no messages, for {timeout:g} s: {self.blocked}")
+                self.abort(f"no answer within {timeout:g} s ({doing})")
+                raise BrokerUnavailable(f"{self.where}: no answer within {timeout:g} s ({doing})")
         return reply.result()
 
     @property
