@@ -8,7 +8,7 @@ import time
 import weakref
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 from anybroker import capabilities as declare
 from anybroker.broker import Delivery
@@ -18,9 +18,10 @@ from anybroker_broker_sqs import batches, envelope
 from anybroker_broker_sqs.connection import DEFAULT_RETENTION, RETENTION, Connection
 from anybroker_broker_sqs.envelope import whole
 from anybroker_broker_sqs.errors import QueueMissing
-from anybroker_broker_sqs.leases import Held, Lease
+from anybroker_broker_sqs.leases import Lease
 from anybroker_broker_sqs.options import BATCH, MAX_LEASE, read_settings
 from anybroker_broker_sqs.polls import Polls
+from anybroker_broker_sqs.process import Portion, Process
 from anybroker_broker_sqs.received import Received
 from anybroker_broker_sqs.settling import Settling
 
@@ -38,8 +39,6 @@ SAFE = 2.0
 """Seconds that a lease must have left for an update, which takes two calls; else it is held a little longer first."""
 HOLD = 3
 """Seconds for which it is held then."""
-
-
 MORE = 0.2
 """Seconds for which an acquire that has messages goes on receiving, before it returns them."""
 
@@ -69,7 +68,7 @@ class SqsBroker:
             wake_bound=0.1,
             wait_slack=0.5,
         )
-        """What SQS promises of a standard queue, and no more; see docs/brokers/sqs.md for each."""
+        """What SQS promises of a standard queue, and no more; see docs/guide/sqs.md for each."""
         _brokers.add(self)
 
     @classmethod
@@ -102,11 +101,14 @@ class SqsBroker:
         taken = here.polls.take(queues, limit)
         for queue in queues:
             if len(taken) < limit and not (wait > 0 and here.polls.covers(queue)):
-                taken += self._receive_all(here, queue, limit - len(taken), seconds)
-        if taken or wait <= 0:
+                try:
+                    taken += self._receive_all(here, queue, limit - len(taken), seconds)
+                except BrokerUnavailable:
+                    if not taken:
+                        raise
+                    break  # what other queues have brought counts more
+        if taken or wait <= 0 or limit <= 0 or not queues:
             return taken
-        if limit <= 0 or not queues:
-            return []
         return here.polls.wait(queues, limit, deadline - time.monotonic(), seconds)
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[bool]:
@@ -317,32 +319,14 @@ class SqsBroker:
         return self._here
 
     def _new_process(self) -> Process:
-        here = Process(Connection(self._settings))
-        give_back = partial(self._give_back, here)
-        here.polls = Polls(partial(self._poll, here), give_back, self._settings.options.wait)
-        return here
+        connection, longest = Connection(self._settings), self._settings.options.wait
+        return Process(
+            connection, lambda here: Polls(partial(self._poll, here), partial(self._give_back, here), longest)
+        )
 
     def after_fork(self) -> None:
         """In the child: nothing of the parent's is used, neither connections nor leases nor locks."""
         self._here = self._new_process()
-
-
-class Portion(NamedTuple):
-    """What one receive brought."""
-
-    due: list[Delivery]
-    full: bool
-    """Whether it was all that was asked for, due or not, so that there may be more."""
-
-
-class Process:
-    """What a broker object has in one process."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.held = Held()
-        self.closed = False
-        self.polls: Polls
 
 
 def _whole_lease(lease: float) -> int:
