@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from anybroker.broker import Delivery
+    from anybroker.errors import BrokerUnavailable
     from anybroker_broker_sqs.connection import Connection
     from anybroker_broker_sqs.polls import Polls
 
@@ -20,6 +21,8 @@ class Process:
     def __init__(self, connection: Connection, polls: Callable[[Process], Polls]) -> None:
         self.connection = connection
         self.held = Held()
+        self.busy: set[str] = set()
+        """Queues of which the last receive brought all that it asked for."""
         self.closed = False
         self.polls = polls(self)
 
@@ -30,3 +33,9 @@ class Portion(NamedTuple):
     due: list[Delivery]
     full: bool
     """Whether it was all that was asked for, due or not, so that there may be more."""
+    error: BrokerUnavailable | None = None
+
+    def raise_error(self) -> None:
+        """Raise what the receive has raised, if it has."""
+        if self.error is not None:
+            raise self.error
