@@ -81,6 +81,7 @@ def test_what_passes_is_retried_by_boto3(code: str, status: int) -> None:
         ("InvalidClientTokenId", 403, ConfigurationError, 1),
         ("KmsDisabled", 400, ConfigurationError, 1),
         ("BatchRequestTooLong", 400, MessageTooLarge, 1),
+        ("InvalidParameterValue", 400, ConfigurationError, 1),
     ],
 )
 def test_what_lasts_is_told(code: str, status: int, error: type[AnybrokerError], calls: int) -> None:
@@ -113,6 +114,31 @@ def test_a_missing_permission_is_named(operation: str, permission: str) -> None:
         pytest.raises(ConfigurationError, match=f"the permission {permission}$"),
     ):
         use(broker)
+
+
+def test_a_queue_for_smaller_messages_says_so() -> None:
+    def answer(operation: str, _: object) -> Answer | None:
+        reason = "One or more parameters are invalid. Reason: Message must be shorter than 1024 bytes."
+        return refusal("InvalidParameterValue", 400, reason) if operation == "SendMessageBatch" else None
+
+    with (
+        ScriptedSqs(answer) as sqs,
+        closing(load_broker(sqs.url)) as broker,
+        pytest.raises(MessageTooLarge, match="shorter than 1024 bytes"),
+    ):
+        broker.enqueue(MESSAGES)
+
+
+def test_messages_of_one_queue_are_returned_though_the_next_queue_fails() -> None:
+    def answer(operation: str, call: dict[str, Any]) -> Answer | None:
+        if operation != "ReceiveMessage":
+            return None
+        return received("0") if call["QueueUrl"].endswith("/good") else refusal("OverLimit", 403)
+
+    with ScriptedSqs(answer) as sqs, closing(load_broker(sqs.url)) as broker:
+        assert len(broker.acquire(["good", "bad"], limit=5, wait=0, lease=30)) == 1
+        with pytest.raises(BrokerUnavailable, match="OverLimit"):
+            broker.acquire(["bad", "good"], limit=5, wait=0, lease=30)
 
 
 def test_without_create_nothing_is_created_and_few_permissions_do() -> None:

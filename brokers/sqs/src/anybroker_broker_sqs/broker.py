@@ -8,19 +8,20 @@ import time
 import weakref
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 from anybroker import capabilities as declare
 from anybroker.broker import Delivery
-from anybroker.errors import AnybrokerError, BrokerUnavailable, ConfigurationError, LeaseLost, Unsupported
+from anybroker.errors import AnybrokerError, BrokerUnavailable, ConfigurationError, LeaseLost
 from anybroker.validation import check_messages
 from anybroker_broker_sqs import batches, envelope
 from anybroker_broker_sqs.connection import DEFAULT_RETENTION, RETENTION, Connection
 from anybroker_broker_sqs.envelope import whole
 from anybroker_broker_sqs.errors import QueueMissing
-from anybroker_broker_sqs.leases import Held, Lease
+from anybroker_broker_sqs.leases import Lease, whole_lease
 from anybroker_broker_sqs.options import BATCH, MAX_LEASE, read_settings
 from anybroker_broker_sqs.polls import Polls
+from anybroker_broker_sqs.process import Portion, Process
 from anybroker_broker_sqs.received import Received
 from anybroker_broker_sqs.settling import Settling
 
@@ -38,8 +39,6 @@ SAFE = 2.0
 """Seconds that a lease must have left for an update, which takes two calls; else it is held a little longer first."""
 HOLD = 3
 """Seconds for which it is held then."""
-
-
 MORE = 0.2
 """Seconds for which an acquire that has messages goes on receiving, before it returns them."""
 
@@ -69,7 +68,7 @@ class SqsBroker:
             wake_bound=0.1,
             wait_slack=0.5,
         )
-        """What SQS promises of a standard queue, and no more; see docs/brokers/sqs.md for each."""
+        """What SQS promises of a standard queue, and no more; see docs/guide/sqs.md for each."""
         _brokers.add(self)
 
     @classmethod
@@ -95,18 +94,21 @@ class SqsBroker:
 
     def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
         """Lease due messages: what is there by a short poll, else whatever the first long poll brings."""
-        seconds = _whole_lease(lease)
+        seconds = whole_lease(lease)
         here = self._open()
         queues = list(dict.fromkeys(queues))
         deadline = time.monotonic() + wait
         taken = here.polls.take(queues, limit)
         for queue in queues:
             if len(taken) < limit and not (wait > 0 and here.polls.covers(queue)):
-                taken += self._receive_all(here, queue, limit - len(taken), seconds)
-        if taken or wait <= 0:
+                try:
+                    taken += self._receive_all(here, queue, limit - len(taken), seconds)
+                except BrokerUnavailable:
+                    if not taken:
+                        raise
+                    break  # what other queues have brought counts more
+        if taken or wait <= 0 or limit <= 0 or not queues:
             return taken
-        if limit <= 0 or not queues:
-            return []
         return here.polls.wait(queues, limit, deadline - time.monotonic(), seconds)
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[bool]:
@@ -135,7 +137,7 @@ class SqsBroker:
 
     def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> list[bool]:
         """Change the visibility timeout of messages, ten a call; 12 hours after the receive is the end."""
-        seconds = _whole_lease(lease)
+        seconds = whole_lease(lease)
         self._open()
         now = time.monotonic()
         tokens = [one.token for one in deliveries]
@@ -240,24 +242,32 @@ class SqsBroker:
     # receiving
 
     def _receive_all(self, here: Process, queue: str, limit: int, lease: int) -> list[Delivery]:
-        """What short polls bring: one, then several at once for as long as each brings all that it asked for."""
-        portion = self._receive(here, queue, 0, lease, limit)
-        taken, more = portion.due, portion.full
+        """What short polls bring: one, then several at once for as long as each brings all that it asked for.
+
+        Several from the beginning, if the last one of this queue did.
+        """
+        taken: list[Delivery] = []
         enough = time.monotonic() + MORE
+        ask = partial(self._try_to_receive, here, queue, lease)
+        more = True
         while more and (room := limit - len(taken)) > 0 and not (taken and time.monotonic() > enough):
-            starts = range(0, room, self._portion)[: self._settings.options.calls]
-            ask = partial(self._receive_more, here, queue, lease)
-            portions = here.connection.each(ask, [min(self._portion, room - start) for start in starts])
-            taken = taken + [one for portion in portions for one in portion.due]
+            starts = range(0, room, self._portion)[: self._settings.options.calls if queue in here.busy else 1]
+            numbers = [min(self._portion, room - start) for start in starts]
+            portions = here.connection.each(ask, numbers)
+            taken += [one for portion in portions for one in portion.due]
             more = all(portion.full for portion in portions)
+            (here.busy.add if more else here.busy.discard)(queue)
+            if not taken:
+                for portion in portions:
+                    portion.raise_error()
         return taken
 
-    def _receive_more(self, here: Process, queue: str, lease: int, number: int) -> Portion:
+    def _try_to_receive(self, here: Process, queue: str, lease: int, number: int) -> Portion:
         """One of several receives: what the others have got counts more than its error."""
         try:
             return self._receive(here, queue, 0, lease, number)
-        except BrokerUnavailable:
-            return Portion([], full=False)
+        except BrokerUnavailable as error:
+            return Portion([], full=False, error=error)
 
     def _poll(self, here: Process, queue: str, wait: int, lease: int, number: int) -> list[Delivery]:
         """What a long poll brings."""
@@ -317,38 +327,14 @@ class SqsBroker:
         return self._here
 
     def _new_process(self) -> Process:
-        here = Process(Connection(self._settings))
-        give_back = partial(self._give_back, here)
-        here.polls = Polls(partial(self._poll, here), give_back, self._settings.options.wait)
-        return here
+        def polls(here: Process) -> Polls:
+            return Polls(partial(self._poll, here), partial(self._give_back, here), self._settings.options.wait)
+
+        return Process(Connection(self._settings), polls)
 
     def after_fork(self) -> None:
         """In the child: nothing of the parent's is used, neither connections nor leases nor locks."""
         self._here = self._new_process()
-
-
-class Portion(NamedTuple):
-    """What one receive brought."""
-
-    due: list[Delivery]
-    full: bool
-    """Whether it was all that was asked for, due or not, so that there may be more."""
-
-
-class Process:
-    """What a broker object has in one process."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.held = Held()
-        self.closed = False
-        self.polls: Polls
-
-
-def _whole_lease(lease: float) -> int:
-    if not 0 <= lease <= MAX_LEASE:
-        raise Unsupported(f"a lease of {lease:g} seconds; SQS takes up to {MAX_LEASE:,}")
-    return max(1, whole(lease))
 
 
 _brokers: weakref.WeakSet[SqsBroker] = weakref.WeakSet()

@@ -81,6 +81,8 @@ def of_answer(answer: Mapping[str, Any], operation: str, where: str) -> Anybroke
         return ConfigurationError(f"{text}; {_HELP}")
     if code in _STALE and operation in _SETTLES:
         return LeaseLost(text)
+    if code == "InvalidParameterValue":  # "Message must be shorter than 262144 bytes", or a name that cannot be
+        return (MessageTooLarge if "shorter than" in text else ConfigurationError)(text)
     return _BY_CODE.get(code, BrokerUnavailable)(text)
 
 

@@ -10,6 +10,10 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from anybroker.errors import Unsupported
+from anybroker_broker_sqs.envelope import whole
+from anybroker_broker_sqs.options import MAX_LEASE
+
 if TYPE_CHECKING:
     from anybroker.broker import Message
 
@@ -65,6 +69,13 @@ class Lease:
 
     def __repr__(self) -> str:
         return f"{self.message_id}/{self.handle[-12:]}"
+
+
+def whole_lease(lease: float) -> int:
+    """A lease as SQS takes it: whole seconds, one at least. Raises ``Unsupported`` for more than 12 hours."""
+    if not 0 <= lease <= MAX_LEASE:
+        raise Unsupported(f"a lease of {lease:g} seconds; SQS takes up to {MAX_LEASE:,}")
+    return max(1, whole(lease))
 
 
 class Held:
