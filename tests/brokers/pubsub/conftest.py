@@ -11,8 +11,26 @@ from tests.brokers.pubsub.server import pubsub
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-OTHERWISE = ("law05", "law07")
+OTHERWISE = ("law03", "law05")
 """Laws whose form changes with exactly-once delivery; the others are proven with it by ``make soak``."""
+LONG = {
+    "test_law03_exclusive__every_combination_at_every_delivery",
+    "test_law04_expiry__again_and_again",
+    "test_law04_expiry__of_a_process_that_stands_still",
+    "test_law05_fenced__a_process_that_was_stopped_past_its_lease",
+    "test_law05_fenced__after_several_redeliveries",
+    "test_law06_final__a_later_delivery",
+    "test_law08_eta__wrong_clocks_of_others",
+    "test_law11_prompt__across_processes",
+    "test_law12_concurrent__several_processes",
+    "test_law13_reconnects__a_waiting_acquire_is_cut[closed]",
+    "test_law13_reconnects__cut_at_every_wire_boundary[ack]",
+    "test_law13_reconnects__cut_at_every_wire_boundary[enqueue]",
+    "test_law13_reconnects__cut_at_every_wire_boundary[extend]",
+    "test_law13_reconnects__the_server_is_restarted[TERM]",
+    "test_law14_bounded__memory_of_the_process",
+}
+"""Those that take the most time, with real leases and real processes, of which a shorter one proves the same law."""
 
 
 def pytest_sessionfinish() -> None:
@@ -21,8 +39,10 @@ def pytest_sessionfinish() -> None:
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    kept = tuple(f"test_{law}" for law in OTHERWISE)
     for item in items:
-        if "::TestPubSubExactlyOnce::" in item.nodeid and not item.name.startswith(
-            tuple(f"test_{law}" for law in OTHERWISE)
-        ):
+        if "/pubsub/test_laws.py::" not in item.nodeid:
+            continue
+        alike = "::TestPubSubExactlyOnce::" in item.nodeid and not item.name.startswith(kept)
+        if alike or item.name in LONG:
             item.add_marker(pytest.mark.soak)

@@ -49,7 +49,7 @@ def test_a_shell_sends_a_task(app: App, prefix: str) -> None:
     [script] = re.findall(r"```bash\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
     endpoint = f"http://127.0.0.1:{pubsub.running.ports['grpc']}"
     done = subprocess.run(
-        ["bash", "-euc", script.replace("anybroker-", prefix)],
+        ["/bin/bash", "-euc", script.replace("anybroker-", prefix)],
         env={**os.environ, "ENDPOINT": endpoint, "PROJECT": "anybroker"},
         capture_output=True,
         text=True,
