@@ -1,6 +1,6 @@
 """How much the MongoDB broker and the Memcached backend cost beside bare loops on the same servers, in one run.
 
-    python benchmarks/mongodb.py mongodb://localhost:27017/bench memcache://localhost:11211
+``python benchmarks/mongodb.py mongodb://localhost:27017/bench memcache://localhost:11211``
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ def mongodb(url: str) -> None:
         figures: dict[str, list[float]] = {}
         for turn in range(ROUNDS):
             documents = [to_document(one, ObjectId()) for one in messages(f"b{turn}")]
-            rates = {"bare insert_many": timed(lambda: bare.insert_many(documents, ordered=False), MESSAGES)}
+            rates = {"bare insert_many": timed(lambda: bare.insert_many(documents, ordered=False), MESSAGES)}  # noqa: B023
             rates["bare drain in batches"] = timed(lambda: drain_in_batches(bare), MESSAGES)
             some = [to_document(one, ObjectId()) for one in messages(f"s{turn}")]
             bare.insert_many(some)
             rates["bare drain one by one"] = timed(lambda: drain_one_by_one(bare, MESSAGES), MESSAGES)
             ours = messages(f"o{turn}")
-            rates["enqueue"] = timed(lambda: broker.enqueue(ours), MESSAGES)
+            rates["enqueue"] = timed(lambda: broker.enqueue(ours), MESSAGES)  # noqa: B023
             rates["drain"] = timed(lambda: drain(broker), MESSAGES)
             for name, rate in rates.items():
                 figures.setdefault(name, []).append(rate)

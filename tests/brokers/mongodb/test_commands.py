@@ -147,3 +147,15 @@ def test_what_is_asked_is_read_from_an_index(broker: MongoBroker, url: str) -> N
                 assert f"'indexName': '{name}'" in winning
                 assert "COLLSCAN" not in winning
                 assert "'SORT'" not in winning
+
+
+@pytest.mark.parametrize("verb", ["ack", "update"])
+def test_of_two_leases_of_one_message_in_a_batch_the_last_counts(url: str, verb: str) -> None:
+    with closing(MongoBroker.from_url(url)) as broker:
+        broker.enqueue(messages(1))
+        with closing(MongoBroker.from_url(url)) as earlier:
+            [stale] = earlier.acquire(["q"], limit=1, wait=0, lease=60)
+        [valid] = broker.acquire(["q"], limit=1, wait=5, lease=60)
+        both = [stale, valid]
+        answers = broker.ack(both) if verb == "ack" else broker.update([(one, one.message) for one in both])
+        assert answers == [False, True]
