@@ -71,7 +71,8 @@ class MemcacheBackend:
             stored = self._store(servers, [results[index] for index in now.values()], items.expiry(ttl))
             for index, answer in zip(now.values(), stored, strict=True):
                 answers[index] = answer
-            left = [index for index in left if index not in set(now.values())]
+            tried = set(now.values())
+            left = [index for index in left if index not in tried]
         return answers
 
     def fetch(self, ids: Sequence[str]) -> list[Result | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
 MAX_KEY = 250
 """Bytes of a key, which has neither blanks nor control characters (memcached, protocol.txt)."""
+_plain = re.compile(r"[!$&-~]*", re.ASCII).fullmatch
+"""A name that is a part of its key as it is, as most are: printable, without blanks, %, which quotes, and #."""
 _SAFE = "!$&'()*+,-./:;<=>?@[]^_`{|}~"
-"""What stays as it is, beside letters and digits: all that can be printed but %, which quotes, and #."""
+"""What stays as it is in the others, beside letters and digits."""
 _MEMBER = 16
 """Bytes that stand for a member of a group; two of a group are never the same by chance."""
 _SEALED = b"sealed"
@@ -35,7 +38,7 @@ _decode = msgspec.msgpack.Decoder(tuple[str, int, bytes]).decode
 def key(prefix: str, kind: str, name: str) -> str:
     """The key of a result, group or lock: readable where it fits, else a digest. No two names have the same key."""
     try:
-        readable = f"{prefix}{kind}:{quote(name, safe=_SAFE)}"
+        readable = f"{prefix}{kind}:{name if _plain(name) else quote(name, safe=_SAFE)}"
         if len(readable) <= MAX_KEY:
             return readable
         return f"{prefix}{kind}#{blake2b(name.encode(), digest_size=32).hexdigest()}"

@@ -299,8 +299,10 @@ def _fenced(messages: Messages, leases: Sequence[Lease]) -> tuple[set[Lease], Ob
     number = messages.update_many(commands.held_by(wanted), commands.fence(token)).matched_count
     if number == len(wanted):
         return wanted, token
-    ids = {id_ for id_, _ in _still_held(messages, [(id_, token) for id_, _ in wanted])} if number else set()
-    return {lease for lease in wanted if lease[0] in ids}, token
+    if not number:
+        return set(), token
+    found = messages.find(commands.held_by((id_, token) for id_, _ in wanted), {"fenced": 1})
+    return wanted & {(one["_id"], one["fenced"]) for one in found}, token
 
 
 def _still_there(messages: Messages, leases: set[Lease], condition: dict[str, Any] | None = None) -> set[Lease]:

@@ -92,10 +92,10 @@ def fence(token: ObjectId) -> list[Json]:
     """Takes a lease from its holder and gives it to the one who settles: the first of two steps to settle a batch.
 
     One command tells how many of a batch it has changed, but not which. Whoever has fenced a message can look at
-    leisure which ones these are, and nobody else can settle it or get it meanwhile.
+    leisure which ones these are, by the token that was fenced, and nobody else can settle it or get it meanwhile.
     """
     due = {"$max": ["$due", {"$add": ["$$NOW", SETTLING]}]}
-    return [{"$set": {"state": LEASED, "token": token, "due": due}}]
+    return [{"$set": {"fenced": "$token"}}, {"$set": {"state": LEASED, "token": token, "due": due}}]
 
 
 def extend(milliseconds: int) -> list[Json]:
@@ -105,12 +105,12 @@ def extend(milliseconds: int) -> list[Json]:
 
 def replace(old: Message, new: Message, token: ObjectId) -> Json:
     """Makes a message its new version and ends the lease. In another queue it arrives as the last."""
-    changed: Json = {"$set": version(new, token)}
+    changed: Json = {"$set": version(new, token), "$unset": {"fenced": ""}}
     current: Json = {}
     if new.eta is None:
         del changed["$set"]["due"]
         current["due"] = {"$type": "date"}
-        changed["$unset"] = {"eta": ""}
+        changed["$unset"]["eta"] = ""
     if new.queue != old.queue:
         current["seq"] = {"$type": "timestamp"}
     if current:

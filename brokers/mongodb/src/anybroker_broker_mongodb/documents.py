@@ -10,6 +10,7 @@
 ``state``       ``ready``, ``leased`` or ``delayed``
 ``due``         a date: leased or delayed until, ready since; null when it was ready from the beginning
 ``token``       of the newest lease; drawn anew whenever a lease begins or ends
+``fenced``      the token that a batch is being settled by; there from the first of its two steps to the second
 ``deliveries``  of this version
 ==============  ========================================================================================
 

@@ -16,6 +16,9 @@ import io.netty.buffer.ByteBuf;
 import io.netty.buffer.Unpooled;
 import io.netty.channel.Channel;
 import io.netty.channel.embedded.EmbeddedChannel;
+import java.io.BufferedInputStream;
+import java.io.DataInputStream;
+import java.io.EOFException;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;
@@ -57,6 +60,8 @@ public class MongoStandIn extends MemoryBackend {
   private static final DefaultQueryMatcher MATCHER = new DefaultQueryMatcher();
   private static final int TTL_MILLISECONDS = 1_000;
 
+  private static final long JOURNAL_BYTES = 64L << 20;
+
   /** How far a change stream can look back. */
   private static final int OPLOG_SECONDS = 60;
 
@@ -67,6 +72,9 @@ public class MongoStandIn extends MemoryBackend {
   private final Channel ownChannel = new EmbeddedChannel();
   private final Path file;
   private FileChannel journal;
+
+  /** Bytes of the journal above which a new one is begun. */
+  private long full;
 
   MongoStandIn(Path file) {
     this.file = file;
@@ -151,8 +159,10 @@ public class MongoStandIn extends MemoryBackend {
     lock.writeLock().lock();
     try {
       setTimes(command.toLowerCase(Locale.ROOT), query);
-      record(database, command, query);
-      return execute(channel, database, command, query).cloneDeeply();
+      ByteBuf entry = entry(database, command, query); // now, for executing may change it
+      Document answer = execute(channel, database, command, query).cloneDeeply();
+      append(entry);
+      return answer;
     } finally {
       lock.writeLock().unlock();
     }
@@ -192,16 +202,23 @@ public class MongoStandIn extends MemoryBackend {
   }
 
   /** The journal: each command as BSON, which begins with its length. */
-  private void record(String database, String command, Document query) {
+  private static ByteBuf entry(String database, String command, Document query) {
     Document entry = new Document("database", database);
     entry.put("command", command);
     entry.put("query", query);
     ByteBuf buffer = Unpooled.buffer();
     BsonEncoder.encodeDocument(entry, buffer);
+    return buffer;
+  }
+
+  private void append(ByteBuf buffer) {
     try {
       ByteBuffer bytes = buffer.nioBuffer();
       while (bytes.hasRemaining()) {
         journal.write(bytes);
+      }
+      if (journal.size() > full) {
+        beginJournal();
       }
     } catch (IOException failure) {
       throw new UncheckedIOException(failure);
@@ -211,17 +228,39 @@ public class MongoStandIn extends MemoryBackend {
   /** Do again what is in the journal, and begin a new one with what has come of it. */
   private void recover() throws IOException {
     if (Files.exists(file)) {
-      ByteBuf entries = Unpooled.wrappedBuffer(Files.readAllBytes(file));
-      while (entries.readableBytes() >= 4 && entries.readableBytes() >= entries.getIntLE(entries.readerIndex())) {
-        Document entry = BsonDecoder.decodeBson(entries);
-        redo((String) entry.get("database"), (String) entry.get("command"), (Document) entry.get("query"));
+      try (DataInputStream entries = new DataInputStream(new BufferedInputStream(Files.newInputStream(file)))) {
+        for (Document entry = next(entries); entry != null; entry = next(entries)) {
+          redo((String) entry.get("database"), (String) entry.get("command"), (Document) entry.get("query"));
+        }
       }
     }
-    Path fresh = file.resolveSibling(file.getFileName() + ".new");
-    journal = FileChannel.open(fresh, StandardOpenOption.CREATE, StandardOpenOption.TRUNCATE_EXISTING, StandardOpenOption.WRITE);
-    databases().forEach(this::recordAll);
+    beginJournal();
     lastTimestamp.set(Instant.now().getEpochSecond() + 1 << 32); // later than all before, were they in this second
+  }
+
+  /** The next entry; null at the end, also where one was written in part when the server was killed. */
+  private static Document next(DataInputStream entries) throws IOException {
+    try {
+      int length = Integer.reverseBytes(entries.readInt());
+      ByteBuf bytes = Unpooled.buffer(length);
+      bytes.writeIntLE(length);
+      bytes.writeBytes(entries.readNBytes(length - Integer.BYTES));
+      return bytes.readableBytes() == length ? BsonDecoder.decodeBson(bytes) : null;
+    } catch (EOFException end) {
+      return null;
+    }
+  }
+
+  /** Begin a new journal with all that there is. */
+  private void beginJournal() throws IOException {
+    Path fresh = file.resolveSibling(file.getFileName() + ".new");
+    journal =
+        FileChannel.open(
+            fresh, StandardOpenOption.CREATE, StandardOpenOption.TRUNCATE_EXISTING, StandardOpenOption.WRITE);
+    full = Long.MAX_VALUE;
+    databases().forEach(this::recordAll);
     Files.move(fresh, file, StandardCopyOption.ATOMIC_MOVE);
+    full = 2 * journal.size() + JOURNAL_BYTES;
   }
 
   private void redo(String database, String command, Document query) {
@@ -238,10 +277,10 @@ public class MongoStandIn extends MemoryBackend {
       List<Document> indexes = new ArrayList<>(batch(database, "listIndexes", name));
       indexes.removeIf(index -> "_id_".equals(index.get("name")));
       if (!indexes.isEmpty()) {
-        record(database, "createIndexes", new Document("createIndexes", name).append("indexes", indexes));
+        append(entry(database, "createIndexes", new Document("createIndexes", name).append("indexes", indexes)));
       }
       for (Document document : results(ownChannel, database, name, List.of())) {
-        record(database, "insert", new Document("insert", name).append("documents", List.of(document)));
+        append(entry(database, "insert", new Document("insert", name).append("documents", List.of(document))));
       }
     }
   }

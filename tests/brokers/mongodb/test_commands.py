@@ -1,0 +1,161 @@
+"""What the server is asked: how often by one who is idle, in how many round trips, and through which index."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pymongo
+import pytest
+
+from anybroker.broker import Message
+from anybroker_backend_mongodb import MongoBackend
+from anybroker_broker_mongodb import MongoBroker, clients, commands
+from anybroker_broker_mongodb.documents import INDEXES
+from anybroker_broker_mongodb.urls import BrokerOptions, read_url
+from tests.brokers.mongodb.servers import mongodb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pymongo.monitoring import CommandFailedEvent, CommandStartedEvent, CommandSucceededEvent
+
+pytestmark = [pytest.mark.services, pytest.mark.slow]
+
+ROUND_TRIPS_OF_CLAIM = ["aggregate", "update"]
+
+
+class Listener(pymongo.monitoring.CommandListener):
+    """Notes the commands that are sent."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        self.names.append(event.command_name)
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        pass
+
+
+@pytest.fixture
+def listener(monkeypatch: pytest.MonkeyPatch) -> Listener:
+    heard = Listener()
+
+    def client(*args: Any, **options: Any) -> pymongo.MongoClient[dict[str, Any]]:
+        return pymongo.MongoClient(*args, event_listeners=[heard], **options)
+
+    monkeypatch.setattr(clients, "MongoClient", client)
+    return heard
+
+
+@pytest.fixture
+def url() -> str:
+    return mongodb.url(prefix=f"t{secrets.token_hex(4)}-")
+
+
+@pytest.fixture
+def broker(listener: Listener, url: str) -> Iterator[MongoBroker]:  # noqa: ARG001  it hears of what the broker sends
+    with closing(MongoBroker.from_url(url)) as broker:
+        yield broker
+
+
+def messages(number: int, queue: str = "q") -> list[Message]:
+    return [Message(f"m{index}", queue, b"body") for index in range(number)]
+
+
+def test_a_batch_is_claimed_in_two_round_trips(broker: MongoBroker, listener: Listener) -> None:
+    broker.enqueue(messages(30))
+    assert len(broker.acquire(["q"], limit=10, wait=0, lease=60)) == 10
+    listener.names.clear()
+    broker._promoted = time.monotonic()
+    assert len(broker.acquire(["q"], limit=10, wait=0, lease=60)) == 10
+    assert listener.names == ROUND_TRIPS_OF_CLAIM
+
+
+@pytest.mark.parametrize("queues", [["q"], ["a", "b", "c", "d"]])
+def test_an_idle_worker_sends_at_most_five_commands_a_second(
+    broker: MongoBroker, listener: Listener, queues: list[str]
+) -> None:
+    quiet = time.monotonic() + 1.2  # after which it looks no more often
+    while time.monotonic() < quiet:
+        broker.acquire(queues, limit=10, wait=0.5, lease=60)
+    listener.names.clear()
+    began = time.monotonic()
+    for _ in range(4):
+        broker.acquire(queues, limit=10, wait=0.5, lease=60)
+    assert len(listener.names) / (time.monotonic() - began) <= 5, listener.names
+
+
+def test_a_change_stream_wakes_sooner_than_the_next_look(url: str) -> None:
+    with (
+        closing(MongoBroker.from_url(f"{url}&wake=stream")) as consumer,
+        closing(MongoBroker.from_url(url)) as producer,
+    ):
+        assert consumer.capabilities.wake_bound < producer.capabilities.wake_bound
+        consumer.acquire(["q"], limit=1, wait=0.3, lease=60)
+        found: list[int] = []
+        waiting = threading.Thread(
+            target=lambda: found.append(len(consumer.acquire(["q"], limit=1, wait=30, lease=60)))
+        )
+        waiting.start()
+        producer.enqueue(messages(1))
+        waiting.join(20)
+        assert found == [1]
+
+
+def test_the_indexes_are_made_once_and_have_names(url: str) -> None:
+    for _ in range(2):
+        with closing(MongoBroker.from_url(url)) as broker, closing(MongoBackend.from_url(url)) as backend:
+            broker.queues()
+            backend.fetch(["x"])
+    target = read_url(url, BrokerOptions)
+    with pymongo.MongoClient[dict[str, Any]](target.url) as client:
+        database = client[target.database]
+        found = database[f"{target.options.prefix}messages"].index_information()
+        assert found.keys() == {"_id_", "line", "due"}
+        assert database[f"{target.options.prefix}results"].index_information()["expires"]["expireAfterSeconds"] == 0
+
+
+def plan(collection: Any, pipeline: list[dict[str, Any]]) -> str:
+    command = {"aggregate": collection.name, "pipeline": pipeline, "cursor": {}}
+    return str(collection.database.command("explain", command, verbosity="queryPlanner"))
+
+
+def test_what_is_asked_is_read_from_an_index(broker: MongoBroker, url: str) -> None:
+    """By `explain` where the server has it; else by the rule of MongoDB's documentation: equality, sort, range."""
+    broker.enqueue(messages(3))
+    target = read_url(url, BrokerOptions)
+    looked_up = {"line": commands.first("q", 10), "due": commands.earliest(["q"])}
+    with pymongo.MongoClient[dict[str, Any]](target.url) as client:
+        collection = client[target.database][f"{target.options.prefix}messages"]
+        for index in INDEXES:
+            name, keys = index.document["name"], list(index.document["key"])
+            match, sort = looked_up[name][0]["$match"], looked_up[name][1]["$sort"]
+            assert keys == [*match, *sort], "the fields of the filter, which are compared for equality, then the sort"
+            try:
+                winning = plan(collection, looked_up[name])
+            except pymongo.errors.OperationFailure as error:
+                assert error.code == 59  # noqa: PT017  the stand-in does not know `explain`
+            else:
+                assert f"'indexName': '{name}'" in winning
+                assert "COLLSCAN" not in winning
+                assert "'SORT'" not in winning
+
+
+@pytest.mark.parametrize("verb", ["ack", "update"])
+def test_of_two_leases_of_one_message_in_a_batch_the_last_counts(url: str, verb: str) -> None:
+    with closing(MongoBroker.from_url(url)) as broker:
+        broker.enqueue(messages(1))
+        with closing(MongoBroker.from_url(url)) as earlier:
+            [stale] = earlier.acquire(["q"], limit=1, wait=0, lease=60)
+        [valid] = broker.acquire(["q"], limit=1, wait=5, lease=60)
+        both = [stale, valid]
+        answers = broker.ack(both) if verb == "ack" else broker.update([(one, one.message) for one in both])
+        assert answers == [False, True]
