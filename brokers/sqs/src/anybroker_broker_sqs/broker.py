@@ -68,7 +68,7 @@ class SqsBroker:
             wake_bound=0.1,
             wait_slack=0.5,
         )
-        """What SQS promises of a standard queue, and no more; see docs/guide/sqs.md for each."""
+        """What SQS promises of a standard queue, and no more; see docs/brokers/sqs.md for each."""
         _brokers.add(self)
 
     @classmethod
