@@ -19,7 +19,7 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: uv  ## real work on real processes, no server needed
-	$(RUN) --no-default-groups --group demo python examples/thumbnails/demo.py
+	$(RUN) --package anybroker --no-default-groups --group demo python examples/thumbnails/demo.py
 
 check: lint types  ## linter, types and the fast tests: before every commit
 	$(RUN) pytest -n auto -m "not slow" tests
