@@ -304,7 +304,8 @@ class Prompt:
             time.sleep(WATCH / 3)
             assert bystander.waiting, "the close of another object ended its wait"
             message = subject.put(queue)
-            taken = bystander.result(subject.capabilities.wake_bound + PATIENCE)
+            declared = subject.capabilities
+            taken = bystander.result(declared.wake_bound + declared.transit + PATIENCE)
             assert ids(taken) == [message.id], "the message that arrived went to an object that was closed"
 
 
