@@ -23,17 +23,15 @@ def translated(server: Server) -> Iterator[None]:
     """Let what is raised inside be an error of the contract, with its cause."""
     try:
         yield
-    except (MemcacheError, OSError, AttributeError) as error:
+    except (MemcacheError, OSError) as error:
         raise translation(error, server) from error
 
 
-def translation(error: MemcacheError | OSError | AttributeError, server: Server) -> AnybrokerError:
+def translation(error: MemcacheError | OSError, server: Server) -> AnybrokerError:
     """The contract's error for what pymemcache or a socket raised."""
     where = server if isinstance(server, str) else f"{server[0]}:{server[1]}"
     if isinstance(error, OSError):
         return BrokerUnavailable(f"memcached at {where}: {error.strerror or error}")
-    if isinstance(error, AttributeError):  # pymemcache has no socket any more: another thread has closed this object
-        return BrokerUnavailable(f"memcached at {where}: the connection was closed during the call")
     reason = error.args[0] if error.args else type(error).__name__
     text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
     if isinstance(error, MemcacheServerError):
