@@ -91,11 +91,11 @@ def mongodb(url: str) -> None:
 def memcache(url: str) -> None:
     backend = load_backend(url)
     host, _, port = url.partition("://")[2].partition(":")
-    bare = Client((host, int(port or 11211)), no_delay=True)
+    bare: Any = Client((host, int(port or 11211)), no_delay=True)
     figures: dict[str, list[float]] = {}
     for turn in range(ROUNDS * 3):
         ours = [Result(f"{turn}.{index}", State.SUCCEEDED, 1, BODY) for index in range(MESSAGES)]
-        theirs = {f"bare:{one.id}": BODY for one in ours}
+        theirs: dict[bytes | str, bytes] = {f"bare:{one.id}": BODY for one in ours}
         rates = {
             "bare set_many": timed(lambda: bare.set_many(theirs, expire=60, noreply=False), MESSAGES),  # noqa: B023
             "store": timed(lambda: backend.store(ours, ttl=60), MESSAGES),  # noqa: B023

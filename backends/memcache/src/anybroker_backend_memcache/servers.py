@@ -8,15 +8,18 @@ moved to another server while its holder lives would have two holders, and a sec
 from __future__ import annotations
 
 import os
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from pymemcache.client.base import Client, PooledClient
 from pymemcache.client.rendezvous import RendezvousHash
 
+from anybroker.errors import BrokerUnavailable
 from anybroker_backend_memcache.translation import translated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from anybroker_backend_memcache.urls import Server, Target
 
@@ -56,6 +59,9 @@ class Servers:
         self._target = target
         self._by_name = {_name(server): server for server in target.servers}
         self._ring: Any = RendezvousHash(list(self._by_name))  # type: ignore[no-untyped-call]  # it has no annotations
+        self._lock = threading.Lock()
+        self._calls = 0
+        self._closed = False
         self._process = os.getpid()
         self._pools: dict[str, PooledClient] = {}
         self._inherited: list[dict[str, PooledClient]] = []
@@ -65,16 +71,16 @@ class Servers:
         """What is stored under those of the keys that are there, by one round trip for each server."""
         found: dict[Any, bytes] = {}
         for name, some in self._spread(keys).items():
-            with translated(self._by_name[name]):
-                found |= self._pool(name).get_many(some)
+            with self._pool(name) as pool:
+                found |= pool.get_many(some)
         return found
 
     def gets(self, keys: Iterable[str]) -> dict[str, tuple[bytes, bytes]]:
         """The same, each with the version that ``cas`` wants."""
         found: dict[Any, tuple[bytes, bytes]] = {}
         for name, some in self._spread(keys).items():
-            with translated(self._by_name[name]):
-                found |= self._pool(name).gets_many(some)
+            with self._pool(name) as pool:
+                found |= pool.gets_many(some)
         return found
 
     def write(self, writes: Sequence[Write]) -> list[bool]:
@@ -82,27 +88,24 @@ class Servers:
         stored: dict[str, bool] = {}
         by_key = {one.key: one for one in writes}
         for name, keys in self._spread(by_key).items():
-            with translated(self._by_name[name]):
-                answers = self._write(name, [by_key[key] for key in keys])
+            with self._pool(name) as pool, pool.client_pool.get_and_release(destroy_on_fail=True) as client:
+                answers = cast("_Client", client).write([by_key[key] for key in keys])
             stored |= {key: answer == STORED for key, answer in zip(keys, answers, strict=True)}
         return [stored[one.key] for one in writes]
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove what is there, by one round trip for each server."""
         for name, some in self._spread(keys).items():
-            with translated(self._by_name[name]):
-                self._pool(name).delete_many(some, noreply=False)
+            with self._pool(name) as pool:
+                pool.delete_many(some, noreply=False)
 
     def close(self) -> None:
-        """Close the connections of this process."""
-        if self._process == os.getpid():
-            for pool in self._pools.values():
-                pool.close()
-        self._pools = {}
-
-    def _write(self, name: str, writes: Sequence[Write]) -> list[bytes]:
-        with self._pool(name).client_pool.get_and_release(destroy_on_fail=True) as client:
-            return cast("_Client", client).write(writes)
+        """Close the connections of this process, as soon as no call uses them."""
+        if self._process != os.getpid():
+            self._begin_anew()
+        with self._lock:
+            self._closed = True
+            self._close_unused()
 
     def _spread(self, keys: Iterable[str]) -> dict[str, list[str]]:
         if len(self._by_name) == 1:
@@ -112,12 +115,40 @@ class Servers:
             spread.setdefault(self._ring.get_node(key), []).append(key)
         return spread
 
-    def _pool(self, name: str) -> PooledClient:
+    @contextmanager
+    def _pool(self, name: str) -> Iterator[PooledClient]:
+        """The connections to a server, for one call. The last call closes them, if the object was closed meanwhile.
+
+        A pool of pymemcache must not be closed while it is used: connections that are being made would stay open.
+        """
         if self._process != os.getpid():
-            self._inherited.append(self._pools)
+            self._begin_anew()
+        with self._lock:
+            if self._closed:
+                raise BrokerUnavailable(f"memcached at {name}: this object was closed")
+            self._calls += 1
+            pool = self._pools.get(name) or self._pools.setdefault(name, self._new_pool(name))
+        try:
+            with translated(self._by_name[name]):
+                yield pool
+        finally:
+            with self._lock:
+                self._calls -= 1
+                self._close_unused()
+
+    def _close_unused(self) -> None:
+        if self._closed and not self._calls:
+            for pool in self._pools.values():
+                pool.close()
             self._pools = {}
-            self._process = os.getpid()
-        return self._pools.get(name) or self._pools.setdefault(name, self._new_pool(name))
+
+    def _begin_anew(self) -> None:
+        """In a child that was forked. The lock may have been held there by a thread that does not exist here."""
+        self._inherited.append(self._pools)
+        self._lock = threading.Lock()
+        self._calls = 0
+        self._pools = {}
+        self._process = os.getpid()
 
     def _new_pool(self, name: str) -> Any:
         options = self._target.options

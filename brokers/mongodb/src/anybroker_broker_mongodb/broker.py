@@ -233,8 +233,8 @@ class MongoBroker(Inspection):
             settled = messages.bulk_write(
                 [
                     UpdateOne({"_id": new.id, "token": fence}, commands.replace(old.message, new, token))
-                    for old, new in changes
-                    if _lease(old) in mine
+                    for (old, new), is_first in zip(changes, _once_each(leases, mine), strict=True)
+                    if is_first
                 ],
                 ordered=False,
             ).matched_count

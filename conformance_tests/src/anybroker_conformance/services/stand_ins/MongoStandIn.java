@@ -170,14 +170,12 @@ public class MongoStandIn extends MemoryBackend {
 
   private Document execute(Channel channel, String database, String command, Document query) {
     String name = command.toLowerCase(Locale.ROOT);
-    if (name.equals("update")
-        && documents(query.get("updates")).stream().anyMatch(update -> update.get("u") instanceof Collection)) {
-      return updateByPipeline(channel, database, query);
+    if (name.equals("update")) {
+      return updateOneByOne(channel, database, query);
     }
     if (name.equals("findandmodify") && query.get("update") instanceof Collection) {
       return findAndModifyByPipeline(channel, database, command, query);
     }
-    documents(query.get("updates")).forEach(update -> narrow(channel, database, query.get(command), update, "q"));
     documents(query.get("deletes")).forEach(deletion -> narrow(channel, database, query.get(command), deletion, "q"));
     Document answer = super.handleCommand(channel, database, command, query);
     if (name.equals("insert")) {
@@ -343,8 +341,8 @@ public class MongoStandIn extends MemoryBackend {
     answer.put("n", ordered ? number(errors.get(0).get("index")) : all - errors.size());
   }
 
-  /** Each update becomes an aggregation that computes the new documents, and replacements by them. */
-  private Document updateByPipeline(Channel channel, String database, Document query) {
+  /** Each update sees what those before it did; one by pipeline becomes replacements by what the pipeline computes. */
+  private Document updateOneByOne(Channel channel, String database, Document query) {
     int matched = 0;
     int modified = 0;
     List<Document> upserted = new ArrayList<>();
@@ -398,6 +396,7 @@ public class MongoStandIn extends MemoryBackend {
   /** What an update by pipeline means for each document that it finds; any other update as it is. */
   private List<Document> replacements(Channel channel, String database, Object collection, Document update) {
     if (!(update.get("u") instanceof Collection<?> pipeline)) {
+      narrow(channel, database, collection, update, "q");
       return List.of(update);
     }
     List<Document> replacements = new ArrayList<>();
