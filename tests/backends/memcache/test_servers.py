@@ -29,11 +29,7 @@ pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 def program() -> list[str]:
     """The command of a memcached, which does not run as root."""
-<<<<<<< HEAD
-    assert memcached.running.ports  # the door knows how to install it
-=======
     assert memcached.running.url  # the door knows how to install it
->>>>>>> mongodb
     found = shutil.which("memcached")
     assert found, "memcached is not on the PATH"
     return [found, *(["-u", "nobody"] if os.getuid() == 0 else [])]
