@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 import pytest
 
 from anybroker_conformance import BackendConformance
-from tests.brokers.mongodb.servers import Url, memcached
+from tests.live import Url, service
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 
 class TestMemcacheBackend(BackendConformance):
-    url: ClassVar[Any] = Url(memcached)
-    server = memcached
+    url: ClassVar[Any] = Url(service("memcached"))
+    server = service("memcached")

@@ -19,7 +19,7 @@ from anybroker.backend import Result, State
 from anybroker.errors import BrokerUnavailable, MessageTooLarge
 from anybroker_backend_memcache import MemcacheBackend
 from anybroker_conformance.faults.server import ServerProcess
-from tests.brokers.mongodb.servers import memcached
+from tests.live import service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 def program() -> list[str]:
     """The command of a memcached, which does not run as root."""
-    assert memcached.running.url  # the door knows how to install it
+    assert service("memcached").running.url  # the door knows how to install it
     found = shutil.which("memcached")
     assert found, "memcached is not on the PATH"
     return [found, *(["-u", "nobody"] if os.getuid() == 0 else [])]

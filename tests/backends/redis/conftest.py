@@ -5,9 +5,8 @@ from __future__ import annotations
 from tests.brokers.redis.conftest import (
     cluster,
     pytest_collection_modifyitems,
-    pytest_sessionfinish,
     redis,
     sentinel,
 )
 
-__all__ = ["cluster", "pytest_collection_modifyitems", "pytest_sessionfinish", "redis", "sentinel"]
+__all__ = ["cluster", "pytest_collection_modifyitems", "redis", "sentinel"]

@@ -5,25 +5,25 @@ from __future__ import annotations
 import pytest
 
 from anybroker_conformance import BackendConformance
-from tests.brokers.redis.live import LiveServer, LiveUrl
+from tests.live import Url, service
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 
 class TestRedisBackend(BackendConformance):
-    url = LiveUrl("redis")
-    server = LiveServer("redis")
+    url = Url(service("redis"))
+    server = service("redis")
 
 
 class TestRedisSentinelBackend(BackendConformance):
     """In the normal run with the laws that the way to the server matters to; with all of them in the soak."""
 
-    url = LiveUrl("redis-sentinel")
-    server = LiveServer("redis-sentinel")
+    url = Url(service("redis-sentinel"))
+    server = service("redis-sentinel")
 
 
 class TestRedisClusterBackend(BackendConformance):
     """As behind sentinels."""
 
-    url = LiveUrl("redis-cluster")
-    server = LiveServer("redis-cluster")
+    url = Url(service("redis-cluster"))
+    server = service("redis-cluster")

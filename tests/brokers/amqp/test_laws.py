@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 import pytest
 
 from anybroker_conformance import BrokerConformance
-from tests.brokers.amqp.server import Url, rabbitmq
+from tests.brokers.amqp.server import rabbitmq
+from tests.live import Url
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 
 class TestAmqpBroker(BrokerConformance):
-    url: ClassVar[Any] = Url()
+    url: ClassVar[Any] = Url(rabbitmq)
     server = rabbitmq

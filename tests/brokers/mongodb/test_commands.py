@@ -16,7 +16,7 @@ from anybroker_backend_mongodb import MongoBackend
 from anybroker_broker_mongodb import MongoBroker, clients, commands
 from anybroker_broker_mongodb.documents import INDEXES
 from anybroker_broker_mongodb.urls import BrokerOptions, read_url
-from tests.brokers.mongodb.servers import mongodb
+from tests.live import service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +57,7 @@ def listener(monkeypatch: pytest.MonkeyPatch) -> Listener:
 
 @pytest.fixture
 def url() -> str:
-    return mongodb.url(prefix=f"t{secrets.token_hex(4)}-")
+    return service("mongodb").url(prefix=f"t{secrets.token_hex(4)}-")
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 import pytest
 
 from anybroker_conformance import BrokerConformance
-from tests.brokers.mongodb.servers import Url, mongodb
+from tests.live import Url, service
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 
 class TestMongoBroker(BrokerConformance):
-    url: ClassVar[Any] = Url(mongodb)
-    server = mongodb
+    url: ClassVar[Any] = Url(service("mongodb"))
+    server = service("mongodb")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.brokers.mongodb.servers import memcached, mongodb
 from tests.brokers.mongodb.sites import MongoSite
 from tests.core.crash.test_soak import check
+from tests.live import service
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 def prefixed() -> str:
     """A URL with collections that no other test uses."""
-    return mongodb.url(prefix=f"t{secrets.token_hex(4)}-")
+    return service("mongodb").url(prefix=f"t{secrets.token_hex(4)}-")
 
 
 @pytest.mark.parametrize("wake", ["auto", "stream", "poll"])
@@ -34,7 +34,7 @@ def test_tasks_run_and_their_results_come_back(tmp_path: Path, wake: str) -> Non
 
 
 def test_results_may_be_in_memcached(tmp_path: Path) -> None:
-    with closing(MongoSite(tmp_path, prefixed(), results_url=memcached.url())) as site:
+    with closing(MongoSite(tmp_path, prefixed(), results_url=service("memcached").url())) as site:
         site.command()
         handles = [site.send("double", number) for number in range(20)]
         assert [handle.get(timeout=30) for handle in handles] == [2 * number for number in range(20)]

@@ -1,12 +1,10 @@
-"""Ends the server when the tests are over, and keeps the long part of the laws for the soak."""
+"""Keeps the long part of the laws for the soak."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
-
-from tests.brokers.pubsub.server import pubsub
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,11 +29,6 @@ LONG = {
     "test_law14_bounded__memory_of_the_process",
 }
 """Those that take the most time, with real leases and real processes, of which a shorter one proves the same law."""
-
-
-def pytest_sessionfinish() -> None:
-    """Leave no server behind, also in a process that has run no test."""
-    pubsub.end()
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from anybroker_conformance import BrokerConformance
-from tests.brokers.pubsub.server import Url, pubsub
+from tests.brokers.pubsub.server import OwnPrefix, pubsub
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 
 class TestPubSubBroker(BrokerConformance):
-    url = Url("&ack_deadline=10")
+    url = OwnPrefix(pubsub, ack_deadline=10)
     server = pubsub
 
 
 class TestPubSubExactlyOnce(BrokerConformance):
-    url = Url("&ack_deadline=10&exactly_once=yes")
+    url = OwnPrefix(pubsub, ack_deadline=10, exactly_once="yes")
     server = pubsub

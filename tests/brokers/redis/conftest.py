@@ -13,7 +13,7 @@ import pytest
 
 from anybroker_conformance.faults.server import ServerProcess
 from anybroker_conformance.services.redis import SERVER
-from tests.brokers.redis.live import end_all, live
+from tests.live import service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,27 +42,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.soak)
 
 
-def pytest_sessionfinish() -> None:
-    """Leave no server behind."""
-    end_all()
-
-
 @pytest.fixture(scope="session")
 def redis() -> Running:
     """One Redis with its append-only file."""
-    return live("redis")
+    return service("redis").running
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Running:
     """Three masters with a replica each."""
-    return live("redis-cluster")
+    return service("redis-cluster").running
 
 
 @pytest.fixture(scope="session")
 def sentinel() -> Running:
     """A master, its replica, and three sentinels."""
-    return live("redis-sentinel")
+    return service("redis-sentinel").running
 
 
 class Guarded(msgspec.Struct, frozen=True):

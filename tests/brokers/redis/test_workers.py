@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 import redis as redis_py
 
-from tests.brokers.redis.live import live
 from tests.core.crash.conftest import Site
 from tests.core.crash.test_soak import check, soak
+from tests.live import service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ def url(request: pytest.FixtureRequest) -> str:
     if kind in {"socket", "tls"}:
         guarded: Guarded = request.getfixturevalue("guarded")
         return guarded.socket_url if kind == "socket" else guarded.tls_url
-    return live(kind).url
+    return service(kind).url()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers.sqs.live import end_all
 from tests.brokers.sqs.long_laws import FIFO, LONG
 
 HERE = Path(__file__).parent
@@ -19,8 +18,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             of_fifo = "TestSqsFifoBroker" in item.nodeid
             if item.name in LONG or (of_fifo and not any(law in item.name for law in FIFO)):
                 item.add_marker(pytest.mark.soak)
-
-
-def pytest_sessionfinish() -> None:
-    """Leave no server behind."""
-    end_all()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from anybroker import App
-from tests.brokers.sqs.live import endpoint, live
+from tests.live import service
 
 if TYPE_CHECKING:
     from anybroker.broker import Delivery
@@ -24,8 +24,9 @@ PAGE = Path(__file__).parents[3] / "docs/brokers/sqs.md"
 def examples(prefix: str) -> list[str]:
     """The Python of the page, for the local server and queues of its own."""
     found = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    endpoint = f"http://127.0.0.1:{service('sqs').running.ports['http']}"
     local = (
-        f'boto3.client("sqs", region_name="eu-west-1", endpoint_url="{endpoint()}", '
+        f'boto3.client("sqs", region_name="eu-west-1", endpoint_url="{endpoint}", '
         'aws_access_key_id="local", aws_secret_access_key="local")'
     )
     return [example.replace('boto3.client("sqs")', local).replace("myapp-", prefix) for example in found]
@@ -35,7 +36,7 @@ def test_a_task_from_boto3_runs_and_boto3_reads_what_anybroker_sent(capsys: pyte
     prefix = f"f{secrets.token_hex(4)}-"
     sending, receiving = examples(prefix)
     names: dict[str, object] = {}
-    with closing(App(f"{live().url}&prefix={prefix}")) as app:
+    with closing(App(service("sqs").url(prefix=prefix))) as app:
         app.broker.acquire(["default"], limit=1, wait=0.1, lease=5)  # creates the queue
         exec(sending, names)  # noqa: S102  our own documentation
         taken: list[Delivery] = []

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from anybroker_conformance import BrokerConformance
-from tests.brokers.sqs.live import LiveServer, LiveUrl
+from tests.live import Url, service
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 
 class TestSqsBroker(BrokerConformance):
-    url = LiveUrl()
-    server = LiveServer()
+    url = Url(service("sqs"))
+    server = service("sqs")
 
 
 class TestSqsFifoBroker(BrokerConformance):
-    url = LiveUrl("&fifo=yes")
-    server = LiveServer()
+    url = Url(service("sqs"), fifo="yes")
+    server = service("sqs")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from anybroker import App
-from tests.brokers.sqs.live import live
+from tests.live import service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ class Site:
         self._directory = directory
         self.record = directory / "record.txt"
         self.record.touch()
-        self.url = f"{live().url}&prefix=t{secrets.token_hex(4)}-{options}"
+        self.url = f"{service('sqs').url()}&prefix=t{secrets.token_hex(4)}-{options}"
         self.app = App(self.url)
         self._workers: list[subprocess.Popen[bytes]] = []
 
