@@ -94,6 +94,8 @@ def _graded(name: str, guarantee: Guarantee) -> Declaration:
 def _expiry(capabilities: Capabilities) -> Declaration:
     timed = capabilities.lease is Lease.TIMED
     bound = f", expiry_bound: {capabilities.expiry_bound:g} s"
+    if capabilities.transit:
+        bound += f", transit: {capabilities.transit:g} s"
     count = "" if capabilities.delivery_count else ", deliveries are not counted"
     return Declaration(
         f"lease: {capabilities.lease.value}{bound}{count}", weaker=not timed or not capabilities.delivery_count

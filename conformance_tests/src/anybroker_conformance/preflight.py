@@ -95,7 +95,7 @@ def _declaration(broker: Any) -> str | None:
         return f"{name}.capabilities is {declared!r:.80}, not anybroker.capabilities.Capabilities"
     negative = [
         field
-        for field in ("max_body", "max_lease", "delay_precision", "expiry_bound", "wake_bound", "wait_slack")
+        for field in ("max_body", "max_lease", "delay_precision", "expiry_bound", "transit", "wake_bound", "wait_slack")
         if not getattr(declared, field) >= 0
     ]
     if negative:

@@ -138,6 +138,11 @@ class Subject:
         """Let so much time pass that a lease (:attr:`short`) taken before has run out and its message is back."""
         self.advance((self.short if lease is None else lease) + self.capabilities.expiry_bound + 0.05)
 
+    def back_within(self, lease: float | None = None) -> float:
+        """Seconds after which a message is available again whose holder died, or that never reached its consumer."""
+        declared = self.capabilities
+        return max((self.short if lease is None else lease) + declared.expiry_bound, declared.transit)
+
     # Messages
 
     def queue(self, label: str = "q") -> str:

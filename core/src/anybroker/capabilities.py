@@ -49,6 +49,19 @@ class Ordering(Enum):
     FIFO_PER_KEY = "fifo per key"
     """FIFO; and of the messages with one ``ordering_key`` only the oldest is deliverable until it is settled
     by ``ack`` or leaves the queue, also while it waits for its ``eta``, and whatever their priorities."""
+    PER_KEY = "per key"
+    """Of the messages with one ``ordering_key`` only the oldest is deliverable until it is settled, also while it waits
+    for its ``eta``. A new version that differs goes to the end of its key's line. No order otherwise."""
+
+    @property
+    def keyed(self) -> bool:
+        """Whether messages may have an ``ordering_key``."""
+        return self in {Ordering.FIFO_PER_KEY, Ordering.PER_KEY}
+
+    @property
+    def fifo(self) -> bool:
+        """Whether messages without a key, too, are delivered in the order of enqueueing."""
+        return self in {Ordering.FIFO, Ordering.FIFO_PER_KEY}
 
 
 class Clock(Enum):
@@ -91,6 +104,10 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """A message is delivered to a waiting consumer at most this long after its ``eta`` (law 8)."""
     expiry_bound: float
     """A message is available again at most this long after its lease ran out (law 4)."""
+    transit: float = 0.0
+    """A message that was on its way to a consumer when the connection or the process died, before ``acquire`` returned
+    it, or in the middle of an ``update``, is available again at most so long afterwards: the service's own lease, where
+    it has one, and not the one that was asked for (law 4). 0: as any other lease."""
     wake_bound: float
     """A waiting ``acquire`` returns at most this long after a message arrived (law 11)."""
     wait_slack: float

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from anybroker.broker import MAX_QUEUE_NAME
-from anybroker.capabilities import Ordering
 from anybroker.errors import ConfigurationError, MessageTooLarge, Unsupported
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ def check_messages(messages: Iterable[Message], capabilities: Capabilities) -> N
     """
     max_body = capabilities.max_body
     lowest, highest = capabilities.priorities or (0, 0)
-    keyed = capabilities.ordering is Ordering.FIFO_PER_KEY
+    keyed = capabilities.ordering.keyed
     checked = None
     for message in messages:
         if len(message.body) > max_body:

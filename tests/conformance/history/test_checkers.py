@@ -280,7 +280,7 @@ def test_not_whole__both_versions_after_an_unknown_end(story: Story) -> None:
     story.acquire("3", counted=2)
     story.ack("3")
     assert "update" in story.judged()
-    assert story.judged(declaring(update=Guarantee.BEST_EFFORT, fencing=Guarantee.BEST_EFFORT)) in ([], ["final"])
+    assert story.judged(declaring(update=Guarantee.BEST_EFFORT, fencing=Guarantee.BEST_EFFORT)) == []
 
 
 @pytest.mark.parametrize(("verb", "law"), [("ack", "final"), ("extend", "exclusive"), ("update", "update")])
@@ -293,6 +293,27 @@ def test_refused__although_the_lease_was_valid(story: Story, verb: str, law: str
         getattr(story, verb)(answer=False)
     story.ack()
     assert story.judged() == [law]
+
+
+def test_refused__because_the_connection_was_lost(story: Story) -> None:
+    by_connection = declaring(lease=Lease.CONNECTION)
+    story.enqueue()
+    story.acquire(lease=100)
+    story.ack(answer=False)
+    story.acquire("2", counted=2)
+    story.ack("2")
+    assert story.judged(by_connection) == ["final"]
+    story.add("acquire", queues=("q",), outcome="unknown")
+    assert story.judged(by_connection) == []
+
+
+def test_refused__to_another_client(story: Story) -> None:
+    story.enqueue()
+    story.acquire(lease=100)
+    story.ack(answer=False, client="B")
+    story.ack()
+    assert story.judged(declaring(lease=Lease.CONNECTION)) == []
+    assert story.judged() == ["final"]
 
 
 def test_not_exclusive__delivered_to_two(story: Story) -> None:

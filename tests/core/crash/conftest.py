@@ -63,13 +63,13 @@ class Process:
 
 
 class Site:
-    """One SQLite file, one record of what was done, and the processes that work on it."""
+    """One broker, by default an SQLite file, one record of what was done, and the processes that work on it."""
 
-    def __init__(self, directory: Path, **settings: object) -> None:
+    def __init__(self, directory: Path, url: str | None = None, /, **settings: object) -> None:
         self.directory = directory
         self.record = directory / "record.txt"
         self.record.touch()
-        self.url = f"sqlite:///{directory}/tasks.db"
+        self.url = url or f"sqlite:///{directory}/tasks.db"
         self.app = App(self.url)
         self._environment = {
             **os.environ,

@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.core.crash.conftest import MakeSite, Process, Site
 
 
-def soak(site: Site, tasks: int, *, seed: int, deadline: float) -> int:
-    """Let two workers drain the tasks and kill one of them every now and then; returns how many were killed."""
+def soak(site: Site, tasks: int, *, seed: int, deadline: float, disturb: Callable[[int], object] = bool) -> int:
+    """Let two workers drain the tasks and kill one of them every now and then; returns how many were killed.
+
+    ``disturb`` is called after each, with their number.
+    """
     chance = random.Random(seed)
     for first in range(0, tasks, 10_000):
         numbers = range(first, min(first + 10_000, tasks))
@@ -32,6 +37,7 @@ def soak(site: Site, tasks: int, *, seed: int, deadline: float) -> int:
             workers[victim].kill()
             workers[victim] = site.worker(concurrency=4)
             kills += 1
+            disturb(kills)
     return kills
 
 

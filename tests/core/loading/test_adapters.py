@@ -94,6 +94,7 @@ def test_a_misspelt_scheme_names_the_nearest_and_all_known_ones(
         ("memcache+unix", "backend", "memcache"),
     ],
 )
+@pytest.mark.usefixtures("nothing_installed")
 def test_what_is_not_installed_is_told_the_exact_command(
     scheme: str, role: Literal["broker", "backend"], extra: str
 ) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from anybroker.broker import Delivery, Message
-from anybroker.capabilities import Guarantee, Lease, Ordering
+from anybroker.capabilities import Guarantee, Lease
 from anybroker_conformance.subject import PATIENCE, LawBroken, Untested
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ def varied(subject: Subject, queue: str, number: int) -> list[Message]:
     """Messages that differ in whatever the broker declares to take, deliverable in any order."""
     bounds = subject.capabilities.priorities
     priorities = (0, 0, *bounds, *(one for one in (1, -1) if bounds[0] <= one <= bounds[1])) if bounds else (0,)
-    keyed = subject.capabilities.ordering is Ordering.FIFO_PER_KEY
+    keyed = subject.capabilities.ordering.keyed
     return [
         subject.message(
             queue,

@@ -6,7 +6,7 @@ from datetime import timedelta
 from itertools import product
 from typing import TYPE_CHECKING
 
-from anybroker.capabilities import Guarantee, Lease, Ordering
+from anybroker.capabilities import Guarantee, Lease
 from anybroker_conformance.subject import LawBroken
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Combinations:
 def every_combination(subject: Subject, queue: str) -> list[Message]:
     """A message of every kind that the broker declares to take, each with an ordering key of its own."""
     low, high = subject.capabilities.priorities or (0, 0)
-    keyed = subject.capabilities.ordering is Ordering.FIFO_PER_KEY
+    keyed = subject.capabilities.ordering.keyed
     now = subject.now()
     etas = (None, now - timedelta(days=2), now + timedelta(seconds=subject.short / 2))
     return [

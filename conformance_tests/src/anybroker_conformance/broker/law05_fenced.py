@@ -79,6 +79,8 @@ class Stale(msgspec.Struct, frozen=True):
     """By message id."""
     fresh: dict[str, Delivery]
     """By message id; who holds it now."""
+    holder: Any = None
+    """The object that holds them, where it is another one than the subject's."""
 
 
 class Fenced:
@@ -397,7 +399,7 @@ def _redelivered(
         for id_, one in lose(subject, queue, len(VERBS)).items():
             lost.setdefault(id_, []).append(one)
     fresh = hold(subject, queue, len(VERBS), lease or subject.long, broker=holder)
-    return Stale(queue, elsewhere, lost, {id_: one.delivery for id_, one in fresh.items()})
+    return Stale(queue, elsewhere, lost, {id_: one.delivery for id_, one in fresh.items()}, holder)
 
 
 def _try_each(
@@ -431,8 +433,10 @@ def _assert_fenced(subject: Subject, stale: Stale, broker: RecordedBroker) -> No
     if won:
         return
     assert_hidden(subject, stale.queue, stale.elsewhere, why="others hold it, and a stale settle was refused")
+    by_connection = subject.capabilities.lease is Lease.CONNECTION  # and then nobody else can settle for its holder
+    holder = stale.holder if stale.holder is not None and by_connection else subject.broker
     for (id_, held), verb in zip(stale.fresh.items(), VERBS, strict=False):
-        if subject.broker.ack([held]) != [True]:
+        if holder.ack([held]) != [True]:
             raise LawBroken(f"a stale {verb}, refused, has taken the lease of the new holder all the same", id_)
     subject.assert_gone(stale.queue, stale.elsewhere, why="its holder acknowledged it")
 

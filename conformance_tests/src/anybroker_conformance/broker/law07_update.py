@@ -8,7 +8,7 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from anybroker.capabilities import Guarantee, Lease, Ordering
+from anybroker.capabilities import Guarantee, Lease
 from anybroker_conformance.broker.consuming import (
     another,
     batches,
@@ -234,7 +234,7 @@ class AtomicUpdate:
         """Where an order is declared, a new version keeps its place; and its new priority counts."""
         queue = subject.queue()
         sent = [subject.put(queue, b"%d" % n).id for n in range(4)]
-        if subject.capabilities.ordering is not Ordering.NONE:
+        if subject.capabilities.ordering.fifo:
             held = subject.take(queue, 2)
             assert update(subject.broker, [(one, replace(one.message, body=b"again")) for one in held]) == [True, True]
             found = subject.take(queue, 4)
@@ -269,7 +269,7 @@ class AtomicUpdate:
             peer.kill()
         if subject.capabilities.lease is Lease.TIMED:
             subject.expire(lease)
-        within = subject.capabilities.expiry_bound
+        within = subject.back_within(lease)
         found = defaultdict(list)
         for one in drain(subject, [queue for pair in queues for queue in pair], expected=sent, within=within):
             found[one.message.id].append(one.message.body)

@@ -6,7 +6,6 @@ import random
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from anybroker.capabilities import Ordering
 from anybroker.errors import Unsupported
 from anybroker_conformance.broker.consuming import (
     affordable,
@@ -196,7 +195,7 @@ class InOrder:
     def test_law10_order__an_undeclared_key(self, subject: Subject) -> None:
         """Where no order per key is declared a key is refused, in enqueue and in update; else it is taken."""
         keys = tuple({"ordering_key": key} for key in ("k", "", "0", "a:b", "\U0001f98a" * 60))
-        if subject.capabilities.ordering is not Ordering.FIFO_PER_KEY:
+        if not subject.capabilities.ordering.keyed:
             refused(subject, *keys)
             return
         queue = subject.queue()
@@ -219,7 +218,7 @@ class InOrder:
 
 def ordered(subject: Subject) -> bool:
     """Whether any order is declared."""
-    return subject.capabilities.ordering is not Ordering.NONE
+    return subject.capabilities.ordering.fifo
 
 
 def as_sent(found: Sequence[str], sent: Sequence[str]) -> None:

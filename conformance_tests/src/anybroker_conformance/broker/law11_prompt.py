@@ -9,7 +9,7 @@ from datetime import timedelta
 from statistics import median
 from typing import TYPE_CHECKING
 
-from anybroker.capabilities import Guarantee, Ordering
+from anybroker.capabilities import Guarantee
 from anybroker.errors import BrokerUnavailable
 from anybroker_conformance.broker.consuming import another, ids, replace
 from anybroker_conformance.broker.waiting import JITTER, WAIT, Waiter
@@ -304,7 +304,8 @@ class Prompt:
             time.sleep(WATCH / 3)
             assert bystander.waiting, "the close of another object ended its wait"
             message = subject.put(queue)
-            taken = bystander.result(subject.capabilities.wake_bound + PATIENCE)
+            declared = subject.capabilities
+            taken = bystander.result(declared.wake_bound + declared.transit + PATIENCE)
             assert ids(taken) == [message.id], "the message that arrived went to an object that was closed"
 
 
@@ -333,7 +334,7 @@ def undeliverable(subject: Subject) -> list[str]:
         assert subject.broker.update(pairs) == [True, True]
     for queue in (delayed, mixed):
         subject.broker.enqueue([subject.message(queue, eta=tomorrow) for _ in range(5)])
-    if subject.capabilities.ordering is Ordering.FIFO_PER_KEY:
+    if subject.capabilities.ordering.keyed:
         subject.broker.enqueue([subject.message(mixed, ordering_key="k") for _ in range(3)])
         subject.take(mixed, 1)
     return [held, delayed, mixed]

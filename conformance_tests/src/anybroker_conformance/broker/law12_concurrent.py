@@ -14,6 +14,7 @@ import msgspec
 from anybroker.capabilities import Guarantee, Lease
 from anybroker.errors import BrokerUnavailable
 from anybroker_conformance.broker.accounts import settle_accounts
+from anybroker_conformance.broker.deliveries import lose
 from anybroker_conformance.broker.racing import Racers, at_once, rounds
 from anybroker_conformance.broker.workload import hold_all, work
 from anybroker_conformance.subject import PATIENCE, LawBroken
@@ -155,7 +156,7 @@ class Concurrent:
     def test_law12_concurrent__a_stale_settle_races_the_new_holder(self, realtime: Subject) -> None:
         queue = realtime.queue()
         realtime.broker.enqueue([realtime.message(queue) for _ in range(SPAN)])
-        stale = {one.message.id: one for one in realtime.lose(queue, SPAN)}
+        stale = lose(realtime, queue, SPAN)
         exact = realtime.capabilities.fencing is Guarantee.EXACT
         with Racers(2) as racers:
             for number, fresh in enumerate(realtime.take(queue, SPAN)):
@@ -235,8 +236,7 @@ class Concurrent:
             enqueue = partial(realtime.broker.enqueue, messages)
             wait = partial(_acquire_unless_closed, closing, queue, lease)
             at_once(wait, enqueue, closing.close, within=CLOSES)
-        within = lease + realtime.capabilities.expiry_bound
-        settle_accounts(realtime, [queue], within=within + PATIENCE)
+        settle_accounts(realtime, [queue], within=realtime.back_within(lease) + PATIENCE)
 
 
 def _workload(subject: Subject, queues: list[str]) -> dict[str, Any]:

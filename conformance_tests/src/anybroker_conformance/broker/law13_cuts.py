@@ -114,7 +114,7 @@ class Trial:
     def _take(self, queue: str) -> list[Delivery]:
         """Through the proxy; a connection that was in reserve may still turn out to be dead."""
         held: list[Delivery] = []
-        deadline = time.monotonic() + self.lease + self.subject.capabilities.expiry_bound + 6 * PATIENCE
+        deadline = time.monotonic() + self.subject.back_within(self.lease) + 6 * PATIENCE
         while len(held) < BATCH:
             if time.monotonic() > deadline:
                 raise LawBroken(f"{len(held)} of {BATCH} messages were delivered after the connection had been cut")
@@ -153,7 +153,7 @@ class Trial:
     def _drain(self, queues: list[str], must: set[str]) -> dict[str, list[Message]]:
         """Every version that is delivered now, by id."""
         found: dict[str, list[Message]] = {}
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PATIENCE + self.subject.capabilities.transit
         quiet = 0
         while quiet < 2 or (not must <= found.keys() and time.monotonic() < deadline):
             taken = self.subject.broker.acquire(queues, limit=100, wait=WATCH, lease=self.subject.long)

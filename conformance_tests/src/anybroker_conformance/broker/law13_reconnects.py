@@ -110,8 +110,7 @@ class Reconnects:
             if not outcome.unavailable and not outcome.value:
                 raise LawBroken("a waiting acquire whose connection was cut heard of no message any more")
             works_again(realtime, network.broker)
-            within = realtime.short + realtime.capabilities.expiry_bound
-            settle_accounts(realtime, [queue], within=within + PATIENCE)
+            settle_accounts(realtime, [queue], within=realtime.back_within() + PATIENCE)
 
     @pytest.mark.parametrize("end", ["TERM", "KILL"])
     def test_law13_reconnects__the_server_is_restarted(self, realtime: Subject, end: str) -> None:
@@ -210,8 +209,7 @@ class Restart:
         within = due_in + subject.capabilities.delay_precision
         subject.take(self.later, 3 - len(early), within=within)
         subject.assert_nothing(self.later, why="it is due in two days")
-        within = subject.short + subject.capabilities.expiry_bound
-        settle_accounts(subject, [self.busy], within=within + PATIENCE)
+        settle_accounts(subject, [self.busy], within=subject.back_within() + PATIENCE)
 
 
 def _hold(subject: Subject, broker: RecordedBroker) -> Held:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from anybroker.broker import Inspect, Stats
-from anybroker.capabilities import Lease, Ordering
+from anybroker.capabilities import Lease
 from anybroker.errors import AnybrokerError, ConfigurationError, Unsupported
 from anybroker_conformance.subject import LawBroken
 
@@ -70,7 +70,7 @@ class Honest:
         assert found <= 5, f"acquire with limit 5 returned {found} messages of three queues"
 
     def test_law15_honest__ordering_keys(self, subject: Subject) -> None:
-        if subject.capabilities.ordering is Ordering.FIFO_PER_KEY:
+        if subject.capabilities.ordering.keyed:
             message = subject.put(queue := subject.queue(), ordering_key="k")
             assert subject.take(queue)[0].message == message, "an ordering key is declared, and changed the message"
             return
@@ -188,7 +188,7 @@ class Inspected:
         if (queue := inspected(subject)) is None:
             return
         other = subject.queue()
-        keyed = subject.capabilities.ordering is Ordering.FIFO_PER_KEY
+        keyed = subject.capabilities.ordering.keyed
         later = subject.now() + timedelta(days=1)
         subject.broker.enqueue([subject.message(queue) for _ in range(5)])
         subject.broker.enqueue([subject.message(queue, eta=later) for _ in range(3)])
@@ -233,7 +233,7 @@ class Inspected:
         everything = subject.broker.peek(queue, limit=100)
         assert sorted(one.id for one in everything) == sorted(one.id for one in (*messages, later))
         assert {one.id: one for one in everything} == {one.id: one for one in (*messages, later)}
-        if subject.capabilities.ordering is not Ordering.NONE:
+        if subject.capabilities.ordering.fifo:
             assert everything == [*messages, later], "peek has another order than delivery"
         for limit in (0, 1, 5):
             found = subject.broker.peek(queue, limit=limit)
@@ -246,7 +246,7 @@ class Inspected:
     def test_law15_honest__peek_in_the_order_of_delivery(self, subject: Subject) -> None:
         if (queue := inspected(subject)) is None:
             return
-        if subject.capabilities.ordering is Ordering.NONE or not subject.capabilities.priorities:
+        if not subject.capabilities.ordering.fifo or not subject.capabilities.priorities:
             subject.put(queue)
             assert len(subject.broker.peek(queue)) == 1
             return
@@ -261,7 +261,7 @@ class Inspected:
     def test_law15_honest__removing_the_oldest_of_a_key_lets_the_next_in(self, subject: Subject) -> None:
         if (queue := inspected(subject)) is None:
             return
-        key = "k" if subject.capabilities.ordering is Ordering.FIFO_PER_KEY else None
+        key = "k" if subject.capabilities.ordering.keyed else None
         first, second, third = (subject.put(queue, ordering_key=key) for _ in range(3))
         assert subject.broker.remove(queue, [first.id]) == [True]
         assert (

@@ -49,8 +49,9 @@ class Model:
         self.stored[message.id] = Stored(message, self._arrived)
 
     def replace(self, old: Stored, message: Message) -> None:
-        """A message that stays in its queue, and in the line of its ordering key, keeps its place."""
-        if (message.queue, message.ordering_key) == (old.message.queue, old.message.ordering_key):
+        """A message that stays in its queue, and in the line of its ordering key, keeps its place, if declared."""
+        stays = (message.queue, message.ordering_key) == (old.message.queue, old.message.ordering_key)
+        if stays and self._ordering is not Ordering.PER_KEY:
             self.stored[message.id] = Stored(message, old.place)
         else:
             self.arrive(message)
@@ -64,7 +65,7 @@ class Model:
 
     def holds_back(self, older: Stored, younger: Stored) -> bool:
         """Whether one message waits for another with the same ordering key."""
-        if self._ordering is not Ordering.FIFO_PER_KEY or younger.message.ordering_key is None:
+        if not self._ordering.keyed or younger.message.ordering_key is None:
             return False
         mine = younger.message.queue, younger.message.ordering_key
         return older.place < younger.place and (older.message.queue, older.message.ordering_key) == mine

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from anybroker.capabilities import Ordering
 from anybroker.errors import ConfigurationError, MessageTooLarge, Unsupported
 from anybroker_conformance.broker.consuming import replace
 
@@ -38,7 +37,7 @@ def changes(subject: Subject, queue: str) -> dict[str, dict[str, Any]]:
     if subject.capabilities.priorities:
         lowest, highest = subject.capabilities.priorities
         found |= {"lowest": {"priority": lowest}, "highest": {"priority": highest, "body": b"new"}}
-    if subject.capabilities.ordering is Ordering.FIFO_PER_KEY:
+    if subject.capabilities.ordering.keyed:
         found |= {"a key": {"ordering_key": f"{queue}/1"}, "an empty key": {"ordering_key": "", "body": b"new"}}
     return found
 
@@ -48,7 +47,7 @@ def moves(subject: Subject, used: str, never_used: str) -> dict[str, dict[str, A
     everything: dict[str, Any] = {"queue": used, "body": b"all", "eta": datetime(1999, 12, 31, tzinfo=UTC)}
     if subject.capabilities.priorities:
         everything["priority"] = subject.capabilities.priorities[1]
-    if subject.capabilities.ordering is Ordering.FIFO_PER_KEY:
+    if subject.capabilities.ordering.keyed:
         everything["ordering_key"] = "all"
     return {
         "to a queue never used": {"queue": never_used},
@@ -78,6 +77,6 @@ def refused(subject: Subject) -> list[tuple[str, dict[str, Any], type[AnybrokerE
     lowest, highest = declared.priorities or (0, 0)
     found.append(("a priority that is too high", {"priority": highest + 1}, Unsupported))
     found.append(("a priority that is too low", {"priority": lowest - 1}, Unsupported))
-    if declared.ordering is not Ordering.FIFO_PER_KEY:
+    if not declared.ordering.keyed:
         found.append(("an ordering key", {"ordering_key": "k"}, Unsupported))
     return found

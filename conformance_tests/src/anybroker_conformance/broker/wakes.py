@@ -7,7 +7,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from anybroker.capabilities import Lease, Ordering
+from anybroker.capabilities import Lease
 from anybroker_conformance.broker.consuming import another, replace
 from anybroker_conformance.broker.waiting import WAIT, Waiter
 from anybroker_conformance.subject import PATIENCE, LawBroken
@@ -73,7 +73,7 @@ def wakes_at_once(subject: Subject) -> Iterator[Wake]:
         queue = subject.queue()
         held(subject, queue, closing)
         yield Wake(subject, "the close of its holder", [queue], closing.close)
-    if subject.capabilities.ordering is Ordering.FIFO_PER_KEY:
+    if subject.capabilities.ordering.keyed:
         yield from _turns(subject, other)
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from anybroker.broker import Message
-from anybroker.capabilities import Ordering
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +27,7 @@ def work(
     chance = random.Random(seed)  # noqa: S311 (reproducible, not secret)
     declared = broker.capabilities
     low, high = declared.priorities or (0, 0)
-    keyed = declared.ordering is Ordering.FIFO_PER_KEY
+    keyed = declared.ordering.keyed
     held: list[Delivery] = []
     sent = 0
     deadline = time.monotonic() + seconds

@@ -42,12 +42,13 @@ def check(history: History, capabilities: Capabilities, *, drained: bool = True)
     """
     found: list[Violation] = []
     known = lives(history)
+    cut = frozenset(call.client for call in history.calls if call.outcome == "unknown")
     for life in known.values():
         found += nothing_invented(life)
-        found += ack_is_final(life)
+        found += ack_is_final(life, capabilities)
         found += update_is_whole(life, capabilities)
         found += tokens_fence(life, capabilities)
-        found += leases_hold(life, capabilities)
+        found += leases_hold(life, capabilities, cut)
         found += leases_are_disjoint(life, capabilities)
         found += deliveries_are_counted(life, capabilities)
         found += eta_is_kept(life)
@@ -102,18 +103,19 @@ def _difference(content: Content, brought: list[Content]) -> str:
 _FIELDS = Content.__struct_fields__
 
 
-def ack_is_final(life: Life) -> Iterator[Violation]:
-    """After an ack that answered True, the message is not delivered again, unless it was enqueued again."""
-    for ack in life.settles:
-        if ack.item.new is not None or not (ack.certain and ack.item.answer):
-            continue
-        sent_again = [event for event in life.sends if event.possible and not event.before(ack)]
-        copies = sum(event.possible for event in life.sends)
-        ended = sum(event.item.new is None and event.possible for event in life.settles)
-        for delivery in life.deliveries:
-            if ack.before(delivery) and not sent_again and copies <= ended:
-                yield Violation("final", life.id, "delivered again after its ack had answered True")
-                return
+def ack_is_final(life: Life, capabilities: Capabilities) -> Iterator[Violation]:
+    """After an ack that answered True, the message is not delivered again, unless it was enqueued again.
+
+    Where updates are best effort, one whose end nobody saw may have left two of it.
+    """
+    split = sum(one.item.new is not None and one.call.outcome == "unknown" for one in life.settles)
+    left_over = 0 if capabilities.update is Guarantee.EXACT else split
+    copies = sum(event.possible for event in life.sends) + left_over
+    acks = [one for one in life.settles if one.item.new is None and one.certain and one.item.answer]
+    for delivery in life.deliveries:
+        if 0 < copies <= sum(ack.before(delivery) for ack in acks):
+            yield Violation("final", life.id, "delivered again after its ack had answered True")
+            return
 
 
 def update_is_whole(life: Life, capabilities: Capabilities) -> Iterator[Violation]:
@@ -186,8 +188,12 @@ REFUSED = {"ack": "final", "update": "update", "extend": "exclusive"}
 """The law that a verb breaks by refusing what it must do."""
 
 
-def leases_hold(life: Life, capabilities: Capabilities) -> Iterator[Violation]:
-    """A settle or an extend with a valid lease answers True."""
+def leases_hold(life: Life, capabilities: Capabilities, cut: frozenset[str]) -> Iterator[Violation]:
+    """A settle or an extend with a valid lease answers True.
+
+    A lease of a connection is lost with it, and is nobody else's to settle. ``cut``: the clients whose connection may
+    have been lost, for they have heard that the service was away.
+    """
     for event in (*life.settles, *life.extends):
         if event.item.answer is not False or event.call.outcome != "ok":
             continue
@@ -202,7 +208,10 @@ def leases_hold(life: Life, capabilities: Capabilities) -> Iterator[Violation]:
             and (event.call.ended_at or 0.0) >= life.held_until(held, before=event.ended) - TOLERANCE
         )
         removed = any(one.possible and one.began < event.ended for one in life.removals)
-        if not (settled or given_up or timed_out or removed):
+        disconnected = capabilities.lease is Lease.CONNECTION and (
+            held.call.client in cut or held.call.client != event.call.client
+        )
+        if not (settled or given_up or timed_out or removed or disconnected):
             text = f"{event.call.verb} answered False although its lease was valid"
             yield Violation(REFUSED[event.call.verb], life.id, text)
 
@@ -275,7 +284,7 @@ def order_is_kept(known: Iterable[Life], capabilities: Capabilities) -> list[Vio
 
 def _in_order(of_queue: list[Life], capabilities: Capabilities) -> Iterator[Violation]:
     """The higher priority first and, where FIFO is declared, the one that was sent first."""
-    fifo = capabilities.ordering is not Ordering.NONE
+    fifo = capabilities.ordering.fifo
     earliest: dict[int, Life] = {}  # by priority: of those that were delivered later, the one that was sent first
     for life in sorted(of_queue, key=lambda life: _first(life).ended, reverse=True):
         priority = life.sends[0].item.content.priority

@@ -21,12 +21,14 @@ _SERVER = Program("rabbitmq-server", apt="rabbitmq-server", brew="rabbitmq", fir
 _EPMD = Program("epmd", apt="erlang-base", brew="erlang")
 _IDLE = "+sbwt none +sbwtdcpu none +sbwtdio none"
 """Its schedulers are not to keep the cores busy while they wait: those are shared with the tests."""
+_CONFIRM_SECONDS = 1
+"""A quorum queue that dead-letters to a queue which is not back yet after a restart tries again after three minutes."""
 _CONFIGURATION = """\
 listeners.tcp.local = 127.0.0.1:{amqp}
 management.tcp.ip = 127.0.0.1
 management.tcp.port = {management}
 loopback_users = none
-vm_memory_high_watermark.absolute = 512MB
+vm_memory_high_watermark.absolute = 1500MB
 disk_free_limit.absolute = 50MB
 collect_statistics_interval = 1000
 """
@@ -60,7 +62,8 @@ class RabbitMQ(Service):
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "enabled_plugins"),
             # The script becomes the server instead of waiting for it, and the server needs no terminal.
             "RABBITMQ_ALLOW_INPUT": "1",
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-noinput {_IDLE} -kernel inet_dist_use_interface {{127,0,0,1}}",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-noinput {_IDLE} -kernel inet_dist_use_interface {{127,0,0,1}}"
+            f" -rabbit dead_letter_worker_publisher_confirm_timeout {1000 * _CONFIRM_SECONDS}",
         }
         return [
             Node("epmd", (_EPMD.path(), "-port", epmd_port, "-address", "127.0.0.1"), helper=True),

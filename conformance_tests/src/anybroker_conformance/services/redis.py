@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
 SERVER = Program("redis-server", apt="redis-server", brew="redis")
 CLIENT = Program("redis-cli", apt="redis-tools", brew="redis")
-OPTIONS = ("--bind", "127.0.0.1", "--appendonly", "yes", "--save", "")
+OPTIONS = ("--bind", "127.0.0.1", "--appendonly", "yes", "--appendfsync", "no", "--save", "")
 
 
 class Redis(Service):
-    """What is written to it survives SIGKILL, for the operating system has it by then."""
+    """What is written to it survives SIGKILL, for the operating system has it by then.
+
+    With Redis's own default, ``appendfsync everysec``, it may not: while an fsync is under way, the server keeps what
+    it has acknowledged to itself, for up to two seconds.
+    """
 
     name = "redis"
     ports: ClassVar = {"redis": 16379}

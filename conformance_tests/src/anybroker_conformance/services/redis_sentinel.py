@@ -22,6 +22,7 @@ _SERVER = """\
 port {port}
 bind 127.0.0.1
 appendonly yes
+appendfsync no
 save ""
 repl-diskless-sync-delay 0
 """

@@ -59,13 +59,13 @@ class Running:
         """
         self._door.restart(self._entry, node, signal)
 
-    def stop(self) -> None:
-        """End it by SIGTERM. With :meth:`kill` and :meth:`start` it can be the ``server`` of a conformance suite."""
-        self._door.stop(self._entry, None, signals.SIGTERM)
+    def stop(self, node: str | None = None) -> None:
+        """End a node, or all, by SIGTERM. With `kill` and `start` it can be the ``server`` of a conformance suite."""
+        self._door.stop(self._entry, node, signals.SIGTERM)
 
-    def kill(self) -> None:
-        """End it by SIGKILL."""
-        self._door.stop(self._entry, None, signals.SIGKILL)
+    def kill(self, node: str | None = None) -> None:
+        """End a node, or all, by SIGKILL."""
+        self._door.stop(self._entry, node, signals.SIGKILL)
 
     def start(self) -> None:
         """Start it again with the same ports and data, and wait until it is ready; nothing while it runs."""

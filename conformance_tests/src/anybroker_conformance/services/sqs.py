@@ -55,4 +55,4 @@ class Sqs(Service):
         return ""
 
     def url(self, ports: Mapping[str, int]) -> str:
-        return f"sqs://elasticmq/?endpoint=http://127.0.0.1:{ports['http']}"
+        return f"sqs://local:local@elasticmq/?endpoint=http://127.0.0.1:{ports['http']}"  # it takes any credentials
