@@ -21,7 +21,11 @@ help:  ## this list
 demo: uv  ## real work on real processes, no server needed
 	$(RUN) --no-default-groups --group demo python examples/thumbnails/demo.py
 
-check: lint types  ## linter, types and the fast tests: before every commit
+check: uv  ## linter, types and the fast tests, side by side: before every commit
+	$(MAKE) --jobs=3 lint types fast
+
+.PHONY: fast
+fast: uv
 	$(RUN) pytest -n auto -m "not slow" tests
 
 test: lint types docs installed-services  ## everything but the long soak: also crashes, packages, real servers, the documentation
@@ -36,12 +40,13 @@ types: uv  ## mypy and pyright
 	$(RUN) pyright
 
 docs: uv  ## the documentation, into docs/_build
+	$(RUN) python -m anybroker_conformance.reports.matrix --check docs/reports/*.json
 	$(RUN) sphinx-build --fail-on-warning --keep-going --nitpicky --quiet docs docs/_build
 
 conformance: uv  ## every law on every adapter, with reports in docs/reports, and the matrix of them
 	mkdir -p docs/reports
 	for suite in $(SUITES); do \
-		$(RUN) pytest -n auto tests/conformance/test_references.py::Test$$suite \
+		$(RUN) pytest -n $(TESTERS) --dist=load tests/conformance/test_references.py::Test$$suite \
 			--conformance-report docs/reports/$$suite.json || exit 1; \
 	done
 	$(MAKE) matrix
