@@ -8,7 +8,7 @@ UV_VERSION := 0.13.9
 # uv refuses to run here where it does not fit `required-version` of pyproject.toml.
 UV := $(shell uv cache dir >/dev/null 2>&1 && echo uv || echo .tools/bin/uv)
 RUN := $(UV) run --locked
-# Most of what `make test` does is waiting, for leases, servers and processes: two tests at a time for each processor.
+# Most of what the laws do is waiting, for leases and processes: two tests at a time for each processor.
 TESTERS = $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 SUITES := MemoryBroker SqliteBroker MemoryBackend SqliteBackend
 
@@ -29,7 +29,7 @@ fast: uv
 	$(RUN) pytest -n auto -m "not slow" tests
 
 test: lint types docs installed-services  ## everything but the long soak: also crashes, packages, real servers, the documentation
-	$(RUN) pytest -n $(TESTERS) -m "not soak"
+	$(RUN) pytest -n auto -m "not soak"
 
 lint: uv  ## style and formatting
 	$(RUN) ruff check
