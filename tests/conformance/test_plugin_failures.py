@@ -263,3 +263,22 @@ class TestMine(Bare):
     result.stdout.fnmatch_lines(
         ["Seed 7; to replay: pytest '*.py::TestMine::test_law05_fenced__one[[]a b]' --conformance-seed 7"]
     )
+
+
+def test_the_garbage_of_other_tests_breaks_no_law(pytester: pytest.Pytester) -> None:
+    suite(
+        pytester,
+        HEAD,
+        """
+import gc, socket
+
+class TestMine(Bare):
+    def test_law05_fenced__one(self, subject):
+        one = [socket.socket()]
+        one.append(one)
+        del one
+        gc.collect()
+""",
+    )
+    result = pytester.runpytest("-W", "error")
+    result.assert_outcomes(passed=1, warnings=1)

@@ -131,6 +131,7 @@ def test_body_that_would_grow_too_large_goes_without_its_error() -> None:
     assert (task.error, task.attempt) == (None, 2)
 
 
+@pytest.mark.slow
 def test_letter_that_dies_again_at_once_is_not_put_back_for_ever(app: App) -> None:
     runs = []
 

@@ -27,6 +27,7 @@ def _switch_interval() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_switch_interval")
 def test_time_limits_are_watched_while_tasks_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """One thread looks through what others change at any moment."""

@@ -60,6 +60,7 @@ def test_running_tasks_finish_and_the_rest_is_given_back(
     assert worker.stats().idle
 
 
+@pytest.mark.slow
 def test_after_the_grace_time_running_tasks_are_given_back(
     make_app: Callable[..., App], each_url: str, wait_until: WaitUntil, gate: threading.Event
 ) -> None:

@@ -128,10 +128,6 @@ def table(verdicts: Sequence[Verdict]) -> str:
 
 
 PAGE = """\
----
-orphan: true
----
-
 # Wrong on purpose
 
 The [conformance suite](conformance.md) is tested as well: here are {number} brokers and result backends that are right

@@ -34,10 +34,6 @@ _CELLS: dict[Status, str] = {
 }
 _TITLES: dict[Kind, str] = {"broker": "Brokers", "backend": "Result backends"}
 _HEAD = """\
----
-orphan: true
----
-
 # What is proven of which adapter
 
 Made by `make matrix` from the reports of the [conformance suite](conformance.md); not edited by hand.

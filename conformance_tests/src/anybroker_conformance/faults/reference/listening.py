@@ -19,10 +19,10 @@ def serve_each(port: int, serve: Callable[[socket.socket], None]) -> None:
         while True:
             try:
                 sock, _ = listener.accept()
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:  # who wanted to connect has gone again, or there are too many: they will come again
                 time.sleep(0.01)
                 continue
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=serve, args=(sock,), daemon=True).start()
 
 
