@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,11 +18,14 @@ from anybroker_conformance.subject import LawBroken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from anybroker_conformance.backend.recorder import RecordedBackend
     from anybroker_conformance.backend.subject import BackendSubject
 
 THREADS = 8
+KILLED = 4
+"""Processes that are killed."""
 GROUPS = 250
 LINES = 250
 """Lines of an adapter at which a call is overtaken, at most."""
@@ -327,6 +332,25 @@ class Join:
             remote = results.adopt(RemoteBackend(other, results.capabilities))
             _expect(groups[0], "here", 3, remote, complete=True, why="all have finished, in three processes")
 
+    def test_law07_join__killed_in_the_middle(self, realtime_results: BackendSubject, tmp_path: Path) -> None:
+        """Processes are killed while they join: a member that was being recorded can be recorded again, and counts."""
+        results = realtime_results
+        peers = [results.peer() for _ in range(KILLED)]
+        progress = [tmp_path / f"{number}" for number in range(KILLED)]
+        for peer, file in zip(peers, progress, strict=True):
+            arguments = {"prefix": results.id("group"), "progress": str(file)}
+            peer.ask("run", function=f"{__name__}:keep_joining", arguments=arguments)
+        for number, (peer, file) in enumerate(zip(peers, progress, strict=True)):
+            _await_first(file)
+            time.sleep(0.05 + 0.0137 * number)
+            peer.kill()
+        for file in progress:
+            for group in file.read_text().split()[-2 * THREADS :]:
+                why = "its only member was killed while it joined, and has joined again"
+                _expect(group, "a", 2, results.backend, complete=False, repeated=True, why=why)
+                why = "both have joined, one of them again after it was killed while it joined"
+                _expect(group, "b", 2, results.backend, complete=True, repeated=True, why=why)
+
     def test_law07_join__any_order_of_calls(self, results: BackendSubject) -> None:
         """Random calls, whose every answer is that of a model."""
         check_model(GroupsModel, results)
@@ -340,6 +364,30 @@ class Join:
 def join_each(backend: RecordedBackend, groups: Sequence[str], member: str, size: int) -> list[bool]:
     """Join one group after another; also called in other processes."""
     return [backend.join(group, member, size=size) for group in groups]
+
+
+def keep_joining(backend: RecordedBackend, prefix: str, progress: str) -> None:
+    """Join one new group after another, in several threads, until the process is killed; says which, and then joins."""
+    log = os.open(progress, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def join(thread: int) -> None:
+        number = 0
+        while True:
+            group = f"{prefix}-{thread}-{number}"
+            os.write(log, f"{group}\n".encode())
+            backend.join(group, "a", size=2)
+            number += 1
+
+    for thread in range(THREADS):
+        threading.Thread(target=join, args=(thread,)).start()
+    threading.Event().wait()
+
+
+def _await_first(progress: Path) -> None:
+    deadline = time.monotonic() + 30
+    while not (progress.exists() and progress.stat().st_size):
+        assert time.monotonic() < deadline, "the other process has not begun to join within 30 seconds"
+        time.sleep(0.01)
 
 
 def _finish(backend: RecordedBackend, member: str, size: int, group: str) -> bool:

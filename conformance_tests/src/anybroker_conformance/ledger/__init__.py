@@ -16,6 +16,7 @@ MODULES = (
     "settling",
     "waiting",
     "sharing",
+    "by_key",
     "cut",
     "disconnected",
     "backends",

@@ -5,23 +5,25 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from anybroker.memory import MemoryBackend, MemoryBroker
 from anybroker_conformance.backend.networked import BackendServer, TcpBackend
 from anybroker_conformance.backend.suite import BackendConformance
 from anybroker_conformance.faults.reference import TcpBroker
 from anybroker_conformance.faults.reference.process import ReferenceServer
 from anybroker_conformance.ledger import mutants
+from anybroker_conformance.ledger.references import REFERENCES
 from anybroker_conformance.suite import BrokerConformance
 
 if TYPE_CHECKING:
     from anybroker.clock import Clock
+    from anybroker_conformance.ledger.registry import Kind
 
 VARIABLE = "ANYBROKER_MUTANT"
-REFERENCES: dict[str, Any] = {"broker": MemoryBroker, "backend": MemoryBackend}
 
 chosen = os.environ.get(VARIABLE, "broker")
 mutant = mutants().get(chosen)
-make: Any = mutant.make if mutant else REFERENCES[chosen]
+kind: Kind
+make: Any
+kind, make = REFERENCES[chosen] if mutant is None else (mutant.kind, mutant.make)
 
 if isinstance(make, type) and issubclass(make, TcpBroker):
 
@@ -47,7 +49,7 @@ elif isinstance(make, type) and issubclass(make, TcpBackend):
             """Make it; those of one test share their results."""
             return make.from_url(self.url)
 
-elif (mutant.kind if mutant else chosen) == "broker":
+elif kind == "broker":
 
     class TestMutant(BrokerConformance):
         """A broker of the ledger."""

@@ -1,4 +1,4 @@
-"""Wrong backends of law 11: what they do when the connection is cut and when the server is away."""
+"""Wrong backends of a server: when the connection is cut, the server is away, or a process dies in a call."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anybroker.backend import Result
+
+DAY = 86400.0
 
 
 @wrong_backend("reconnects", "repeats what may have happened, and takes its own result for another one's")
@@ -106,3 +108,18 @@ class JoinsAgain(TcpBackend):
         except BrokerUnavailable:
             self.errors += 1
             return super().join(group_id, f"{member_id} {self.errors}", size=size)
+
+
+@wrong_backend("join", "notes a member and counts it in two steps: whoever dies between them never counts")
+class NotesThenCounts(TcpBackend):
+    def join(self, group_id: str, member_id: str, *, size: int) -> bool:
+        noted, counted = (f"{step} {group_id} {member_id}" for step in ("noted", "counted"))
+        if self.claim(noted, ttl=DAY) is not None:
+            complete = super().join(group_id, member_id, size=size)
+            self.claim(counted, ttl=DAY)
+            return complete
+        token = self.claim(counted, ttl=DAY)
+        if token is None:
+            return super().join(group_id, member_id, size=size)
+        self.release(counted, token)  # somebody is about to count it
+        return False

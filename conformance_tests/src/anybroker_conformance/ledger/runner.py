@@ -20,6 +20,7 @@ import pytest
 
 from anybroker_conformance.laws import BACKEND_LAWS, BROKER_LAWS
 from anybroker_conformance.ledger import mutants
+from anybroker_conformance.ledger.references import REFERENCES
 from anybroker_conformance.ledger.registry import Kind, Mutant
 
 if TYPE_CHECKING:
@@ -158,9 +159,9 @@ def main() -> int:
         parser.error(f"no mutant is called that; there are: {', '.join(mutants())}")
     verdicts = run_all(chosen, given.runs, given.seed, given.concurrent)
     print(table(verdicts))  # noqa: T201
-    kinds: list[Kind] = [] if given.no_reference else sorted({mutant.kind for mutant in chosen})
     survived = [one for one in verdicts if one.kills < len(one.runs)]
-    right = [run for kind in kinds for run in _reference_runs(kind, given.runs, given.seed, given.concurrent)]
+    kinds = set() if given.no_reference else {mutant.kind for mutant in chosen}
+    right = _reference_runs(kinds, given.runs, given.seed, given.concurrent)
     failed = [run for run in right if run.failed]
     for run in failed:
         print(f"the reference {run.subject} failed {run.failed}:\n{run.output}", file=sys.stderr)  # noqa: T201
@@ -173,6 +174,8 @@ def main() -> int:
     return 1 if survived or failed else 0
 
 
-def _reference_runs(kind: Kind, runs: int, first_seed: int, concurrent: int) -> list[Run]:
+def _reference_runs(kinds: set[Kind], runs: int, first_seed: int, concurrent: int) -> list[Run]:
+    names = [name for name, (kind, _) in REFERENCES.items() if kind in kinds]
+    asked = [(name, None, first_seed + number) for number in range(runs) for name in names]
     with ProcessPoolExecutor(concurrent, get_context("spawn")) as pool:
-        return list(pool.map(run_suite, [kind] * runs, [None] * runs, range(first_seed, first_seed + runs)))
+        return list(pool.map(run_suite, *zip(*asked, strict=True))) if asked else []
