@@ -160,7 +160,7 @@ def main() -> int:
     verdicts = run_all(chosen, given.runs, given.seed, given.concurrent)
     print(table(verdicts))  # noqa: T201
     survived = [one for one in verdicts if one.kills < len(one.runs)]
-    kinds = set() if given.no_reference else {mutant.kind for mutant in chosen}
+    kinds: set[Kind] = set() if given.no_reference else {mutant.kind for mutant in chosen}
     right = _reference_runs(kinds, given.runs, given.seed, given.concurrent)
     failed = [run for run in right if run.failed]
     for run in failed:
