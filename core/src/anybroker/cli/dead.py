@@ -149,10 +149,9 @@ def _living(app: App, queue: str) -> str:
 
 
 def _queues_with_letters(app: App) -> list[str]:
-    if not app.broker.capabilities.inspect:
-        raise ConfigurationError("of which queue? this broker does not tell which ones it has")
     suffix = app.settings.dead_queue_suffix
-    return [name.removesuffix(suffix) for name in app.inspect().queues() if name.endswith(suffix)]
+    names = app.inspect().queues() if app.broker.capabilities.inspect else app.overview().known_queues()
+    return [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
 
 
 def _count(app: App, queue: str) -> int:
