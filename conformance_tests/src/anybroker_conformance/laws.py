@@ -118,7 +118,8 @@ def _shared(capabilities: Capabilities | BackendCapabilities) -> Declaration:
 
 def _honest(capabilities: Capabilities) -> Declaration:
     enqueue = "recognised" if capabilities.idempotent_enqueue else "stored again"
-    return Declaration(f"inspect: {'yes' if capabilities.inspect else 'no'}, the same id twice: {enqueue}")
+    inspect = "yes" if capabilities.inspect else "estimates" if capabilities.overview else "no"
+    return Declaration(f"inspect: {inspect}, the same id twice: {enqueue}")
 
 
 _BROKER_DECLARATIONS: dict[str, Callable[[Capabilities], Declaration]] = {

@@ -6,7 +6,7 @@ import inspect
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from anybroker.broker import Broker, Inspect, Message
+from anybroker.broker import Broker, Inspect, Message, Overview
 from anybroker.capabilities import Capabilities
 from anybroker.errors import AnybrokerError, BrokerUnavailable
 from anybroker.loading import redact
@@ -105,9 +105,13 @@ def _declaration(broker: Any) -> str | None:
     if declared.min_lease > declared.max_lease:
         bounds = f"min_lease {declared.min_lease:g} > max_lease {declared.max_lease:g}"
         return f"{name}.capabilities contradicts itself: {bounds}"
-    if declared.inspect:
-        missing = protocol_fault(broker, Inspect, ("queues", "stats", "peek", "remove", "purge"))
-        return missing and f"{missing} (capabilities.inspect declares it)"
+    declares = {
+        "inspect": (declared.inspect, Inspect, ("queues", "stats", "peek", "remove", "purge")),
+        "overview": (declared.overview, Overview, ("known_queues", "estimate", "clear")),
+    }
+    for ability, (there, protocol, verbs) in declares.items():
+        if there and (missing := protocol_fault(broker, protocol, verbs)):
+            return f"{missing} (capabilities.{ability} declares it)"
     return None
 
 

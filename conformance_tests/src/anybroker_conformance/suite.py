@@ -27,6 +27,7 @@ from anybroker_conformance.broker.law13_cuts import Cuts
 from anybroker_conformance.broker.law13_reconnects import Reconnects
 from anybroker_conformance.broker.law14_bounded import Bounded
 from anybroker_conformance.broker.law15_honest import Honest, Inspected
+from anybroker_conformance.broker.law15_overview import Told
 from anybroker_conformance.broker.random_calls import RandomCalls
 from anybroker_conformance.factory import Factory
 from anybroker_conformance.preflight import objects_share
@@ -57,6 +58,7 @@ class BrokerConformance(
     Bounded,
     Honest,
     Inspected,
+    Told,
     RandomCalls,
     Factory[Broker],
 ):

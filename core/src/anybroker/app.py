@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
-from anybroker.broker import MAX_QUEUE_NAME, Inspect, Message
+from anybroker.broker import MAX_QUEUE_NAME, Inspect, Message, Overview
 from anybroker.clock import Clock, SystemClock
 from anybroker.codec import Codec
 from anybroker.context import shielded
@@ -378,6 +378,13 @@ class App:
         """The broker as something that can be looked into. Raises ``Unsupported``."""
         if not self.broker.capabilities.inspect or not isinstance(self.broker, Inspect):
             message = "this broker cannot look into its queues"
+            raise Unsupported(message)
+        return self.broker
+
+    def overview(self) -> Overview:
+        """The broker as something that tells of its queues. Raises ``Unsupported``."""
+        if not self.broker.capabilities.overview or not isinstance(self.broker, Overview):
+            message = "this broker does not tell what its queues hold"
             raise Unsupported(message)
         return self.broker
 

@@ -168,3 +168,36 @@ class Inspect(Protocol):
     def purge(self, queue: str) -> int:
         """Remove every message that is not leased; returns how many."""
         ...
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """About how many messages a queue holds (``Overview.estimate``); None: the service does not tell."""
+
+    ready: int | None = None
+    """Where ``delayed`` is None, those that wait for their ``eta`` may be among them."""
+    leased: int | None = None
+    delayed: int | None = None
+
+
+@runtime_checkable
+class Overview(Protocol):
+    """What a service tells of queues that it cannot look into; declared by ``Capabilities.overview``.
+
+    Its numbers are approximate and may be a minute late. Each method raises ``Unsupported`` where the service, as
+    configured, has nothing of the kind, and ``BrokerUnavailable``.
+    """
+
+    def known_queues(self) -> list[str]:
+        """The names of the queues that are there, sorted; also of empty ones."""
+        ...
+
+    def estimate(self, queue: str) -> Estimate:
+        """Counts of one queue; zero or None for a name that was never used."""
+        ...
+
+    def clear(self, queue: str) -> None:
+        """Order the service to remove what is in a queue, leased or not, within a minute.
+
+        What is sent in this minute may be removed as well.
+        """
+        ...

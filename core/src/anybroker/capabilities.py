@@ -94,6 +94,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """``Delivery.delivery_count`` is known; else it is None."""
     inspect: bool = False
     """The broker also implements :class:`~anybroker.broker.Inspect`."""
+    overview: bool = False
+    """The broker also implements :class:`~anybroker.broker.Overview`."""
     max_body: int
     """Largest body accepted (law 2)."""
     min_lease: float = 0.0

@@ -13,7 +13,7 @@ next time.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
@@ -25,7 +25,8 @@ from anybroker.task import DeadLetter, Task
 from anybroker.validation import check_messages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    import builtins
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from anybroker.app import App
@@ -49,12 +50,31 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def list(app: App, queue: str, *, limit: int = 100) -> Sequence[Letter]:  # noqa: A001  read as dead_letters.list
-    """The first letters of a queue, without leasing them; what is no dead letter is left out.
+    """The first letters of a queue; what is no dead letter is left out.
 
-    Raises ``Unsupported`` where the broker cannot look into its queues, and ``BrokerUnavailable``.
+    Where the broker cannot look into its queues, letters are leased and given back: meanwhile nobody else sees them.
+    Raises ``BrokerUnavailable``.
     """
-    messages = app.inspect().peek(app.dead_queue(queue), limit=limit)
-    return [letter for message in messages if (letter := _read(app, message)) is not None]
+    if app.broker.capabilities.inspect:
+        return _letters(app, app.inspect().peek(app.dead_queue(queue), limit=limit))
+    found: builtins.list[Letter] = []
+    with _Scan(app, queue, batch=limit) as scan:
+        for deliveries in scan:
+            found += _letters(app, [delivery.message for delivery in deliveries])
+            if len(found) >= limit:
+                break
+    return found[:limit]
+
+
+def find(app: App, queue: str, id: str) -> Letter | None:
+    """The letter of this id, or None. Looks as :func:`list` does. Raises ``BrokerUnavailable``."""
+    if app.broker.capabilities.inspect:
+        total = app.inspect().stats(app.dead_queue(queue)).total
+        letters = list(app, queue, limit=max(1, total))
+        return next((letter for letter in letters if letter.id == id), None)
+    with _Scan(app, queue) as scan:
+        messages = (delivery.message for deliveries in scan for delivery in deliveries)
+        return next((letter for message in messages if message.id == id for letter in _letters(app, [message])), None)
 
 
 def retry(
@@ -70,68 +90,90 @@ def retry(
     body that cannot be decoded here goes back byte for byte. One that was cut off stays where it is. ``moved`` is
     called with the number of each batch. Raises ``BrokerUnavailable``; what had been put back until then is.
     """
-    broker, dead_queue = app.broker, app.dead_queue(queue)
-    lease = min(_LEASE, broker.capabilities.max_lease)
     wanted = None if ids is None else set(ids)
     went: dict[str, None] = {}
-    others = _Held(app, lease)
-    try:
-        while wanted is None or wanted - went.keys():
-            deliveries = broker.acquire([dead_queue], limit=_BATCH, wait=_WAIT, lease=lease)
-            if not deliveries:
-                break
-            changes = []
-            for delivery in deliveries:
-                id_ = delivery.message.id
+    with _Scan(app, queue) as scan:
+        for deliveries in scan:
+            changes = [
+                (delivery, again)
+                for delivery in deliveries
                 # One that went and is here again has died again: for ever, if we put it back each time.
-                asked_for = id_ not in went and (wanted is None or id_ in wanted)
-                again = _revived(app, delivery.message) if asked_for else None
-                if again is None:
-                    others.add(delivery)
-                else:
-                    changes.append((delivery, again))
-            ours = broker.update(changes)
-            batch = [delivery.message.id for (delivery, _), done in zip(changes, ours, strict=True) if done]
+                if delivery.message.id not in went and (wanted is None or delivery.message.id in wanted)
+                if (again := _revived(app, delivery.message)) is not None
+            ]
+            batch = scan.update(changes)
             went |= dict.fromkeys(batch)
             moved(len(batch))
-            others.extend_if_needed()
-    finally:
-        others.give_back()
+            if wanted is not None and wanted <= went.keys():
+                break
     return tuple(went)
 
 
-def purge(app: App, queue: str, ids: Sequence[str] | None = None) -> int:
-    """Remove dead letters for good: those of ``ids``, or all; returns how many.
+def purge(app: App, queue: str, ids: Collection[str] | None = None) -> int:
+    """Remove dead letters for good: those of ``ids``, or all; returns how many. Raises ``BrokerUnavailable``."""
+    if app.broker.capabilities.inspect:
+        dead_queue = app.dead_queue(queue)
+        return app.inspect().purge(dead_queue) if ids is None else sum(app.inspect().remove(dead_queue, [*ids]))
+    wanted = None if ids is None else set(ids)
+    removed = 0
+    with _Scan(app, queue) as scan:
+        for deliveries in scan:
+            removed += scan.ack([one for one in deliveries if wanted is None or one.message.id in wanted])
+            if wanted is not None and removed >= len(wanted):
+                break
+    return removed
 
-    Raises ``Unsupported`` where the broker cannot look into its queues, and ``BrokerUnavailable``.
+
+class _Scan:
+    """Each message of a dead-letter queue under a lease, in batches.
+
+    All are held until the end, for else the scan would meet them again; then those that were not settled are given
+    back.
     """
-    dead_queue = app.dead_queue(queue)
-    if ids is None:
-        return app.inspect().purge(dead_queue)
-    return sum(app.inspect().remove(dead_queue, ids))
 
-
-class _Held:
-    """Letters that are not wanted: held until the end of the scan, for else the scan would meet them again."""
-
-    def __init__(self, app: App, lease: float) -> None:
+    def __init__(self, app: App, queue: str, *, batch: int = _BATCH) -> None:
         self._broker = app.broker
-        self._lease = lease
-        self._deliveries: dict[object, Delivery] = {}
+        self._queue = app.dead_queue(queue)
+        self._batch = min(batch, _BATCH)
+        self._lease = min(_LEASE, self._broker.capabilities.max_lease)
+        self._held: dict[object, Delivery] = {}
         self._extended_at = time.monotonic()
 
-    def add(self, delivery: Delivery) -> None:
-        self._deliveries[delivery.token] = delivery
+    def __enter__(self) -> Self:
+        return self
 
-    def extend_if_needed(self) -> None:
-        if time.monotonic() - self._extended_at > self._lease / 3:
-            self._extended_at = time.monotonic()
-            self._broker.extend((*self._deliveries.values(),), lease=self._lease)
-
-    def give_back(self) -> None:
-        changes = [(held, msgspec.structs.replace(held.message, eta=None)) for held in self._deliveries.values()]
+    def __exit__(self, *failure: object) -> None:
+        changes = [(held, msgspec.structs.replace(held.message, eta=None)) for held in self._held.values()]
         for start in range(0, len(changes), _BATCH):
             self._broker.update(changes[start : start + _BATCH])
+
+    def __iter__(self) -> Iterator[Sequence[Delivery]]:
+        while deliveries := self._broker.acquire([self._queue], limit=self._batch, wait=_WAIT, lease=self._lease):
+            self._held |= {delivery.token: delivery for delivery in deliveries}
+            yield deliveries
+            if time.monotonic() - self._extended_at > self._lease / 3:
+                self._extended_at = time.monotonic()
+                self._broker.extend((*self._held.values(),), lease=self._lease)
+
+    def update(self, changes: Sequence[tuple[Delivery, Message]]) -> Sequence[str]:
+        """Settle with new versions; the ids of those that were still ours."""
+        answers = self._broker.update(changes)
+        self._settled(delivery for delivery, _ in changes)
+        return [delivery.message.id for (delivery, _), ours in zip(changes, answers, strict=True) if ours]
+
+    def ack(self, deliveries: Sequence[Delivery]) -> int:
+        """Remove for good; how many were still ours."""
+        answers = self._broker.ack(deliveries)
+        self._settled(deliveries)
+        return sum(answers)
+
+    def _settled(self, deliveries: Iterable[Delivery]) -> None:
+        for delivery in deliveries:
+            self._held.pop(delivery.token, None)
+
+
+def _letters(app: App, messages: Iterable[Message]) -> Sequence[Letter]:
+    return [letter for message in messages if (letter := _read(app, message)) is not None]
 
 
 def _read(app: App, message: Message) -> Letter | None:

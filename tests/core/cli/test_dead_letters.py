@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from anybroker import App, Retry, current_context, dead_letters
@@ -185,4 +186,48 @@ def test_purge_of_some_and_of_all(app: App, kill: Callable[..., Message]) -> Non
     assert dead_letters.purge(app, "mail", ["b", "nobody"]) == 1
     assert waiting(app, "mail.dead") == ["a", "c"]
     assert dead_letters.purge(app, "mail") == 2
+    assert waiting(app, "mail.dead") == []
+
+
+@pytest.fixture
+def blind(app: App) -> App:
+    """The same broker, as one that cannot look into its queues."""
+    capabilities = msgspec.structs.replace(app.broker.capabilities, inspect=False)
+
+    class Blind:
+        def __getattr__(self, name: str) -> Any:
+            return capabilities if name == "capabilities" else getattr(app.broker, name)
+
+    return App(broker=Blind(), results_url="none")
+
+
+def test_without_looking_into_queues__list(app: App, blind: App, kill: Callable[..., Message]) -> None:
+    for number in range(250):
+        kill(f"m{number}")
+    app.broker.enqueue([Message("stray", "mail.dead", b"no letter")])
+    assert {letter.id for letter in dead_letters.list(blind, "mail", limit=1000)} == {f"m{n}" for n in range(250)}
+    assert [letter.id for letter in dead_letters.list(blind, "mail", limit=2)] == ["m0", "m1"]
+    stats = app.inspect().stats("mail.dead")
+    assert (stats.ready, stats.leased) == (251, 0)
+    assert waiting(app, "mail.dead")[:2] == ["m0", "m1"]
+
+
+def test_without_looking_into_queues__find(app: App, blind: App, kill: Callable[..., Message]) -> None:
+    for number in range(120):
+        kill(f"m{number}")
+    for asked in (app, blind):
+        found = dead_letters.find(asked, "mail", "m110")
+        assert found is not None
+        assert json.loads(found.body)["args"] == ["m110"]
+        assert dead_letters.find(asked, "mail", "nobody") is None
+    assert app.inspect().stats("mail.dead").ready == 120
+
+
+def test_without_looking_into_queues__purge(app: App, blind: App, kill: Callable[..., Message]) -> None:
+    for number in range(250):
+        kill(f"m{number}")
+    assert dead_letters.purge(blind, "mail", ["m3", "m240", "nobody"]) == 2
+    assert app.inspect().stats("mail.dead").ready == 248
+    assert not {"m3", "m240"} & set(waiting(app, "mail.dead"))
+    assert dead_letters.purge(blind, "mail") == 248
     assert waiting(app, "mail.dead") == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -147,3 +148,51 @@ def test_what_others_have_sent_does_not_steer_the_terminal(app: App, anybroker: 
     app.send_by_name("x\x1b[2J", headers={"h": "\x07"}, queue="q")
     assert "x\\x1b[2J" in anybroker("peek", "q").stdout
     assert "\x1b" not in anybroker("peek", "q").stdout
+
+
+def test_queues_of_these_names(app: App, anybroker: Invoke) -> None:
+    for queue in ("a", "b", "c"):
+        app.send_by_name("x", queue=queue)
+    rows = json.loads(anybroker("queues", "c", "none", "--json").stdout)
+    assert [(row["queue"], row["ready"]) for row in rows] == [("c", 1), ("none", 0)]
+
+
+TELLING = """
+import msgspec
+from anybroker import App
+from anybroker.broker import Estimate
+from anybroker.memory import MemoryBroker
+
+
+class Telling(MemoryBroker):
+    def __init__(self):
+        super().__init__()
+        self.capabilities = msgspec.structs.replace(self.capabilities, inspect=False, overview=True)
+
+    def known_queues(self):
+        return super().queues()
+
+    def estimate(self, queue):
+        stats = super().stats(queue)
+        return Estimate(ready=stats.ready, delayed=stats.delayed)
+
+    def clear(self, queue):
+        super().purge(queue)
+
+
+app = App(broker=Telling())
+app.send_by_name("x", queue="a", delay=60)
+app.send_by_name("x", queue="a")
+app.send_by_name("x", queue="mail.dead")
+"""
+
+
+def test_queues_and_letters_of_a_broker_that_only_tells_of_them(invoke: Invoke) -> None:
+    Path("tasks.py").write_text(TELLING)
+    rows = json.loads(invoke("queues", "--app", "tasks:app", "--json").stdout)
+    nothing = {"ready": 0, "leased": None, "delayed": 0, "oldest": None}
+    assert rows == [
+        {"queue": "a", **nothing, "ready": 1, "delayed": 1, "dead": 0},
+        {"queue": "mail", **nothing, "dead": 1},
+    ]
+    assert json.loads(invoke("dead", "list", "--app", "tasks:app", "--json").stdout) == []

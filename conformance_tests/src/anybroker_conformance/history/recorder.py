@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from anybroker.broker import Delivery, Message
+from anybroker.broker import Delivery, Estimate, Message
 from anybroker.errors import BrokerUnavailable
 from anybroker_conformance.history.calls import Call, Content, History, Item
 
@@ -140,6 +140,23 @@ class RecordedBroker:
         answer = self._call(lambda: self._inspect().purge(queue), verb="purge", queues=(queue,))
         _expect(type(answer) is int, "purge", answer, "how many were removed")
         return answer  # type: ignore[no-any-return]
+
+    def known_queues(self) -> list[str]:
+        """See ``Overview.known_queues``."""
+        answer = self._inspect().known_queues()
+        _expect(_is_list_of(answer, str), "known_queues", answer, "a list of names")
+        return answer  # type: ignore[no-any-return]
+
+    def estimate(self, queue: str) -> Estimate:
+        """See ``Overview.estimate``."""
+        answer = self._inspect().estimate(queue)
+        _expect(isinstance(answer, Estimate), "estimate", answer, "an Estimate")
+        return answer  # type: ignore[no-any-return]
+
+    def clear(self, queue: str) -> None:
+        """See ``Overview.clear``."""
+        answer = self._call(lambda: self._inspect().clear(queue), verb="purge", queues=(queue,))
+        _expect(answer is None, "clear", answer, "None")
 
     def _inspect(self) -> Any:
         return self.recorded

@@ -17,6 +17,7 @@ MODULES = (
     "waiting",
     "sharing",
     "by_key",
+    "telling",
     "cut",
     "disconnected",
     "backends",

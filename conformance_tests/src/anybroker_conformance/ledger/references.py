@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from anybroker.memory import MemoryBackend, MemoryBroker
 from anybroker_conformance.ledger.by_key import PerKey
+from anybroker_conformance.ledger.telling import Telling
 
 if TYPE_CHECKING:
     from anybroker_conformance.ledger.registry import Kind
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 REFERENCES: dict[str, tuple[Kind, Any]] = {
     "broker": ("broker", MemoryBroker),
     "broker of keys": ("broker", PerKey),
+    "broker with an overview": ("broker", Telling),
     "backend": ("backend", MemoryBackend),
 }
 """Kind and class, by name."""

@@ -64,16 +64,15 @@ def show(
     """
     with opened(app, url) as chosen:
         name = _living(chosen, queue)
-        total = chosen.inspect().stats(chosen.dead_queue(name)).total
-        letters = dead_letters.list(chosen, name, limit=max(1, total))
-        found = [describe_letter(chosen, letter) for letter in letters if letter.id == id]
-    if not found:
+        letter = dead_letters.find(chosen, name, id)
+        found = None if letter is None else describe_letter(chosen, letter)
+    if found is None:
         print_error(f"no dead letter {id} of queue {name}")
         raise typer.Exit(FAILED)
     if as_json:
-        print_json(found[0])
+        print_json(found)
     else:
-        _print_letter(found[0])
+        _print_letter(found)
 
 
 @commands.command()
@@ -127,7 +126,7 @@ def purge(
     with opened(app, url) as chosen:
         name = _living(chosen, queue)
         if not yes and stdin_is_terminal():
-            which = f"{len(wanted)}" if wanted is not None else f"all {_count(chosen, name)}"
+            which = f"{len(wanted)}" if wanted is not None else f"all {_count(chosen, name) or ''}".strip()
             typer.confirm(f"remove {which} dead letters of {name} for good?", abort=True)
         removed = dead_letters.purge(chosen, name, wanted)
     if as_json:
@@ -151,7 +150,8 @@ def _living(app: App, queue: str) -> str:
 
 def _queues_with_letters(app: App) -> list[str]:
     suffix = app.settings.dead_queue_suffix
-    return [name.removesuffix(suffix) for name in app.inspect().queues() if name.endswith(suffix)]
+    names = app.inspect().queues() if app.broker.capabilities.inspect else app.overview().known_queues()
+    return [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
 
 
 def _count(app: App, queue: str) -> int:

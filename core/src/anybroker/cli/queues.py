@@ -10,13 +10,21 @@ from anybroker.cli.options import AppTarget, AsJson, BrokerUrl, opened
 from anybroker.cli.output import print_json, print_table, shortened
 
 
-def queues(*, app: AppTarget = None, url: BrokerUrl = None, as_json: AsJson = False) -> None:
+def queues(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[QUEUE]...", help="Only these.")] = None,
+    *,
+    app: AppTarget = None,
+    url: BrokerUrl = None,
+    as_json: AsJson = False,
+) -> None:
     """Show how many messages each queue holds, and for how many seconds the oldest has been ready.
+
+    Services that cannot be looked into give estimates, and leave out what they do not tell.
 
     Example: anybroker queues --url sqlite:///anybroker.db
     """
     with opened(app, url) as chosen:
-        rows = [_row(chosen, name) for name in _names(chosen)]
+        rows = [_row(chosen, name) for name in names or _names(chosen)]
     if as_json:
         print_json(rows)
     else:
@@ -45,12 +53,19 @@ def peek(
 
 
 def _names(app: App) -> list[str]:
-    """The queues that hold messages, living or dead."""
+    """The queues that hold messages, living or dead; or all of them, of a service that cannot be looked into."""
     suffix = app.settings.dead_queue_suffix
-    return sorted({name.removesuffix(suffix) or name for name in app.inspect().queues()})
+    names = app.inspect().queues() if app.broker.capabilities.inspect else app.overview().known_queues()
+    return sorted({name.removesuffix(suffix) or name for name in names})
 
 
 def _row(app: App, name: str) -> dict[str, Any]:
+    dead = app.dead_queue(name)
+    if not app.broker.capabilities.inspect:
+        told = app.overview().estimate
+        about = told(name)
+        counts = {"ready": about.ready, "leased": about.leased, "delayed": about.delayed, "oldest": None}
+        return {"queue": name, **counts, "dead": told(dead).ready}
     stats = app.inspect().stats(name)
     return {
         "queue": name,
@@ -58,7 +73,7 @@ def _row(app: App, name: str) -> dict[str, Any]:
         "leased": stats.leased,
         "delayed": stats.delayed,
         "oldest": stats.oldest,
-        "dead": app.inspect().stats(app.dead_queue(name)).total,
+        "dead": app.inspect().stats(dead).total,
     }
 
 
