@@ -11,11 +11,12 @@ from anybroker.broker import Delivery
 from anybroker.errors import BrokerUnavailable, ConfigurationError
 from anybroker.loading import read_options
 from anybroker.validation import check_messages, check_queue_name
-from anybroker_broker_amqp import delays, wire
+from anybroker_broker_amqp import delays, overview, wire
 from anybroker_broker_amqp.acquisition import Acquisition
 from anybroker_broker_amqp.consumer import Gone, Source
 from anybroker_broker_amqp.links import Links
 from anybroker_broker_amqp.names import queue_name
+from anybroker_broker_amqp.overview import Management
 from anybroker_broker_amqp.reply import Reply
 from anybroker_broker_amqp.topology import Topology
 from anybroker_broker_amqp.urls import Options, split, targets
@@ -23,7 +24,7 @@ from anybroker_broker_amqp.urls import Options, split, targets
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from anybroker.broker import Broker, Message
+    from anybroker.broker import Broker, Estimate, Message, Overview
     from anybroker_broker_amqp.consumer import Arrival, Consumer
     from anybroker_broker_amqp.publisher import Batch
 
@@ -56,12 +57,14 @@ class AmqpBroker:
             consumer_timeout=options.consumer_timeout.total_seconds(),
         )
         self._topology = Topology(self._links, options)
+        self._management = Management(address, options) if options.management else None
         self.capabilities = declare.Capabilities(
             durability=declare.Durability.SERVER,
             lease=declare.Lease.CONNECTION,
             update=declare.Guarantee.BEST_EFFORT,
             priorities=(0, options.priorities) if options.priorities else None,
             clock=declare.Clock.CLIENT,
+            overview=True,
             delivery_count=options.type == "quorum",
             max_body=options.max_body,
             max_lease=options.consumer_timeout.total_seconds(),
@@ -129,6 +132,18 @@ class AmqpBroker:
     def close(self) -> None:
         """Give up what is held, at once, and the connections."""
         self._links.close()
+
+    def known_queues(self) -> list[str]:
+        """The queues with the prefix, where a management URL is given; but for those whose names had to be cut."""
+        return overview.known_queues(self._management, self._options.prefix)
+
+    def estimate(self, queue: str) -> Estimate:
+        """How much is ready; and with a management URL, how much is leased."""
+        return overview.estimate(self._links, self._management, [one.name for one in self._sources(queue)])
+
+    def clear(self, queue: str) -> None:
+        """Remove what is ready, at once."""
+        overview.clear(self._links, [one.name for one in self._sources(queue)])
 
     def _sources(self, queue: str) -> list[Source]:
         levels = range(self._options.priorities, -1, -1)
@@ -260,3 +275,4 @@ def _reserve(consumer: Consumer, tags: Sequence[int], reply: Reply[list[bool]]) 
 
 
 _: type[Broker] = AmqpBroker
+__: type[Overview] = AmqpBroker

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 _LONGEST = 150
 """Bytes of a name: of the 255 that AMQP allows, a routing key of :mod:`.delays` takes 52 and a prefix up to 60."""
@@ -19,9 +19,18 @@ def word(name: str) -> str:
     text = quote(name, safe=_SAFE).replace(".", "%2E").replace("~", "%7E")
     if len(text) <= _LONGEST:
         return text
-    return f"{text[:_READABLE]}~{sha256(name.encode()).hexdigest()[:40]}"
+    return f"{text[:_READABLE]}~x{sha256(name.encode()).hexdigest()[:40]}"  # x: it is no level of priority
 
 
 def queue_name(prefix: str, queue: str, level: int = 0) -> str:
     """The queue of RabbitMQ that holds the messages of ``queue`` with the priority ``level``."""
     return f"{prefix}{word(queue)}{f'~{level}' if level else ''}"
+
+
+def original(prefix: str, name: str) -> str | None:
+    """The queue whose messages a queue of RabbitMQ holds; None for one that holds none, or whose name was cut."""
+    text = name.removeprefix(prefix)
+    if not name.startswith(prefix) or "." in text:  # somebody else's, or one of delays and results
+        return None
+    encoded, _, level = text.partition("~")
+    return None if level and not level.isdecimal() else unquote(encoded)

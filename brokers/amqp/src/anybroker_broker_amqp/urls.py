@@ -56,6 +56,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     consumer_timeout: timedelta = timedelta(minutes=30)
     """The server's ``consumer_timeout``: it takes back what is held for longer."""
 
+    management: str | None = None
+    """``http://host:15672``, RabbitMQ's management API: for what AMQP does not tell of queues."""
+
     # of the result backend
 
     group_ttl: timedelta = timedelta(days=7)

@@ -6,6 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Self
 
+from anybroker.broker import Estimate
 from anybroker.capabilities import Capabilities, Clock, Durability, Guarantee
 from anybroker.errors import BrokerUnavailable, ConfigurationError, Unsupported
 from anybroker.validation import check_messages
@@ -16,7 +17,7 @@ from anybroker_broker_pubsub.session import Session
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from anybroker.broker import Broker, Delivery, Message
+    from anybroker.broker import Broker, Delivery, Message, Overview
 
 
 class PubSubBroker:
@@ -35,6 +36,7 @@ class PubSubBroker:
             fencing=certain,
             update=Guarantee.BEST_EFFORT,
             clock=Clock.CLIENT,
+            overview=True,
             max_body=MAX_BODY,
             min_lease=MIN_LEASE,
             max_lease=MAX_LEASE,
@@ -92,6 +94,18 @@ class PubSubBroker:
         _check_lease(lease)
         return self._here().extend(deliveries, lease)
 
+    def known_queues(self) -> list[str]:
+        """The queues with the prefix of the URL."""
+        return self._here().known_queues()
+
+    def estimate(self, queue: str) -> Estimate:  # noqa: ARG002
+        """Nothing: Pub/Sub does not tell; Cloud Monitoring does (``num_undelivered_messages``)."""
+        return Estimate()
+
+    def clear(self, queue: str) -> None:
+        """Forget what is in a queue; what waits for its eta elsewhere stays."""
+        self._here().clear(queue)
+
     def close(self) -> None:
         """Give back what this object holds, unless the process is a fork of the one that took it."""
         session, self._session, self._closed = self._session, None, True
@@ -122,3 +136,4 @@ def _check_lease(lease: float) -> None:
 
 
 _: type[Broker] = PubSubBroker
+__: type[Overview] = PubSubBroker

@@ -63,6 +63,7 @@ PullRequest = types.PullRequest.pb()
 AcknowledgeRequest, ModifyRequest = types.AcknowledgeRequest.pb(), types.ModifyAckDeadlineRequest.pb()
 Topic, Subscription = types.Topic.pb(), types.Subscription.pb()
 GetSubscriptionRequest = types.GetSubscriptionRequest.pb()
+ListTopicsRequest, SeekRequest = types.ListTopicsRequest.pb(), types.SeekRequest.pb()
 
 PUBLISH = Method("Publisher", "Publish", PublishRequest, types.PublishResponse.pb(), "topic", "pubsub.topics.publish")
 PULL = Method(
@@ -92,6 +93,12 @@ CREATE_SUBSCRIPTION = Method(
 )
 GET_SUBSCRIPTION = Method(
     "Subscriber", "GetSubscription", GetSubscriptionRequest, Subscription, "subscription", "pubsub.subscriptions.get"
+)
+LIST_TOPICS = Method(
+    "Publisher", "ListTopics", ListTopicsRequest, types.ListTopicsResponse.pb(), "project", "pubsub.topics.list"
+)
+SEEK = Method(
+    "Subscriber", "Seek", SeekRequest, types.SeekResponse.pb(), "subscription", "pubsub.subscriptions.consume"
 )
 
 

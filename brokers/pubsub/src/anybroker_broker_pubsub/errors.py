@@ -8,7 +8,7 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from anybroker.errors import AnybrokerError, BrokerUnavailable, ConfigurationError
+from anybroker.errors import AnybrokerError, BrokerUnavailable, ConfigurationError, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +45,7 @@ _KINDS: dict[grpc.StatusCode, Callable[[str], AnybrokerError]] = {
     # what would be refused again, however often it is tried
     grpc.StatusCode.INVALID_ARGUMENT: ConfigurationError,
     grpc.StatusCode.OUT_OF_RANGE: ConfigurationError,
-    grpc.StatusCode.UNIMPLEMENTED: ConfigurationError,
+    grpc.StatusCode.UNIMPLEMENTED: Unsupported,
 }
 _REMEDIES = {
     grpc.StatusCode.NOT_FOUND: "it does not exist; create it, or leave out create=no",

@@ -10,10 +10,15 @@ from __future__ import annotations
 import base64
 import re
 from hashlib import sha256
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 LATER = "~later"
 """Ends the name of the one topic that holds the messages of all queues that are not due."""
 _READABLE = re.compile(r"[A-Za-z0-9._-]+")
+_LABELS = "anybroker-queue-"
 _LABEL = 63
 """Characters of a label ("Labels": lower case letters, digits, ``-`` and ``_``)."""
 
@@ -22,7 +27,8 @@ class Names:
     """Names of the topics and subscriptions of one project and prefix."""
 
     def __init__(self, project: str, prefix: str) -> None:
-        self._project = project
+        self.project = f"projects/{project}"
+        """Full name."""
         self._prefix = prefix
         self.later = prefix + LATER
         """Id of the topic and of the subscription of messages that are not due."""
@@ -34,11 +40,11 @@ class Names:
 
     def topic(self, name: str) -> str:
         """The full name of a topic."""
-        return f"projects/{self._project}/topics/{name}"
+        return f"{self.project}/topics/{name}"
 
     def subscription(self, name: str) -> str:
         """The full name of a subscription."""
-        return f"projects/{self._project}/subscriptions/{name}"
+        return f"{self.project}/subscriptions/{name}"
 
     def labels(self, queue: str) -> dict[str, str]:
         """The labels ``anybroker-queue-0``, ``-1``...: the queue's name in base32, without padding, in pieces.
@@ -49,4 +55,18 @@ class Names:
             return {}
         text = base64.b32encode(queue.encode("utf-8", "surrogatepass")).decode().rstrip("=").lower()
         pieces = [text[start : start + _LABEL] for start in range(0, len(text), _LABEL)]
-        return {f"anybroker-queue-{number}": piece for number, piece in enumerate(pieces)}
+        return {f"{_LABELS}{number}": piece for number, piece in enumerate(pieces)}
+
+    def original(self, topic: str, labels: Mapping[str, str]) -> str | None:
+        """The queue of a topic, by its full name and its labels; None for one that is no queue of ours."""
+        name = topic.rpartition("/")[2]
+        queue = name.removeprefix(self._prefix)
+        if not name.startswith(self._prefix) or name == self.later:
+            return None
+        if not queue.startswith("~"):
+            return queue
+        text = "".join(labels.get(f"{_LABELS}{number}", "") for number in range(len(labels))).upper()
+        try:
+            return base64.b32decode(text + "=" * (-len(text) % 8)).decode("utf-8", "surrogatepass") or None
+        except ValueError:  # somebody else's labels
+            return None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from anybroker.broker import Delivery
 from anybroker.errors import AnybrokerError
-from anybroker_broker_pubsub import settling
+from anybroker_broker_pubsub import overview, settling
 from anybroker_broker_pubsub.connection import Connection
 from anybroker_broker_pubsub.errors import NotThere
 from anybroker_broker_pubsub.later import Later
@@ -47,6 +47,18 @@ class Session:
         self._pulls = Pulls(self._connection, self._topology)
         self._leases = Leases()
         self.later = Later(self._connection, self._topology, settings.retention, self._return_unclaimed)
+
+    # looking
+
+    def known_queues(self) -> list[str]:
+        """The queues with our prefix."""
+        return overview.known_queues(self._connection, self._topology.names)
+
+    def clear(self, queue: str) -> None:
+        """Forget what is in a queue; nothing where there is none."""
+        names = self._topology.names
+        with suppress(NotThere):
+            overview.clear(self._connection, names.subscription(names.of(queue)))
 
     # storing
 

@@ -14,7 +14,7 @@ from anybroker import capabilities as declare
 from anybroker.broker import Delivery
 from anybroker.errors import AnybrokerError, BrokerUnavailable, ConfigurationError, LeaseLost
 from anybroker.validation import check_messages
-from anybroker_broker_sqs import batches, envelope
+from anybroker_broker_sqs import batches, envelope, overview
 from anybroker_broker_sqs.connection import DEFAULT_RETENTION, RETENTION, Connection
 from anybroker_broker_sqs.envelope import whole
 from anybroker_broker_sqs.errors import QueueMissing
@@ -28,7 +28,7 @@ from anybroker_broker_sqs.settling import Settling
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
 
-    from anybroker.broker import Broker, Message
+    from anybroker.broker import Broker, Estimate, Message, Overview
     from anybroker_broker_sqs.batches import Outcomes
     from anybroker_broker_sqs.envelope import Sendable
     from anybroker_broker_sqs.options import Settings
@@ -60,6 +60,7 @@ class SqsBroker:
             update=declare.Guarantee.BEST_EFFORT,
             ordering=declare.Ordering.PER_KEY if self._fifo else declare.Ordering.NONE,
             clock=declare.Clock.CLIENT,
+            overview=True,
             max_body=envelope.largest_body(settings.options.message_size),
             min_lease=1.0,
             max_lease=float(MAX_LEASE),
@@ -158,6 +159,18 @@ class SqsBroker:
         here.polls.close()
         self._give_back(here, here.held.all())
         here.connection.close()
+
+    def known_queues(self) -> list[str]:
+        """The queues with the prefix of the URL."""
+        return overview.known_queues(self._open().connection, self._settings.options)
+
+    def estimate(self, queue: str) -> Estimate:
+        """What SQS tells about how many messages a queue holds; of a FIFO queue only those that are ready."""
+        return overview.estimate(self._open().connection, queue, fifo=self._fifo)
+
+    def clear(self, queue: str) -> None:
+        """Let SQS purge a queue: once in 60 seconds, and it takes as long."""
+        overview.clear(self._open().connection, queue)
 
     # sending
 
@@ -348,3 +361,4 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 _: type[Broker] = SqsBroker
+__: type[Overview] = SqsBroker

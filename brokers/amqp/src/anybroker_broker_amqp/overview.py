@@ -1,0 +1,111 @@
+"""What RabbitMQ tells of its queues: how much is ready, by AMQP; the rest by its management API."""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
+from urllib.parse import quote, urlsplit
+from urllib.request import Request, urlopen
+
+from pika import exceptions, spec
+
+from anybroker.broker import Estimate
+from anybroker.errors import AnybrokerError, BrokerUnavailable, ConfigurationError, Unsupported
+from anybroker_broker_amqp.names import original
+from anybroker_broker_amqp.translation import NOT_FOUND
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pika.amqp_object import Method
+
+    from anybroker.loading import Address
+    from anybroker_broker_amqp.links import Links
+    from anybroker_broker_amqp.urls import Options
+
+_COUNTS = ("messages_ready", "messages_unacknowledged")
+
+
+class Management:
+    """RabbitMQ's management API, asked as the user of the broker's URL."""
+
+    def __init__(self, address: Address, options: Options) -> None:
+        """Raises ``ConfigurationError``."""
+        url = urlsplit(options.management or "")
+        if url.scheme not in {"http", "https"} or not url.hostname:
+            raise ConfigurationError(f"{address}: management is a URL such as http://localhost:15672")
+        if url.username or url.password:
+            raise ConfigurationError(f"{address}: management takes no password, but that of the broker's URL")
+        self.where = f"{url.scheme}://{url.netloc}{url.path.rstrip('/')}"
+        self._queues = f"{self.where}/api/queues/{quote(address.path[1:] or '/', safe='')}"
+        self._timeout = options.timeout.total_seconds()
+        self._tls = ssl.create_default_context(cafile=options.ca) if url.scheme == "https" else None
+        credentials = f"{address.user or 'guest'}:{address.password or 'guest'}"
+        self._authorization = f"Basic {base64.b64encode(credentials.encode()).decode()}"
+
+    def queues(self) -> list[str]:
+        """The names of the queues of the virtual host."""
+        return [found["name"] for found in self._get("?columns=name")]
+
+    def counts(self, name: str) -> tuple[int, int]:
+        """How many messages of a queue are ready, and how many are not acknowledged."""
+        try:
+            found = self._get(f"/{quote(name, safe='')}?columns={','.join(_COUNTS)}")
+        except FileNotFoundError:
+            return 0, 0
+        ready, unacknowledged = (found.get(name, 0) for name in _COUNTS)  # missing while RabbitMQ has not counted yet
+        return ready, unacknowledged
+
+    def _get(self, path: str) -> Any:
+        request = Request(self._queues + path, headers={"Authorization": self._authorization})  # noqa: S310  http(s)
+        try:
+            with urlopen(request, timeout=self._timeout, context=self._tls) as answer:  # noqa: S310  http or https
+                return json.load(answer)
+        except HTTPError as error:
+            error.close()
+            if error.code == HTTPStatus.NOT_FOUND:
+                raise FileNotFoundError(path) from error
+            text = f"{self.where} answers {error.code} {error.reason}"
+            if error.code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+                raise ConfigurationError(f"{text}: the user needs the tag monitoring or management") from error
+            raise BrokerUnavailable(text) from error
+        except (OSError, ValueError) as error:
+            raise BrokerUnavailable(f"{self.where}, RabbitMQ's management API, does not answer: {error}") from error
+
+
+def known_queues(management: Management | None, prefix: str) -> list[str]:
+    """The queues for tasks with this prefix."""
+    if management is None:
+        raise Unsupported("RabbitMQ lists its queues by its management API only: add management=http://host:15672")
+    names = (original(prefix, name) for name in management.queues())
+    return sorted({name for name in names if name is not None})
+
+
+def estimate(links: Links, management: Management | None, names: Sequence[str]) -> Estimate:
+    """Counts of the queues of RabbitMQ that make up one queue. What waits for its eta is in none of them."""
+    if management is None:
+        declared = [_ask(links, spec.Queue.Declare(0, name, passive=True, arguments={})) for name in names]
+        return Estimate(ready=sum(one.message_count for one in declared if one is not None))
+    counts = [management.counts(name) for name in names]
+    return Estimate(ready=sum(ready for ready, _ in counts), leased=sum(leased for _, leased in counts))
+
+
+def clear(links: Links, names: Iterable[str]) -> None:
+    """Remove what is ready."""
+    for name in names:
+        _ask(links, spec.Queue.Purge(0, name))
+
+
+def _ask(links: Links, method: Method) -> Any:
+    """The reply to a method; None if the queue is not there."""
+    try:
+        return links.ask([method])[0]
+    except AnybrokerError as error:
+        cause = error.__cause__
+        if isinstance(cause, exceptions.ChannelClosedByBroker) and cause.reply_code == NOT_FOUND:
+            return None
+        raise

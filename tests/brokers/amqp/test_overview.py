@@ -1,0 +1,93 @@
+"""What RabbitMQ tells by its management API; laws prove what it tells without."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from anybroker.broker import Estimate, Message
+from anybroker.errors import BrokerUnavailable, ConfigurationError, Unsupported
+from anybroker_broker_amqp import AmqpBroker
+from anybroker_broker_amqp.names import original, queue_name
+from tests.brokers.amqp.server import rabbitmq
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAMES = ["mail", "mail.dead", "ünïcödé ~ 🦊", "a~1"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("level", [0, 7])
+def test_a_name_can_be_read_from_that_of_its_queue(name: str, level: int) -> None:
+    assert original("anybroker.", queue_name("anybroker.", name, level)) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["anybroker.delay.3", "anybroker.result.1", "mail", queue_name("anybroker.", "🦊" * 80)]
+)
+def test_other_queues_and_names_that_were_cut_are_left_out(name: str) -> None:
+    assert original("anybroker.", name) is None
+
+
+@pytest.mark.parametrize(
+    ("management", "message"),
+    [("localhost:15672", "http://localhost:15672"), ("http://u:secret%40h:15672", "takes no password")],
+)
+def test_a_wrong_address_is_refused_at_once(management: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        AmqpBroker.from_url(f"amqp://h?management={management}")
+    assert "secret" not in str(caught.value)
+
+
+def test_nobody_there_is_said() -> None:
+    with (
+        closing(AmqpBroker.from_url("amqp://user:secret@localhost?management=http://127.0.0.1:1")) as broker,
+        pytest.raises(BrokerUnavailable, match="management API") as caught,
+    ):
+        broker.known_queues()
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.services
+@pytest.mark.slow
+class TestManagement:
+    @pytest.fixture
+    def broker(self) -> Iterator[AmqpBroker]:
+        management = f"http://127.0.0.1:{rabbitmq.running.ports['management']}"
+        url = rabbitmq.url(prefix=f"o{secrets.token_hex(4)}.", management=management, priorities=2)
+        with closing(AmqpBroker.from_url(url)) as broker:
+            yield broker
+
+    def test_ready_and_leased_of_all_priorities(self, broker: AmqpBroker) -> None:
+        broker.enqueue([Message(f"{number}", "mail", b"", priority=number % 3) for number in range(6)])
+        broker.acquire(["mail"], limit=2, wait=5, lease=60)
+        deadline = time.monotonic() + 30
+        while broker.estimate("mail") != Estimate(ready=4, leased=2):
+            assert time.monotonic() < deadline, broker.estimate("mail")
+            time.sleep(0.1)
+        assert broker.estimate("none") == Estimate(ready=0, leased=0)
+        broker.clear("mail")
+        assert broker.acquire(["mail"], limit=10, wait=0, lease=60) == []
+
+    def test_queues_are_known(self, broker: AmqpBroker) -> None:
+        broker.enqueue([Message(name, name, b"") for name in NAMES])
+        assert broker.known_queues() == sorted(NAMES)
+
+    def test_a_wrong_password_is_said(self) -> None:
+        url = rabbitmq.url(management=f"http://127.0.0.1:{rabbitmq.running.ports['management']}")
+        wrong = url.replace("://", "://nobody:secret@") if "@" not in url else url.replace(":", ":wrong", 2)
+        with (
+            closing(AmqpBroker.from_url(wrong)) as broker,
+            pytest.raises(ConfigurationError, match="answers 401") as caught,
+        ):
+            broker.known_queues()
+        assert "secret" not in str(caught.value)
+
+    def test_without_it_the_way_to_it_is_said(self) -> None:
+        with closing(AmqpBroker.from_url(rabbitmq.url())) as broker, pytest.raises(Unsupported, match="management="):
+            broker.known_queues()
