@@ -99,3 +99,13 @@ def guarded() -> Iterator[Guarded]:
         server.start()
         yield Guarded(port, folder)
         server.stop()
+
+
+@pytest.fixture(params=["redis", "redis-sentinel", "redis-cluster", "socket", "tls"])
+def url(request: pytest.FixtureRequest) -> str:
+    """The URL of one kind."""
+    kind: str = request.param
+    if kind in {"socket", "tls"}:
+        guarded: Guarded = request.getfixturevalue("guarded")
+        return guarded.socket_url if kind == "socket" else guarded.tls_url
+    return service(kind).url()

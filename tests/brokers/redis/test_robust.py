@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -108,6 +108,17 @@ def test_connections_are_killed(broker: RedisBroker, admin: Any) -> None:
     thread.join(15)
     assert [one.message.id for one in waiting[0]] == ["w0"]
     assert broker.ack(held) == [True]
+
+
+def test_connections_may_be_lost_any_number_of_times(url: str) -> None:
+    """At every kind of URL."""
+    with closing(RedisBroker(url)) as broker:
+        broker.enqueue(messages(1, "lost"))
+        for _ in range(150):
+            number = broker._link.send("CLIENT", "ID")
+            broker._link.send("CLIENT", "KILL", "ID", number, "SKIPME", "no")
+            assert patiently(broker.stats, "lost").total == 1
+        assert broker.purge("lost") == 1
 
 
 def test_the_memory_is_used_up(broker: RedisBroker, admin: Any) -> None:

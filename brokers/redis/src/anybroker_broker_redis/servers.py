@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
-from redis.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
+from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from anybroker_broker_redis.options import PORT, SENTINEL_PORT, database, encrypted, on_socket
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from anybroker.loading import Address
     from anybroker_broker_redis.options import Options
 
 SENTINEL_TIMEOUT = 1.0
 """Seconds for one sentinel; there are others."""
+NO_LIMIT = 2**31
+"""Of the connections that a pool makes in its life: it is told of none that has ended."""
 
 
 class Servers(Protocol):
@@ -43,13 +48,13 @@ class Servers(Protocol):
 class OneServer:
     """A server at an address, or whichever the sentinels name."""
 
-    def __init__(self, pool: ConnectionPool, sentinel: Sentinel | None = None) -> None:
-        self._pool = pool
+    def __init__(self, connect: Callable[[], Connection], sentinel: Sentinel | None = None) -> None:
+        self._connect = connect
         self._sentinel = sentinel
 
     def connection(self) -> Connection:
         """A new connection. A managed one asks the sentinels for the master when it connects."""
-        return cast("Connection", self._pool.make_connection())
+        return self._connect()
 
     def at(self, host: str, port: int) -> Connection:
         """One server redirects nobody."""
@@ -116,7 +121,7 @@ def servers(address: Address, options: Options, key: bytes) -> Servers:
         del settings["socket_keepalive"]
         path, number = "/" + address.path.lstrip("/"), database(address, options)
         on_path: Any = UnixDomainSocketConnection  # which redis-py's annotations do not know of
-        return OneServer(ConnectionPool(on_path, path=path, db=number, **settings))
+        return OneServer(partial(on_path, path=path, db=number, **settings))
     tls = _tls(address, options)
     if address.scheme == "redis+cluster":
         hosts = [(host, port or PORT) for host, port in address.hosts]
@@ -126,7 +131,7 @@ def servers(address: Address, options: Options, key: bytes) -> Servers:
         return _by_sentinels(address, options, settings, tls)
     [(host, port)] = address.hosts
     kind = SSLConnection if tls else Connection
-    return OneServer(ConnectionPool(kind, host=host, port=port or PORT, **settings, **tls))
+    return OneServer(partial(kind, host=host, port=port or PORT, **settings, **tls))
 
 
 def _tls(address: Address, options: Options) -> dict[str, Any]:
@@ -151,4 +156,7 @@ def _by_sentinels(address: Address, options: Options, settings: dict[str, Any], 
         **({"ssl": True} | tls if tls else {}),
     }
     sentinel = Sentinel(hosts, sentinel_kwargs=of_sentinels)
-    return OneServer(SentinelConnectionPool(options.service, sentinel, ssl=bool(tls), **settings, **tls), sentinel)
+    pool: Any = SentinelConnectionPool(
+        options.service, sentinel, ssl=bool(tls), max_connections=NO_LIMIT, **settings, **tls
+    )
+    return OneServer(pool.make_connection, sentinel)
