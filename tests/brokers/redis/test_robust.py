@@ -114,7 +114,7 @@ def test_connections_may_be_lost_any_number_of_times(url: str) -> None:
     """At every kind of URL."""
     with closing(RedisBroker(url)) as broker:
         broker.enqueue(messages(1, "lost"))
-        for _ in range(150):
+        for _ in range(110):
             number = broker._link.send("CLIENT", "ID")
             broker._link.send("CLIENT", "KILL", "ID", number, "SKIPME", "no")
             assert patiently(broker.stats, "lost").total == 1
