@@ -6,8 +6,9 @@ import threading
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-import pymongo
 import pytest
+from pymongo import MongoClient
+from pymongo.monitoring import CommandListener
 
 from anybroker_broker_mongodb import clients
 
@@ -21,7 +22,7 @@ class Died(BaseException):
     """What pymongo does not catch."""
 
 
-class Deaths(pymongo.monitoring.CommandListener):
+class Deaths(CommandListener):
     """Lets a call end before one of its commands, as if its process had been killed there."""
 
     def __init__(self) -> None:
@@ -61,8 +62,8 @@ def deaths(monkeypatch: pytest.MonkeyPatch) -> Deaths:
     """Heard by all clients that are made afterwards."""
     heard = Deaths()
 
-    def client(*args: Any, **options: Any) -> pymongo.MongoClient[dict[str, Any]]:
-        return pymongo.MongoClient(*args, event_listeners=[heard], **options)
+    def client(*args: Any, **options: Any) -> MongoClient[dict[str, Any]]:
+        return MongoClient(*args, event_listeners=[heard], **options)
 
     monkeypatch.setattr(clients, "MongoClient", client)
     return heard
