@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
+from pymemcache.client.base import Client
 
 from anybroker.backend import Result, State
 from anybroker.errors import BrokerUnavailable, MessageTooLarge
@@ -181,6 +182,20 @@ def test_an_item_over_the_limit_of_the_server_names_its_option(pair: list[Server
         with pytest.raises(MessageTooLarge, match="-I 8m"):
             backend.store([Result("large", State.SUCCEEDED, 1, bytes(2_000_000))], ttl=60)
         assert backend.store(results(1), ttl=60) == [True], "the connection works on"
+
+
+def test_a_group_over_the_limit_of_the_server_names_its_option(pair: list[ServerProcess]) -> None:
+    """At once, and not as something that a repetition mends. The members that were recorded are still there."""
+    with closing(connect(pair[:1])) as backend, closing(Client(pair[0].address, default_noreply=False)) as client:
+        backend.join("g", "first", size=100_000)
+        group = backend._key("group", "g")
+        while client.append(group, bytes(16 * 4096)):
+            pass
+        while client.append(group, bytes(16)):
+            pass
+        with pytest.raises(MessageTooLarge, match="-I 8m"):
+            backend.join("g", "one too many", size=100_000)
+        assert backend.join("g", "first", size=1) is True
 
 
 def test_a_group_that_vanished_is_no_hang(pair: list[ServerProcess]) -> None:

@@ -23,6 +23,8 @@ _POLL_FLOOR, _POLL_CEILING = 0.005, 0.1
 """Seconds between two looks of one who waits, at first and after a while."""
 _TURNS = 1000
 """At one item that others write again and again at the same time."""
+_REFUSALS = 3
+"""To append to a group that is there: memcached says no more when it has grown to the limit of an item."""
 _REMOVED = -1
 """The expiry of what is not to be there any more."""
 
@@ -108,17 +110,24 @@ class MemcacheBackend:
         servers = self._opened()
         key, member = self._key("group", group_id), items.member(member_id)
         expiry = items.expiry(self._target.options.group_ttl.total_seconds())
+        refused = 0
         for _ in range(_TURNS):
             group = servers.get([key]).get(key)
-            if group is not None:
-                if items.is_sealed(group):
-                    return False
-                finished = items.members(group)
-                if member in finished:
-                    return len(finished) >= size
-                servers.write([Write("append", key, member)])
-            else:
+            if group is None:
                 servers.write([Write("add", key, items.opened(member), expiry)])
+                continue
+            if items.is_sealed(group):
+                return False
+            finished = items.members(group)
+            if member in finished:
+                return len(finished) >= size
+            [is_appended] = servers.write([Write("append", key, member)])
+            refused += not is_appended
+            if refused == _REFUSALS:
+                raise MessageTooLarge(
+                    f"the group {group_id!r}: memcached takes no member beside the {len(finished):,} that have "
+                    "finished; start it with a larger item limit, e.g. -I 8m"
+                )
         raise BrokerUnavailable(f"the group {group_id!r} vanishes again and again: has memcached enough memory (-m)?")
 
     def seal(self, group_id: str) -> None:

@@ -43,7 +43,7 @@ class BackendOptions(msgspec.Struct, frozen=True):
     """Bytes."""
     wake: Wake = "auto"
     group_ttl: timedelta = timedelta(days=7)
-    """After the last ``join`` or ``seal``, a group is forgotten."""
+    """So long after its ``join`` a member counts, and so long after the last ``join`` a sealed group is known."""
 
 
 class MongoBackend:
@@ -126,26 +126,28 @@ class MongoBackend:
     def join(self, group_id: str, member_id: str, *, size: int) -> bool:
         """Record that a member of a group finished; True when all have, until ``seal``.
 
-        The counter tells whether it is worth counting. It falls behind where somebody died between the two writes, or
-        has not heard what came of them, and so whoever repeats a ``join`` counts in any case.
+        The count of joins tells whether the members are worth counting. Every ``join`` adds to it, also one that is
+        repeated, and only after its member is recorded: so it is never behind the members whose ``join`` has ended,
+        wherever somebody died in between, and the last of them finds all the others there. Where it is ahead, members
+        are counted in vain.
         """
         with self._connection.translated():
             members = self._collection(MEMBERS)
             identity = f"{len(group_id)}:{group_id}{member_id}"
             is_new = self._insert_member(group_id, identity)
-            group = self._count(group_id, members=1 if is_new else 0)
+            group = self._change_group(group_id, documents.joined(self._group_ttl))
             if group["sealed"]:
                 if is_new:
                     members.delete_one({"_id": identity})
                 return False
-            if is_new and group["finished"] < size:
+            if group["joins"] < size:
                 return False
             return members.count_documents({"group": group_id}, limit=max(1, size)) >= size
 
     def seal(self, group_id: str) -> None:
         """The group's callback has been enqueued: ``join`` answers False from now on."""
         with self._connection.translated():
-            self._count(group_id, members=0, sealed=True)
+            self._change_group(group_id, documents.sealed(self._group_ttl))
             self._collection(MEMBERS).delete_many({"group": group_id})
 
     def claim(self, key: str, *, ttl: float) -> str | None:
@@ -185,12 +187,14 @@ class MongoBackend:
     def _insert_member(self, group_id: str, identity: str) -> bool:
         """Record a member; False, it had been there."""
         member = documents.member(group_id, self._group_ttl)
-        written = self._collection(MEMBERS).update_one({"_id": identity}, member, upsert=True)
+        try:
+            written = self._collection(MEMBERS).update_one({"_id": identity}, member, upsert=True)
+        except DuplicateKeyError:  # it is recorded by another one at the same moment
+            return False
         return written.upserted_id is not None
 
-    def _count(self, group_id: str, *, members: int, sealed: bool = False) -> dict[str, Any]:
-        """Let a group know of more members, or of its end; returns its document."""
-        change = documents.counted(self._group_ttl, members=members, sealed=sealed)
+    def _change_group(self, group_id: str, change: list[dict[str, Any]]) -> dict[str, Any]:
+        """Change the document of a group, or make it; returns what it is then."""
         groups = self._collection(GROUPS)
         for _ in range(_ATTEMPTS):
             try:

@@ -2,7 +2,7 @@
 
 ===========  ==================================================================================================
 ``results``  ``_id``, ``state``, ``final``, ``attempt``, ``body``, ``expires``
-``groups``   ``_id``, ``finished`` (how many members have been counted), ``sealed``, ``expires``
+``groups``   ``_id``, ``joins`` (how many there were, with those that were repeated), ``sealed``, ``expires``
 ``members``  ``_id`` (length of the group's id, both ids), ``group``, ``expires``: those that have finished
 ``locks``    ``_id`` (the key), ``token``, ``expires``
 ===========  ==================================================================================================
@@ -96,11 +96,15 @@ def member(group_id: str, ttl: float) -> list[Json]:
     return [{"$set": {"group": {"$literal": group_id}, "expires": _in(ttl)}}]
 
 
-def counted(ttl: float, *, members: int, sealed: bool = False) -> list[Json]:
-    """Makes a group know of so many more members; and that its callback has been enqueued."""
-    finished = {"$add": [{"$ifNull": ["$finished", 0]}, members]}
-    is_sealed: Any = sealed or {"$ifNull": ["$sealed", False]}
-    return [{"$set": {"finished": finished, "sealed": is_sealed, "expires": _in(ttl)}}]
+def joined(ttl: float) -> list[Json]:
+    """Makes a group know of one more ``join``."""
+    joins = {"$add": [{"$ifNull": ["$joins", 0]}, 1]}
+    return [{"$set": {"joins": joins, "sealed": {"$ifNull": ["$sealed", False]}, "expires": _in(ttl)}}]
+
+
+def sealed(ttl: float) -> list[Json]:
+    """Makes a group know that its callback has been enqueued."""
+    return [{"$set": {"sealed": True, "expires": _in(ttl)}}]
 
 
 def free(key: str) -> Json:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     Messages = Collection[dict[str, Any]]
     Lease = tuple[str, ObjectId]
 
-_PROMOTION_INTERVAL = 0.05
+_PROMOTION_INTERVAL = 0.2
 """Seconds: a busy consumer makes ready what is overdue no more often than that."""
 _PRUNE_ABOVE = 4096
 """Leases remembered for ``close`` before those that have run out are forgotten."""

@@ -60,7 +60,7 @@ public class MongoStandIn extends MemoryBackend {
   private static final DefaultQueryMatcher MATCHER = new DefaultQueryMatcher();
   private static final int TTL_MILLISECONDS = 1_000;
 
-  private static final long JOURNAL_BYTES = 64L << 20;
+  private static final long JOURNAL_BYTES = 4L << 20;
 
   /** How far a change stream can look back. */
   private static final int OPLOG_SECONDS = 60;
@@ -73,7 +73,7 @@ public class MongoStandIn extends MemoryBackend {
   private final Path file;
   private FileChannel journal;
 
-  /** Bytes of the journal above which a new one is begun. */
+  /** Bytes of the journal above which a new one is begun, so that a start has not much to do again. */
   private long full;
 
   MongoStandIn(Path file) {
