@@ -71,29 +71,45 @@ class Session(Listener):
         """The replies to methods; None for each that the server refuses with the reply code ``expected``."""
         answers: list[Any] = []
         while len(answers) < len(methods):
-            left = methods[len(answers) :]
-            replies: list[Reply[Any]] = [Reply() for _ in left]
-            self.connection.call(partial(self._try, left, replies))
-            for method, reply in zip(left, replies, strict=True):
-                try:
-                    answers.append(self._answer(reply, type(method).__name__))
-                except exceptions.ChannelClosedByBroker as error:  # with it, the channel is closed
-                    if error.reply_code != expected:
-                        raise meaning(error, self.connection.where) from error
-                    answers.append(None)
-                    break
+            answers += self._attempt_once(methods[len(answers) :], expected)
         return answers
 
-    def existing(self, queues: Sequence[str]) -> list[bool]:
-        """Which of these queues there are."""
-        passive = [spec.Queue.Declare(0, queue, passive=True, arguments={}) for queue in queues]
-        return [answer is not None for answer in self.attempt(passive, expected=NOT_FOUND)]
+    def _attempt_once(self, methods: Sequence[Method], expected: int) -> list[Any]:
+        """The replies up to the first that is refused as expected: that is None, and closes the channel."""
+        replies: list[Reply[Any]] = [Reply() for _ in methods]
+        self.connection.call(partial(self._try, methods, replies))
+        answers: list[Any] = []
+        for method, reply in zip(methods, replies, strict=True):
+            try:
+                answers.append(self._answer(reply, type(method).__name__))
+            except exceptions.ChannelClosedByBroker as error:
+                if error.reply_code != expected:
+                    raise meaning(error, self.connection.where) from error
+                answers.append(None)
+                break
+        return answers
 
-    def declare(self, queues: Sequence[str], arguments: Mapping[str, Any]) -> list[int | None]:
-        """How many messages queues have, which are made if they are not there; None if one is there in another form."""
+    def peek(self, queues: Sequence[str]) -> list[Got | None]:
+        """The first message of each queue, which stays there; None where there is none, or no queue.
+
+        It is taken and given back by one write, so that it is away for a moment alone. Nobody misses it: the
+        declaration is answered by the queue once what was given back has reached it (or the channel is closed, which
+        waits for that), and what asks for it later is served later. Not so the *number* of messages that a
+        declaration tells: RabbitMQ's queues answer that first, and count what is on its way back as missing.
+        """
+        found: list[Got | None] = []
+        while len(found) < len(queues):
+            left = queues[len(found) :]
+            methods: list[Method] = [spec.Basic.Get(0, queue) for queue in left]
+            methods.append(spec.Basic.Nack(0, multiple=True, requeue=True))
+            methods += [spec.Queue.Declare(0, queue, passive=True, arguments={}) for queue in left]
+            found += [_found(answer) for answer in self._attempt_once(methods, NOT_FOUND)[: len(left)]]
+        return found
+
+    def declare(self, queues: Sequence[str], arguments: Mapping[str, Any]) -> list[bool]:
+        """Make queues, if they are not there; False for one that is there in another form."""
         methods = [spec.Queue.Declare(0, queue, durable=True, arguments=dict(arguments)) for queue in queues]
-        answers = self.attempt(methods, expected=PRECONDITION_FAILED)
-        return [None if answer is None else int(answer.message_count) for answer in answers]
+        return [answer is not None for answer in self.attempt(methods, expected=PRECONDITION_FAILED)]
 
     def declare_exclusive(self, queue: str) -> bool:
         """Make a queue for this connection alone; False if another one has made it."""
@@ -102,8 +118,7 @@ class Session(Listener):
 
     def get(self, queues: Sequence[str]) -> list[Got | None]:
         """Take the first message of each of some queues that exist."""
-        answers = self.ask(*(spec.Basic.Get(0, queue) for queue in queues))
-        return [None if isinstance(answer, spec.Basic.GetEmpty) else _got(*answer) for answer in answers]
+        return [_found(answer) for answer in self.ask(*(spec.Basic.Get(0, queue) for queue in queues))]
 
     def wait_for(self, queue: str, timeout: float) -> Got | None:
         """Take the first message of a queue as soon as there is one; None if that takes too long."""
@@ -124,18 +139,13 @@ class Session(Listener):
         self.connection.call(lambda: self._send(messages, reply))
         self._answer(reply, "publish")
 
-    def ack(self, messages: Iterable[Got]) -> None:
-        """Remove messages."""
-        self._tell([spec.Basic.Ack(got.tag) for got in messages])
-
     def give_back(self, messages: Iterable[Got]) -> None:
         """Put messages back where they were."""
-        self._tell([spec.Basic.Nack(got.tag, requeue=True) for got in messages])
+        nacks = [spec.Basic.Nack(got.tag, requeue=True) for got in messages]
 
-    def _tell(self, methods: Sequence[Method]) -> None:
         def tell() -> None:
-            for method in methods:
-                self._channel.tell(method)
+            for nack in nacks:
+                self._channel.tell(nack)
 
         self.connection.call(tell)
 
@@ -154,7 +164,11 @@ class Session(Listener):
         if self._trial is None or self._trial.closed is not None:
             self._trial = Channel(self.connection)
         for method, reply in zip(methods, replies, strict=True):
-            self._trial.ask(method, partial(_pass_on, reply, translate=False))
+            if method.synchronous:
+                self._trial.ask(method, partial(_pass_on, reply, translate=False))
+            else:
+                self._trial.tell(method)
+                reply.set(None)
 
     def _send(self, messages: Sequence[Publication], reply: Reply[None]) -> None:
         if self._channel.closed is not None:
@@ -199,7 +213,11 @@ class Session(Listener):
         return self.connection.wait(reply, self._timeout, doing=doing)
 
 
-def _got(method: Any, properties: Any, body: bytes) -> Got:
+def _found(answer: Any) -> Got | None:
+    """From what is answered to a ``Get``."""
+    if answer is None or isinstance(answer, spec.Basic.GetEmpty):
+        return None
+    method, properties, body = answer
     return Got(method.delivery_tag, properties.headers or {}, body)
 
 
