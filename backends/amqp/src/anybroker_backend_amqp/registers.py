@@ -103,7 +103,7 @@ class Registers:
             return []
         with self._locked(keys) as session:
             kept = set() if unless is None else {key for key, old in self._values(session, keys).items() if unless(old)}
-            session.ask(*(spec.Queue.Delete(0, self.name(key)) for key in dict.fromkeys(keys) if key not in kept))
+            session.delete([self.name(key) for key in dict.fromkeys(keys) if key not in kept])
         return [key not in kept for key in keys]
 
     def _found(self, session: Session, keys: Sequence[str]) -> dict[str, Got | None]:
@@ -121,7 +121,7 @@ class Registers:
         lives: int | None = old.headers.get(_LIFE) if old is not None else 0
         if _outlives(lives, life):
             return lives
-        session.ask(spec.Queue.Delete(0, self.name(key)))
+        session.delete([self.name(key)])
         session.declare([self.name(key)], _arguments(life))
         return life
 
@@ -167,7 +167,7 @@ class Registers:
             if session.attempt([find], expected=NOT_FOUND) == [None]:
                 self._make_locks(session)
                 session.ask(spec.Exchange.Declare(0, ready, "fanout", durable=True))
-            session.ask(spec.Queue.Delete(0, setup))
+            session.delete([setup])
         self._ready = True
 
     def _make_locks(self, session: Session) -> None:

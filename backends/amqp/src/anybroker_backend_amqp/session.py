@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pika import exceptions, spec
+from pika import spec
 
 from anybroker.errors import BrokerUnavailable
+from anybroker_backend_amqp.lanes import Lanes
 from anybroker_broker_amqp.channel import Channel, Listener
 from anybroker_broker_amqp.reply import Reply
 from anybroker_broker_amqp.translation import NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED, meaning
@@ -38,7 +39,7 @@ class Publication(NamedTuple):
 
 
 class Session(Listener):
-    """A channel with confirms. A second one beside it takes the errors that the server answers by closing a channel."""
+    """A channel with confirms, and others beside it for what the server may refuse."""
 
     def __init__(self, connection: Connection, timeout: float) -> None:
         self.connection = connection
@@ -48,7 +49,7 @@ class Session(Listener):
         self._refused = False
         self._confirmed: Reply[None] | None = None
         self._delivered: Reply[Got] | None = None
-        self._trial: Channel | None = None
+        self._lanes = Lanes(connection, timeout)
         self._channel: Channel = self._run(self._begin)
 
     @property
@@ -68,43 +69,30 @@ class Session(Listener):
         return [self._answer(reply, type(method).__name__) for method, reply in zip(methods, replies, strict=True)]
 
     def attempt(self, methods: Sequence[Method], *, expected: int) -> list[Any]:
-        """The replies to methods; None for each that the server refuses with the reply code ``expected``."""
-        answers: list[Any] = []
-        while len(answers) < len(methods):
-            answers += self._attempt_once(methods[len(answers) :], expected)
-        return answers
-
-    def _attempt_once(self, methods: Sequence[Method], expected: int) -> list[Any]:
-        """The replies up to the first that is refused as expected: that is None, and closes the channel."""
-        replies: list[Reply[Any]] = [Reply() for _ in methods]
-        self.connection.call(partial(self._try, methods, replies))
-        answers: list[Any] = []
-        for method, reply in zip(methods, replies, strict=True):
-            try:
-                answers.append(self._answer(reply, type(method).__name__))
-            except exceptions.ChannelClosedByBroker as error:
-                if error.reply_code != expected:
-                    raise meaning(error, self.connection.where) from error
-                answers.append(None)
-                break
-        return answers
+        """The replies to methods, done in any order; None for each that is refused with the code ``expected``."""
+        return [answers[-1] for answers in self._lanes.do([[method] for method in methods], expected=expected)]
 
     def peek(self, queues: Sequence[str]) -> list[Got | None]:
         """The first message of each queue, which stays there; None where there is none, or no queue.
 
         It is taken and given back by one write, so that it is away for a moment alone. Nobody misses it: the
-        declaration is answered by the queue once what was given back has reached it (or the channel is closed, which
-        waits for that), and what asks for it later is served later. Not so the *number* of messages that a
-        declaration tells: RabbitMQ's queues answer that first, and count what is on its way back as missing.
+        declaration is answered by the queue once what was given back has reached it, and what asks for it later is
+        served later. Not so the *number* of messages that a declaration tells: RabbitMQ's queues answer that first,
+        and count what is on its way back as missing (``prioritise_call`` in its ``rabbit_amqqueue_process``).
         """
-        found: list[Got | None] = []
-        while len(found) < len(queues):
-            left = queues[len(found) :]
-            methods: list[Method] = [spec.Basic.Get(0, queue) for queue in left]
-            methods.append(spec.Basic.Nack(0, multiple=True, requeue=True))
-            methods += [spec.Queue.Declare(0, queue, passive=True, arguments={}) for queue in left]
-            found += [_found(answer) for answer in self._attempt_once(methods, NOT_FOUND)[: len(left)]]
-        return found
+        tasks: list[list[Method]] = [
+            [
+                spec.Basic.Get(0, queue),
+                spec.Basic.Nack(0, multiple=True, requeue=True),
+                spec.Queue.Declare(0, queue, passive=True, arguments={}),
+            ]
+            for queue in queues
+        ]
+        return [_found(answers[0]) for answers in self._lanes.do(tasks, expected=NOT_FOUND)]
+
+    def delete(self, queues: Sequence[str]) -> None:
+        """Delete queues. One that is not there is no error."""
+        self._lanes.do([[spec.Queue.Delete(0, queue)] for queue in queues], expected=NOT_FOUND)
 
     def declare(self, queues: Sequence[str], arguments: Mapping[str, Any]) -> list[bool]:
         """Make queues, if they are not there; False for one that is there in another form."""
@@ -152,6 +140,7 @@ class Session(Listener):
     def close(self) -> None:
         """Give back what is held."""
         self.connection.call(self._channel.close)
+        self._lanes.close()
 
     # in the connection's thread
 
@@ -159,16 +148,6 @@ class Session(Listener):
         channel = Channel(self.connection, self)
         channel.ask(spec.Confirm.Select())
         return channel
-
-    def _try(self, methods: Sequence[Method], replies: Sequence[Reply[Any]]) -> None:
-        if self._trial is None or self._trial.closed is not None:
-            self._trial = Channel(self.connection)
-        for method, reply in zip(methods, replies, strict=True):
-            if method.synchronous:
-                self._trial.ask(method, partial(_pass_on, reply, translate=False))
-            else:
-                self._trial.tell(method)
-                reply.set(None)
 
     def _send(self, messages: Sequence[Publication], reply: Reply[None]) -> None:
         if self._channel.closed is not None:
@@ -221,10 +200,8 @@ def _found(answer: Any) -> Got | None:
     return Got(method.delivery_tag, properties.headers or {}, body)
 
 
-def _pass_on(reply: Reply[Any], answer: Any, *, translate: bool = True) -> None:
-    if not isinstance(answer, BaseException):
-        reply.set(answer)
-    elif translate or not isinstance(answer, exceptions.ChannelClosedByBroker):
+def _pass_on(reply: Reply[Any], answer: Any) -> None:
+    if isinstance(answer, BaseException):
         reply.fail(meaning(answer, "RabbitMQ"))
     else:
-        reply.fail(answer)
+        reply.set(answer)
