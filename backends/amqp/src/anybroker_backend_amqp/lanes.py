@@ -1,4 +1,7 @@
-"""What the server may refuse, by closing the channel on which it was asked: on channels for that alone."""
+"""What the server may refuse, by closing the channel on which it was asked: on channels for that alone.
+
+They hold no lock, and may be late when their connection breaks: nothing is changed here, but that queues are made.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,8 @@ if TYPE_CHECKING:
     Step = tuple[int, Method, Reply[Any]]
 
 WIDTH = 4
-"""RabbitMQ makes and deletes queues slowly, one after another for each channel: four get twice to four times as much
-done. A connection has 2047 channels at most."""
+"""RabbitMQ makes queues slowly, one after another for each channel: four get twice as much done. A connection has 2047
+channels at most."""
 
 
 class Lanes:
