@@ -14,6 +14,7 @@ LONG = frozenset(
         "test_law03_one_writer__every_state_after_every_other",
         "test_law03_one_writer__one_store_within_another",
         "test_law04_gone__hundreds_at_once",
+        "test_law07_join__a_large_group",
         "test_law08_claim__a_token_fences_one_lock",
         "test_law08_claim__many_race_for_what_has_expired",
         "test_law08_claim__one_call_within_another",
