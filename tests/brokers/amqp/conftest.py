@@ -9,6 +9,7 @@ import pytest
 HERE = Path(__file__).parent
 LONG = frozenset(
     {
+        "test_law01_durable__through_a_restart_of_the_server[stop]",
         "test_law08_eta__many_come_due_at_once",
         "test_law13_reconnects__the_server_is_restarted[TERM]",
         "test_law14_bounded__memory_of_the_process",
