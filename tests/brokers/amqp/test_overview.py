@@ -79,8 +79,8 @@ class TestManagement:
         assert broker.known_queues() == sorted(NAMES)
 
     def test_a_wrong_password_is_said(self) -> None:
-        url = rabbitmq.url(management=f"http://127.0.0.1:{rabbitmq.running.ports['management']}")
-        wrong = url.replace("://", "://nobody:secret@") if "@" not in url else url.replace(":", ":wrong", 2)
+        ports = rabbitmq.running.ports
+        wrong = f"amqp://guest:secret@127.0.0.1:{ports['amqp']}/?management=http://127.0.0.1:{ports['management']}"
         with (
             closing(AmqpBroker.from_url(wrong)) as broker,
             pytest.raises(ConfigurationError, match="answers 401") as caught,

@@ -64,9 +64,8 @@ class Registers:
         if not keys:
             return []
         with self._locked(keys) as session:
-            found = self._take(session, keys)
-            self._put_back(session, {self.name(key): got for key, got in found.items()})
-        return [_value(found[key]) if key in found else None for key in keys]
+            values = self._values(session, keys)
+        return [values[key] for key in keys]
 
     def write(
         self,
@@ -81,74 +80,50 @@ class Registers:
         """
         if not changes:
             return {}
+        life = _life(ttl)
         with self._locked(list(changes)) as session:
-            counts, found = self._open(session, list(changes), _life(ttl))
-            new = {key: change(_value(found[key]) if key in found else None) for key, change in changes.items()}
-            kept = {self.name(key): got for key, got in found.items() if new[key] is None}
-            other = [key for key, count in counts.items() if count is None and new[key] is not None]
-            lives = dict.fromkeys(changes, _life(ttl)) | self._prolong(session, other, found, _life(ttl))
-            replaced = [got for key, got in found.items() if new[key] is not None]
+            declared = session.declare([self.name(key) for key in changes], _arguments(life))
+            found = self._found(session, list(changes))
+            new = {key: value for key, change in changes.items() if (value := change(_value(found[key]))) is not None}
+            lives: dict[str, int | None] = dict.fromkeys(new, life)
+            for key, alike in zip(changes, declared, strict=True):
+                if key in new and not alike:
+                    lives[key] = self._prolong(session, key, found[key], life)
             publications = []
             for key, value in new.items():
-                if value is not None:
-                    publications.append(_publication(self.name(key), value, ttl, lives[key]))
-                    told = tell(key, value)
-                    publications += [] if told is None else [told]
+                publications.append(_publication(self.name(key), value, ttl, lives[key]))
+                told = tell(key, value)
+                publications += [] if told is None else [told]
             session.publish(publications)
-            session.ack(replaced)
-            self._put_back(session, kept)
-        return {key: value is not None for key, value in new.items()}
+        return {key: key in new for key in changes}
 
-    def remove(self, keys: Sequence[str], unless: Callable[[Value | None], bool] = lambda _: False) -> list[bool]:
+    def remove(self, keys: Sequence[str], unless: Callable[[Value | None], bool] | None = None) -> list[bool]:
         """Remove registers, unless the value says otherwise. Whether it was removed."""
         if not keys:
             return []
         with self._locked(keys) as session:
-            found = self._take(session, keys)
-            kept = {key for key in keys if unless(_value(found[key]) if key in found else None)}
-            self._put_back(session, {self.name(key): got for key, got in found.items() if key in kept})
-            session.ask(*(spec.Queue.Delete(0, self.name(key)) for key in dict.fromkeys(keys) if key not in kept))
+            kept = set() if unless is None else {key for key, old in self._values(session, keys).items() if unless(old)}
+            session.delete([self.name(key) for key in dict.fromkeys(keys) if key not in kept])
         return [key not in kept for key in keys]
 
-    def _take(self, session: Session, keys: Sequence[str]) -> dict[str, Got]:
-        """The values that there are, held."""
+    def _found(self, session: Session, keys: Sequence[str]) -> dict[str, Got | None]:
         distinct = list(dict.fromkeys(keys))
-        there = session.existing([self.name(key) for key in distinct])
-        present = [key for key, is_there in zip(distinct, there, strict=True) if is_there]
-        gots = session.get([self.name(key) for key in present])
-        return {key: got for key, got in zip(present, gots, strict=True) if got is not None}
+        return dict(zip(distinct, session.peek([self.name(key) for key in distinct]), strict=True))
 
-    def _open(
-        self, session: Session, keys: Sequence[str], life: int | None
-    ) -> tuple[dict[str, int | None], dict[str, Got]]:
-        """How many messages each queue had (None: it is there with another life), and the old values, held."""
-        counts = dict(zip(keys, session.declare([self.name(key) for key in keys], _arguments(life)), strict=True))
-        filled = [key for key, count in counts.items() if count != 0]
-        gots = zip(filled, session.get([self.name(key) for key in filled]), strict=True)
-        return counts, {key: got for key, got in gots if got is not None}
+    def _values(self, session: Session, keys: Sequence[str]) -> dict[str, Value | None]:
+        return {key: _value(got) for key, got in self._found(session, keys).items()}
 
-    def _prolong(
-        self, session: Session, keys: Sequence[str], found: dict[str, Got], life: int | None
-    ) -> dict[str, int | None]:
-        """How long each of these queues lives; one that would vanish before its new value does is made anew.
+    def _prolong(self, session: Session, key: str, old: Got | None, life: int | None) -> int | None:
+        """How long a queue lives that was declared otherwise; if it would vanish before its new value, it is made anew.
 
         With it goes the old value, which is to be replaced: whoever dies here has not said that he has replaced it.
         """
-        lives: dict[str, int | None] = {}
-        for key in keys:
-            lives[key] = found[key].headers.get(_LIFE) if key in found else 0
-            if not _outlives(lives[key], life):
-                found.pop(key, None)
-                session.ask(spec.Queue.Delete(0, self.name(key)))
-                session.declare([self.name(key)], _arguments(life))
-                lives[key] = life
-        return lives
-
-    @staticmethod
-    def _put_back(session: Session, gots: Mapping[str, Got]) -> None:
-        if gots:
-            session.give_back(gots.values())
-            session.existing(list(gots))  # they have been given back when the server answers this
+        lives: int | None = old.headers.get(_LIFE) if old is not None else 0
+        if _outlives(lives, life):
+            return lives
+        session.delete([self.name(key)])
+        session.declare([self.name(key)], _arguments(life))
+        return life
 
     def name(self, key: str) -> str:
         """The queue of a register."""
@@ -192,7 +167,7 @@ class Registers:
             if session.attempt([find], expected=NOT_FOUND) == [None]:
                 self._make_locks(session)
                 session.ask(spec.Exchange.Declare(0, ready, "fanout", durable=True))
-            session.ask(spec.Queue.Delete(0, setup))
+            session.delete([setup])
         self._ready = True
 
     def _make_locks(self, session: Session) -> None:
@@ -204,7 +179,9 @@ class Registers:
         session.publish([Publication("", name, properties, b"") for name in names])
 
 
-def _value(got: Got) -> Value | None:
+def _value(got: Got | None) -> Value | None:
+    if got is None:
+        return None
     until = got.headers.get(_UNTIL)
     return Value(got.body, got.headers) if until is None or time.time() < until else None
 
@@ -236,5 +213,5 @@ def _outlives(life: Any, wanted: int | None) -> bool:
 
 
 def _arguments(life: int | None) -> dict[str, Any]:
-    """Should the holder of an old value vanish once the new one is stored, the old one returns, and is dropped."""
+    """The new value drops the old one."""
     return {"x-max-length": 1} if life is None else {"x-max-length": 1, "x-expires": life}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pika import exceptions, spec
+from pika import spec
 
 from anybroker.errors import BrokerUnavailable
+from anybroker_backend_amqp.lanes import Lanes
 from anybroker_broker_amqp.channel import Channel, Listener
 from anybroker_broker_amqp.reply import Reply
 from anybroker_broker_amqp.translation import NOT_FOUND, PRECONDITION_FAILED, RESOURCE_LOCKED, meaning
@@ -38,7 +39,7 @@ class Publication(NamedTuple):
 
 
 class Session(Listener):
-    """A channel with confirms. A second one beside it takes the errors that the server answers by closing a channel."""
+    """A channel with confirms, and others beside it for what the server may refuse."""
 
     def __init__(self, connection: Connection, timeout: float) -> None:
         self.connection = connection
@@ -48,7 +49,7 @@ class Session(Listener):
         self._refused = False
         self._confirmed: Reply[None] | None = None
         self._delivered: Reply[Got] | None = None
-        self._trial: Channel | None = None
+        self._lanes = Lanes(connection, timeout)
         self._channel: Channel = self._run(self._begin)
 
     @property
@@ -68,32 +69,38 @@ class Session(Listener):
         return [self._answer(reply, type(method).__name__) for method, reply in zip(methods, replies, strict=True)]
 
     def attempt(self, methods: Sequence[Method], *, expected: int) -> list[Any]:
-        """The replies to methods; None for each that the server refuses with the reply code ``expected``."""
-        answers: list[Any] = []
-        while len(answers) < len(methods):
-            left = methods[len(answers) :]
-            replies: list[Reply[Any]] = [Reply() for _ in left]
-            self.connection.call(partial(self._try, left, replies))
-            for method, reply in zip(left, replies, strict=True):
-                try:
-                    answers.append(self._answer(reply, type(method).__name__))
-                except exceptions.ChannelClosedByBroker as error:  # with it, the channel is closed
-                    if error.reply_code != expected:
-                        raise meaning(error, self.connection.where) from error
-                    answers.append(None)
-                    break
-        return answers
+        """The replies to methods, done in any order; None for each that is refused with the code ``expected``."""
+        return [answers[-1] for answers in self._lanes.do([[method] for method in methods], expected=expected)]
 
-    def existing(self, queues: Sequence[str]) -> list[bool]:
-        """Which of these queues there are."""
-        passive = [spec.Queue.Declare(0, queue, passive=True, arguments={}) for queue in queues]
-        return [answer is not None for answer in self.attempt(passive, expected=NOT_FOUND)]
+    def peek(self, queues: Sequence[str]) -> list[Got | None]:
+        """The first message of each queue, which stays there; None where there is none, or no queue.
 
-    def declare(self, queues: Sequence[str], arguments: Mapping[str, Any]) -> list[int | None]:
-        """How many messages queues have, which are made if they are not there; None if one is there in another form."""
+        It is taken and given back by one write, so that it is away for a moment alone. Nobody misses it: the
+        declaration is answered by the queue once what was given back has reached it, and what asks for it later is
+        served later. Not so the *number* of messages that a declaration tells: RabbitMQ's queues answer that first,
+        and count what is on its way back as missing (``prioritise_call`` in its ``rabbit_amqqueue_process``).
+        """
+        tasks: list[list[Method]] = [
+            [
+                spec.Basic.Get(0, queue),
+                spec.Basic.Nack(0, multiple=True, requeue=True),
+                spec.Queue.Declare(0, queue, passive=True, arguments={}),
+            ]
+            for queue in queues
+        ]
+        return [_found(answers[0]) for answers in self._lanes.do(tasks, expected=NOT_FOUND)]
+
+    def delete(self, queues: Sequence[str]) -> None:
+        """Delete queues. One that is not there is no error.
+
+        Not side by side: on the channel that holds the locks, which then outlast the last deletion whatever happens.
+        """
+        self.ask(*(spec.Queue.Delete(0, queue) for queue in queues))
+
+    def declare(self, queues: Sequence[str], arguments: Mapping[str, Any]) -> list[bool]:
+        """Make queues, if they are not there; False for one that is there in another form."""
         methods = [spec.Queue.Declare(0, queue, durable=True, arguments=dict(arguments)) for queue in queues]
-        answers = self.attempt(methods, expected=PRECONDITION_FAILED)
-        return [None if answer is None else int(answer.message_count) for answer in answers]
+        return [answer is not None for answer in self.attempt(methods, expected=PRECONDITION_FAILED)]
 
     def declare_exclusive(self, queue: str) -> bool:
         """Make a queue for this connection alone; False if another one has made it."""
@@ -102,8 +109,7 @@ class Session(Listener):
 
     def get(self, queues: Sequence[str]) -> list[Got | None]:
         """Take the first message of each of some queues that exist."""
-        answers = self.ask(*(spec.Basic.Get(0, queue) for queue in queues))
-        return [None if isinstance(answer, spec.Basic.GetEmpty) else _got(*answer) for answer in answers]
+        return [_found(answer) for answer in self.ask(*(spec.Basic.Get(0, queue) for queue in queues))]
 
     def wait_for(self, queue: str, timeout: float) -> Got | None:
         """Take the first message of a queue as soon as there is one; None if that takes too long."""
@@ -124,24 +130,20 @@ class Session(Listener):
         self.connection.call(lambda: self._send(messages, reply))
         self._answer(reply, "publish")
 
-    def ack(self, messages: Iterable[Got]) -> None:
-        """Remove messages."""
-        self._tell([spec.Basic.Ack(got.tag) for got in messages])
-
     def give_back(self, messages: Iterable[Got]) -> None:
         """Put messages back where they were."""
-        self._tell([spec.Basic.Nack(got.tag, requeue=True) for got in messages])
+        nacks = [spec.Basic.Nack(got.tag, requeue=True) for got in messages]
 
-    def _tell(self, methods: Sequence[Method]) -> None:
         def tell() -> None:
-            for method in methods:
-                self._channel.tell(method)
+            for nack in nacks:
+                self._channel.tell(nack)
 
         self.connection.call(tell)
 
     def close(self) -> None:
         """Give back what is held."""
         self.connection.call(self._channel.close)
+        self._lanes.close()
 
     # in the connection's thread
 
@@ -149,12 +151,6 @@ class Session(Listener):
         channel = Channel(self.connection, self)
         channel.ask(spec.Confirm.Select())
         return channel
-
-    def _try(self, methods: Sequence[Method], replies: Sequence[Reply[Any]]) -> None:
-        if self._trial is None or self._trial.closed is not None:
-            self._trial = Channel(self.connection)
-        for method, reply in zip(methods, replies, strict=True):
-            self._trial.ask(method, partial(_pass_on, reply, translate=False))
 
     def _send(self, messages: Sequence[Publication], reply: Reply[None]) -> None:
         if self._channel.closed is not None:
@@ -199,14 +195,16 @@ class Session(Listener):
         return self.connection.wait(reply, self._timeout, doing=doing)
 
 
-def _got(method: Any, properties: Any, body: bytes) -> Got:
+def _found(answer: Any) -> Got | None:
+    """From what is answered to a ``Get``."""
+    if answer is None or isinstance(answer, spec.Basic.GetEmpty):
+        return None
+    method, properties, body = answer
     return Got(method.delivery_tag, properties.headers or {}, body)
 
 
-def _pass_on(reply: Reply[Any], answer: Any, *, translate: bool = True) -> None:
-    if not isinstance(answer, BaseException):
-        reply.set(answer)
-    elif translate or not isinstance(answer, exceptions.ChannelClosedByBroker):
+def _pass_on(reply: Reply[Any], answer: Any) -> None:
+    if isinstance(answer, BaseException):
         reply.fail(meaning(answer, "RabbitMQ"))
     else:
-        reply.fail(answer)
+        reply.set(answer)

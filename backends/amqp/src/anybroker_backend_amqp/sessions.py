@@ -45,7 +45,7 @@ class Sessions:
     def session(self) -> Iterator[Session]:
         """One for the calling thread alone; what fails within is said in the words of the contract."""
         connection = self.connection()
-        session = self._spare.pop() if self._spare else None
+        session = self._kept()
         if session is None or session.broken is not None:
             session = Session(connection, self._timeout)
         with translated(connection.where):
@@ -58,6 +58,12 @@ class Sessions:
             self._spare.append(session)
         else:
             session.close()
+
+    def _kept(self) -> Session | None:
+        try:
+            return self._spare.pop()
+        except IndexError:  # also where another thread was faster
+            return None
 
     def close(self) -> None:
         """End the connection."""

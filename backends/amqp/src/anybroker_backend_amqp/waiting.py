@@ -26,6 +26,8 @@ EXCHANGE = "amq.direct"
 """To which final results are published; every virtual host has it."""
 _LINGER = 2.0
 """Seconds for which a result is still listened for that nobody waits for: whoever waits in turns comes again."""
+_IDLE = 32
+"""So many of those, or as many as the last wait was for."""
 
 
 class Wait:
@@ -47,7 +49,6 @@ class Interest:
         self.waits: list[Wait] = []
         self.current = False
         """Nothing was stored since it was last looked for."""
-        self.idle_since = 0.0
 
 
 class Ear(Listener):
@@ -58,6 +59,9 @@ class Ear(Listener):
         self.connection = connection
         self.lock = threading.Lock()
         self.interests: dict[str, Interest] = {}
+        self.idle: dict[str, float] = {}
+        """For which nobody waits, and since when; the longest first."""
+        self._most_idle = _IDLE
         self._key = key
         self._queue = ""
         self._sweeping = False
@@ -112,20 +116,46 @@ class Ear(Listener):
                     wait.error = error
                     wait.arrived.set()
 
+    def enter(self, ids: Sequence[str], wait: Wait) -> tuple[list[Interest], list[str]]:
+        """What a wait is interested in, and what of it is new. Call it with the lock."""
+        new = [id_ for id_ in ids if id_ not in self.interests]
+        interests = [self.interests.setdefault(id_, Interest()) for id_ in ids]
+        for id_, interest in zip(ids, interests, strict=True):
+            interest.waits.append(wait)
+            self.idle.pop(id_, None)
+        return interests, new
+
+    def leave(self, ids: Sequence[str], wait: Wait, interests: Sequence[Interest]) -> None:
+        """It waits no more. Call it with the lock."""
+        now = time.monotonic()
+        for id_, interest in zip(ids, interests, strict=True):
+            interest.current = interest.current and id_ not in wait.found
+            interest.waits.remove(wait)
+            if not interest.waits:
+                self.idle[id_] = now
+        self._most_idle = max(_IDLE, len(ids))
+        if len(self.idle) > self._most_idle:
+            self.connection.call(self._forget_idle)
+
     def _sweep(self) -> None:
-        """Listen no more for what nobody has waited for in a while."""
+        self._forget_idle()
+        self._sweeping = bool(self.interests) and self.broken is None
+        if self._sweeping:
+            self.connection.call_later(_LINGER, self._sweep)
+
+    def _forget_idle(self) -> None:
+        """Listen no more for what nobody has waited for in a while, and not for too much of it."""
         if self.broken is not None:
             return
         before = time.monotonic() - _LINGER
         with self.lock:
-            idle = [id_ for id_, one in self.interests.items() if not one.waits and one.idle_since < before]
-            for id_ in idle:
-                del self.interests[id_]
-            self._sweeping = bool(self.interests)
-        for id_ in idle:
+            oldest = [*self.idle.items()]
+            too_many = len(oldest) - self._most_idle
+            ids = [id_ for place, (id_, since) in enumerate(oldest) if since < before or place < too_many]
+            for id_ in ids:
+                del self.idle[id_], self.interests[id_]
+        for id_ in ids:
             self.channel.ask(spec.Queue.Unbind(0, self._queue, EXCHANGE, self._key(id_), arguments={}))
-        if self._sweeping:
-            self.connection.call_later(_LINGER, self._sweep)
 
 
 class Waiting:
@@ -150,10 +180,7 @@ class Waiting:
         ear = self._working()
         wait = Wait()
         with ear.lock:
-            new = [id_ for id_ in ids if id_ not in ear.interests]
-            interests = [ear.interests.setdefault(id_, Interest()) for id_ in ids]
-            for interest in interests:
-                interest.waits.append(wait)
+            interests, new = ear.enter(ids, wait)
         try:
             if new:
                 reply: Reply[None] = Reply()
@@ -171,10 +198,7 @@ class Waiting:
                 raise
         finally:
             with ear.lock:
-                for id_, interest in zip(ids, interests, strict=True):
-                    interest.current = interest.current and id_ not in wait.found
-                    interest.waits.remove(wait)
-                    interest.idle_since = time.monotonic()
+                ear.leave(ids, wait, interests)
 
     def close(self) -> None:
         """End all waits."""

@@ -11,12 +11,12 @@ from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
 from urllib.request import Request, urlopen
 
-from pika import exceptions, spec
+from pika import spec
 
 from anybroker.broker import Estimate
 from anybroker.errors import AnybrokerError, BrokerUnavailable, ConfigurationError, Unsupported
 from anybroker_broker_amqp.names import original
-from anybroker_broker_amqp.translation import NOT_FOUND
+from anybroker_broker_amqp.translation import NOT_FOUND, refused_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -57,7 +57,9 @@ class Management:
             found = self._get(f"/{quote(name, safe='')}?columns={','.join(_COUNTS)}")
         except FileNotFoundError:
             return 0, 0
-        ready, unacknowledged = (found.get(name, 0) for name in _COUNTS)  # missing while RabbitMQ has not counted yet
+        if not found:  # RabbitMQ has not counted yet: [] instead of an object
+            return 0, 0
+        ready, unacknowledged = (found.get(count, 0) for count in _COUNTS)
         return ready, unacknowledged
 
     def _get(self, path: str) -> Any:
@@ -105,7 +107,6 @@ def _ask(links: Links, method: Method) -> Any:
     try:
         return links.ask([method])[0]
     except AnybrokerError as error:
-        cause = error.__cause__
-        if isinstance(cause, exceptions.ChannelClosedByBroker) and cause.reply_code == NOT_FOUND:
+        if refused_with(error) == NOT_FOUND:
             return None
         raise

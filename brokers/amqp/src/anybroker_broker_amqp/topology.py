@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
-from pika import exceptions, spec
+from pika import spec
 
-from anybroker.errors import AnybrokerError, ConfigurationError
+from anybroker.errors import AnybrokerError, BrokerUnavailable, ConfigurationError
 from anybroker_broker_amqp import delays
-from anybroker_broker_amqp.translation import NOT_FOUND
+from anybroker_broker_amqp.translation import INTERNAL_ERROR, NOT_FOUND, refused_with
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from pika.amqp_object import Method
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _NO_LIMIT = 2**31 - 1
 """RabbitMQ 4 drops a message that was delivered 20 times, unless told otherwise. Here that is core's to decide."""
+_PAUSES = (0.1, 0.5, 1.0)
+"""Seconds until a declaration that RabbitMQ was too busy for is repeated."""
 
 
 class Topology:
@@ -45,12 +48,12 @@ class Topology:
         for name in unknown if self._options.passive else ():
             self._find(spec.Queue.Declare(0, name, passive=True, arguments={}), f"the queue {name}")
         if unknown and not self._options.passive:
-            self._links.ask([self._queue(name) for name in unknown])
+            self._make([self._queue(name) for name in unknown])
         self._known.update(unknown)
         unreachable = [name for name in dict.fromkeys(delayed) if name not in self._reachable]
         if unreachable:
             self._declare_delays()
-            self._links.ask([delays.destination(self._options.prefix, name) for name in unreachable])
+            self._make([delays.destination(self._options.prefix, name) for name in unreachable])
             self._reachable.update(unreachable)
 
     def _queue(self, name: str) -> Method:
@@ -68,16 +71,29 @@ class Topology:
         except ConfigurationError:
             if self._options.passive:
                 raise
-            self._links.ask(list(delays.declarations(self._options.prefix)))
+            self._make(list(delays.declarations(self._options.prefix)))
         self._delays = True
+
+    def _make(self, methods: Sequence[Method]) -> None:
+        """Declare. A busy RabbitMQ closes the connection when a new quorum queue has no leader in time.
+
+        It leaves nothing of that queue, and what it has declared before may be declared again.
+        """
+        for pause in _PAUSES:
+            try:
+                self._links.ask(methods)
+            except BrokerUnavailable as error:
+                if refused_with(error) != INTERNAL_ERROR:
+                    raise
+                time.sleep(pause)
+            else:
+                return
+        self._links.ask(methods)
 
     def _find(self, method: Method, what: str) -> None:
         try:
             self._links.ask([method])
         except AnybrokerError as error:
-            if (
-                isinstance(error.__cause__, exceptions.ChannelClosedByBroker)
-                and error.__cause__.reply_code == NOT_FOUND
-            ):
+            if refused_with(error) == NOT_FOUND:
                 raise ConfigurationError(f"{what} does not exist, and with passive=yes it must") from error
             raise

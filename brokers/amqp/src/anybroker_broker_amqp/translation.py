@@ -12,7 +12,7 @@ from anybroker.errors import AnybrokerError, BrokerUnavailable, ConfigurationErr
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED = 403, 404, 405, 406
+ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED, INTERNAL_ERROR = 403, 404, 405, 406, 541
 """Reply codes of AMQP 0-9-1."""
 
 _DENIED = (exceptions.ProbableAuthenticationError, exceptions.AuthenticationError)
@@ -30,6 +30,14 @@ def translated(where: str) -> Iterator[None]:
         raise
     except (exceptions.AMQPError, OSError) as error:
         raise meaning(error, where) from error
+
+
+def refused_with(error: BaseException) -> int:
+    """The reply code with which the server has closed a channel or a connection; 0 where it has not."""
+    cause = error.__cause__
+    if isinstance(cause, exceptions.ChannelClosedByBroker | exceptions.ConnectionClosedByBroker):
+        return int(cause.reply_code)
+    return 0
 
 
 def meaning(error: BaseException, where: str) -> AnybrokerError:
