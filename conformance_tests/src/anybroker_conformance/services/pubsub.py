@@ -1,4 +1,4 @@
-"""Google Cloud Pub/Sub: Google's emulator if the Cloud SDK has it, else the fake server of Google's Go client."""
+"""Google Cloud Pub/Sub: Google's emulator if the Cloud SDK has it, else a stand-in of ours."""
 
 # ruff: noqa: D102  Service says what its methods are for
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from anybroker_conformance.services.requirements import Requirement
 
-_STAND_IN = GoProgram(STAND_INS / "pstest", "2.3.0")
+_STAND_IN = GoProgram(STAND_INS / "pubsub", "1")
 _JAR = "platform/pubsub-emulator/lib/cloud-pubsub-emulator-*-all.jar"
 
 
@@ -33,7 +33,7 @@ class PubSub(Service):
     @property
     def product(self) -> str:
         jar = _emulator()
-        return f"emulator {jar.name.split('-')[3]}" if jar else f"pstest {_STAND_IN.version}"
+        return f"emulator {jar.name.split('-')[3]}" if jar else f"stand-in {_STAND_IN.version}"
 
     def nodes(self, folder: Path, ports: Mapping[str, int]) -> Sequence[Node]:  # noqa: ARG002
         jar, port = _emulator(), ports["grpc"]
