@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from anybroker_conformance.services import probes
-from anybroker_conformance.services.requirements import JAVA, STAND_INS, GoProgram
+from anybroker_conformance.services.requirements import CURL, JAVA, STAND_INS, GoProgram
 from anybroker_conformance.services.service import Node, Service
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ class PubSub(Service):
 
     @property
     def requirements(self) -> Sequence[Requirement]:
-        return [JAVA] if _emulator() else [_STAND_IN]
+        """With what the guide lets a shell send a task by, for that is a test."""
+        return [JAVA if _emulator() else _STAND_IN, CURL]
 
     @property
     def product(self) -> str:
