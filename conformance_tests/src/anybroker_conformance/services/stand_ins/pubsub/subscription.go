@@ -88,6 +88,9 @@ func (s *subscription) hold(one *lease, until time.Time) {
 	one.until = until
 	s.held[one.ackID] = one
 	heap.Push(&s.ends, end{until, one.ackID})
+	if s.ends[0].ackID == one.ackID { // who waits, waits for a later one
+		s.wakeAll()
+	}
 }
 
 // expire makes the messages ready whose leases have ended; returns when the next one does, if there is one.
