@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import anybroker_broker_pubsub  # noqa: F401  before a test module loads gRPC, which forks then do not survive
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
