@@ -29,5 +29,5 @@ def test_a_server_that_has_died_is_told_of_and_started_again(monkeypatch: pytest
         assert server.running.ended == []
         assert live.revive_all() == []
     finally:
-        live._started.remove(server)  # noqa: SLF001
+        live._started.remove(server)
         server.end()
