@@ -57,6 +57,14 @@ class Service:
     def kill(self) -> None:
         self.running.kill()
 
+    def revive(self) -> str | None:
+        """Start what has ended; returns what the servers wrote last, or None where all of them run."""
+        if self._running is None or not (ended := self._running.ended):
+            return None
+        words = f"{self._name}: the server {', '.join(ended)} has ended, and is started again\n{self._running.log}"
+        self._running.start()
+        return words
+
     def end(self) -> None:
         """Leave nothing behind."""
         Door(State(self.folder)).down([self._name])
@@ -66,6 +74,11 @@ class Service:
 
 service: Callable[[str], Service] = cache(Service)
 """The one object of a service in this process, by its name."""
+
+
+def revive_all() -> list[str]:
+    """What servers wrote last that have ended. They run again afterwards: one that dies fails one test, not all."""
+    return [words for words in (each.revive() for each in _started) if words] if HOW == "local" else []
 
 
 def end_all() -> None:

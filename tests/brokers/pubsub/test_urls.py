@@ -13,6 +13,7 @@ import pytest
 from anybroker.capabilities import Durability, Guarantee
 from anybroker.errors import BrokerUnavailable, ConfigurationError
 from anybroker.loading import load_broker
+from anybroker_broker_pubsub.forks import SUPPORT
 from anybroker_broker_pubsub.names import Names
 from anybroker_broker_pubsub.options import read_settings
 
@@ -78,6 +79,11 @@ def test_a_mistake_says_what_to_write(url: str) -> None:
         load_broker(url)
     assert BAD[url] in str(caught.value)
     assert "s3cret" not in str(caught.value)
+
+
+def test_grpc_was_loaded_by_the_adapter_so_that_forks_of_these_tests_work() -> None:
+    """The first to load it decides, for the whole process; see conftest.py."""
+    assert os.environ[SUPPORT] == "1"
 
 
 def test_what_is_declared_depends_on_the_url() -> None:

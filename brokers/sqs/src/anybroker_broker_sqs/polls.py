@@ -27,6 +27,8 @@ GRACE = 0.05
 """Seconds for which what was found waits for the next ``acquire`` before it is given back."""
 RECENT = 1.0
 """Seconds after an ``acquire`` for which another one is expected."""
+ENDING = 1.5
+"""Seconds within which a poll must end for ``close`` to wait for it: the shortest takes one."""
 IDLE = 10.0
 """Seconds after which a thread ends that nobody needs."""
 
@@ -87,10 +89,16 @@ class Polls:
         return []
 
     def close(self) -> None:
-        """No more polls. Those that are being made give back what they find."""
+        """No more polls. Those that are being made give back what they find.
+
+        A process that ends takes a poll along, and what that finds is hidden: one that ends soon is waited for.
+        """
+        latest = time.monotonic() + ENDING
         with self.changed:
             self.closed = True
             self.changed.notify_all()
+            ending = [one for one in self._pollers.values() if one.polling and one.until <= latest]
+            self.changed.wait_for(lambda: not any(one.busy for one in ending), ENDING)
 
     def end(self, poller: _Poller) -> None:
         """A poller has nothing to do any more."""
@@ -111,6 +119,10 @@ class _Poller:
         self.queue = queue
         self.found: list[Delivery] = []
         self.polling = False
+        self.busy = False
+        """Polls, or gives back what was found."""
+        self.until = 0.0
+        """When the poll ends that is being made; by ``time.monotonic``."""
         self.waiting = 0
         self.asked = time.monotonic()
         self._polls = polls
@@ -121,7 +133,7 @@ class _Poller:
     def want(self, limit: int, wait: float, lease: int) -> None:
         """Somebody waits; the next poll is for him."""
         if not self.polling:
-            self._wanted, self.polling = True, True
+            self._wanted = self.polling = self.busy = True
             self._limit, self._lease, self._first = limit, lease, max(1, int(wait))
             self._polls.changed.notify_all()
 
@@ -144,10 +156,14 @@ class _Poller:
             left = self._hand_over(self._poll_until_found())
             if left:
                 self._polls.give_back([one.token for one in left if isinstance(one.token, Lease)])
+            with changed:
+                self.busy = self.polling
+                changed.notify_all()
 
     def _poll_until_found(self) -> list[Delivery]:
         wait = min(self._first, self._polls.longest)
         while not self._polls.closed:
+            self.until = time.monotonic() + wait
             try:
                 found = self._polls.receive(self.queue, wait, self._lease, self._limit)
             except AnybrokerError as error:

@@ -105,6 +105,10 @@ class Door:
         """What each node of a service is doing."""
         return self._engines[entry.how].states(SERVICES[entry.name], self.state.folder / entry.name)
 
+    def log(self, entry: Entry) -> str:
+        """The last lines that the servers of a service wrote."""
+        return self._engines[entry.how].log(SERVICES[entry.name], self.state.folder / entry.name)
+
     def restart(self, entry: Entry, node: str | None, number: signal.Signals) -> None:
         """End a node, or all, with a signal; start it again on its port and data; wait until the service is ready."""
         with self.state.lock():

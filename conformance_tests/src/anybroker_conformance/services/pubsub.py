@@ -1,4 +1,4 @@
-"""Google Cloud Pub/Sub: Google's emulator if the Cloud SDK has it, else the fake server of Google's Go client."""
+"""Google Cloud Pub/Sub: Google's emulator if the Cloud SDK has it, else a stand-in of ours."""
 
 # ruff: noqa: D102  Service says what its methods are for
 from __future__ import annotations
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from anybroker_conformance.services import probes
-from anybroker_conformance.services.requirements import JAVA, STAND_INS, GoProgram
+from anybroker_conformance.services.requirements import CURL, JAVA, STAND_INS, GoProgram
 from anybroker_conformance.services.service import Node, Service
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from anybroker_conformance.services.requirements import Requirement
 
-_STAND_IN = GoProgram(STAND_INS / "pstest", "2.3.0")
+_STAND_IN = GoProgram(STAND_INS / "pubsub", "1")
 _JAR = "platform/pubsub-emulator/lib/cloud-pubsub-emulator-*-all.jar"
 
 
@@ -28,12 +28,13 @@ class PubSub(Service):
 
     @property
     def requirements(self) -> Sequence[Requirement]:
-        return [JAVA] if _emulator() else [_STAND_IN]
+        """With what the guide lets a shell send a task by, for that is a test."""
+        return [JAVA if _emulator() else _STAND_IN, CURL]
 
     @property
     def product(self) -> str:
         jar = _emulator()
-        return f"emulator {jar.name.split('-')[3]}" if jar else f"pstest {_STAND_IN.version}"
+        return f"emulator {jar.name.split('-')[3]}" if jar else f"stand-in {_STAND_IN.version}"
 
     def nodes(self, folder: Path, ports: Mapping[str, int]) -> Sequence[Node]:  # noqa: ARG002
         jar, port = _emulator(), ports["grpc"]

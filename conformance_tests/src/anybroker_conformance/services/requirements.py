@@ -107,6 +107,7 @@ class Program(msgspec.Struct, frozen=True):
             _run(command, environment={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
 
 
+CURL = Program("curl", apt="curl", brew="curl")
 JAVA = Program("java", apt="default-jre-headless", brew="openjdk")
 JAVAC = Program("javac", apt="default-jdk-headless", brew="openjdk")
 

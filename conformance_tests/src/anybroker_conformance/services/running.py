@@ -52,6 +52,16 @@ class Running:
         """The nodes that the other methods take; a single server is one node."""
         return list(SERVICES[self.name].containers)
 
+    @property
+    def ended(self) -> list[str]:
+        """The nodes that do not run: they were stopped, or died."""
+        return [node for node, state in self._door.states(self._entry).items() if state == "ended"]
+
+    @property
+    def log(self) -> str:
+        """The last lines that its servers wrote."""
+        return self._door.log(self._entry)
+
     def restart(self, signal: signals.Signals = signals.SIGTERM, node: str | None = None) -> None:
         """End a node, or all, with SIGTERM or SIGKILL; start it again with the same port and data; wait until ready.
 

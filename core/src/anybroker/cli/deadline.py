@@ -7,7 +7,6 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
 
 from anybroker.broker import Inspect
-from anybroker.cli.scratch import scratch_name
 from anybroker.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
@@ -16,6 +15,8 @@ if TYPE_CHECKING:
     from anybroker.broker import Broker
 
 T = TypeVar("T")
+PING = "anybroker-ping"
+"""A queue that nothing is ever sent to: always the same one, for some services create and keep what is asked for."""
 
 
 class NoAnswer(BrokerUnavailable):
@@ -46,4 +47,4 @@ def ping(broker: Broker) -> None:
     if broker.capabilities.inspect and isinstance(broker, Inspect):
         broker.stats("default")
     else:
-        broker.acquire([scratch_name("ping")], limit=1, wait=0, lease=1)
+        broker.acquire([PING], limit=1, wait=0, lease=1)

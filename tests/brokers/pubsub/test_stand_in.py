@@ -1,0 +1,76 @@
+"""The stand-in of the services door for Pub/Sub: what other fakes of it do not do, or do not survive."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import pytest
+
+from anybroker.broker import Message
+from anybroker_broker_pubsub import PubSubBroker
+from anybroker_conformance.services import Running, pubsub, running
+from anybroker_conformance.services.door import Door
+from anybroker_conformance.services.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.services, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def stand_in() -> Iterator[Running]:
+    """The stand-in, also where Google's emulator is installed."""
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory(prefix="pubsub") as parent:
+        patch.setattr(pubsub, "_emulator", lambda: None)
+        folder = Path(parent) / "state"
+        door = Door(State(folder))
+        try:
+            assert door.up(["pubsub"], "local")[1] == []
+            yield running(folder)["pubsub"]
+        finally:
+            door.down(["pubsub"])
+
+
+def _broker(of: Running, *, exactly_once: str = "no") -> PubSubBroker:
+    return PubSubBroker.from_url(f"{of.url}&prefix=s{secrets.token_hex(4)}-&exactly_once={exactly_once}")
+
+
+@pytest.mark.parametrize("exactly_once", ["no", "yes"])
+def test_it_survives_leases_of_before_a_restart(stand_in: Running, exactly_once: str) -> None:
+    with closing(_broker(stand_in, exactly_once=exactly_once)) as broker:
+        broker.enqueue([Message("1", "mail", b"")])
+        held = broker.acquire(["mail"], limit=1, wait=5, lease=60)
+        stand_in.restart()
+        broker.enqueue([Message("2", "mail", b"")])
+        broker.extend(held, lease=60)
+        broker.ack(held)
+        [other] = broker.acquire(["mail"], limit=1, wait=5, lease=60)
+        assert other.message.id == "2", "an ack of before the restart is of nothing that is there now"
+    assert stand_in.ended == []
+
+
+def test_it_survives_a_seek_and_forgets_one_subscription_only(stand_in: Running) -> None:
+    with closing(_broker(stand_in)) as broker, closing(_broker(stand_in)) as other:
+        broker.enqueue([Message("1", "mail", b""), Message("2", "mail", b"")])
+        other.enqueue([Message("3", "mail", b"")])
+        assert len(broker.acquire(["mail"], limit=1, wait=5, lease=60)) == 1
+        broker.clear("mail")
+        assert broker.acquire(["mail"], limit=5, wait=0.2, lease=60) == []
+        assert [one.message.id for one in other.acquire(["mail"], limit=5, wait=5, lease=60)] == ["3"]
+    assert stand_in.ended == []
+
+
+def test_every_delivery_has_an_ack_id_of_its_own(stand_in: Running) -> None:
+    with closing(_broker(stand_in, exactly_once="yes")) as broker:
+        broker.enqueue([Message("1", "mail", b"")])
+        [first] = broker.acquire(["mail"], limit=1, wait=5, lease=1)
+        [second] = broker.acquire(["mail"], limit=1, wait=5, lease=60)
+        assert (first.delivery_count, second.delivery_count) == (1, 2)
+        assert first.token != second.token
+        assert broker.extend([first, second], lease=60) == [False, True]
+        assert broker.ack([first, second]) == [False, True]
