@@ -10,16 +10,19 @@ UV := $(shell uv cache dir >/dev/null 2>&1 && echo uv || echo .tools/bin/uv)
 RUN := $(UV) run --locked
 # Most of what the laws do is waiting, for leases and processes: two tests at a time for each processor.
 TESTERS = $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
-SUITES := MemoryBroker SqliteBroker MemoryBackend SqliteBackend
+REFERENCES := MemoryBroker SqliteBroker MemoryBackend SqliteBackend
+SUITES := $(REFERENCES:%=tests/conformance/test_references.py::Test%) \
+	$(patsubst %,tests/brokers/redis/test_laws.py::Test%,RedisBroker RedisSentinelBroker RedisClusterBroker) \
+	$(patsubst %,tests/backends/redis/test_laws.py::Test%,RedisBackend RedisSentinelBackend RedisClusterBackend)
 
-.PHONY: help demo check test lint types docs conformance matrix mutants services bench soak format clean
+.PHONY: help demo check test lint types docs conformance matrix mutants services bench bench-redis soak format clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: uv  ## real work on real processes, no server needed
-	$(RUN) --no-default-groups --group demo python examples/thumbnails/demo.py
+	$(RUN) --package anybroker --no-default-groups --group demo python examples/thumbnails/demo.py
 
 check: uv  ## linter, types and the fast tests, side by side: before every commit
 	$(MAKE) --jobs=3 lint types fast
@@ -29,7 +32,7 @@ fast: uv
 	$(RUN) pytest -n auto -m "not slow" tests
 
 test: lint types docs installed-services  ## everything but the long soak: also crashes, packages, real servers, the documentation
-	$(RUN) pytest -n auto -m "not soak"
+	$(RUN) pytest -n $(TESTERS) -m "not soak"
 
 lint: uv  ## style and formatting
 	$(RUN) ruff check
@@ -46,8 +49,7 @@ docs: uv  ## the documentation, into docs/_build
 conformance: uv  ## every law on every adapter, with reports in docs/reports, and the matrix of them
 	mkdir -p docs/reports
 	for suite in $(SUITES); do \
-		$(RUN) pytest -n $(TESTERS) --dist=load tests/conformance/test_references.py::Test$$suite \
-			--conformance-report docs/reports/$$suite.json || exit 1; \
+		$(RUN) pytest -n $(TESTERS) --dist=load $$suite --conformance-report docs/reports/$${suite##*::Test}.json || exit 1; \
 	done
 	$(MAKE) matrix
 
@@ -67,6 +69,9 @@ installed-services: uv
 
 bench: uv  ## how fast it is here, and how fast its peers are
 	$(RUN) python benchmarks/run.py
+
+bench-redis: uv  ## the same on Redis, with its peers in Python and, where Go is found, in Go
+	$(RUN) python benchmarks/run_redis.py
 
 soak: uv  ## 100,000 tasks through workers that are killed at random
 	$(RUN) pytest -m soak

@@ -1,0 +1,38 @@
+"""What the server's persistence keeps, as far as it may be asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from anybroker.capabilities import Durability
+from anybroker.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from anybroker_broker_redis.link import Link
+
+_BY_FSYNC = {"always": Durability.POWER_CUT, "no": Durability.SERVER}
+"""With ``always`` what was acknowledged is on the disk, with ``no`` it is the operating system's. With ``everysec`` it
+may be neither: while an fsync is under way, the server keeps what it has acknowledged to itself, for up to two seconds
+(``flushAppendOnlyFile`` in its aof.c), and a SIGKILL then loses it."""
+
+
+def ask(link: Link) -> Durability:
+    """The durability of what this server has acknowledged. Raises ``BrokerUnavailable``.
+
+    Snapshots alone lose what came after the last one, and so do not count. A server that refuses to tell, as most
+    hosted ones do, is taken to keep nothing.
+    """
+    try:
+        found = _pairs(link.send("CONFIG", "GET", "append*"))
+    except ConfigurationError:
+        return Durability.PROCESS
+    if found.get("appendonly") != "yes":
+        return Durability.PROCESS
+    return _BY_FSYNC.get(found.get("appendfsync", ""), Durability.PROCESS)
+
+
+def _pairs(answer: Any) -> dict[str, str]:
+    """The answer as a mapping, which it is in RESP3 alone."""
+    if not isinstance(answer, dict):
+        answer = dict(zip(answer[::2], answer[1::2], strict=True))
+    return {name.decode(): value.decode() for name, value in answer.items()}

@@ -1,0 +1,259 @@
+"""Calls to the server: connections, scripts, pipelines, redirections, and what came of them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MovedError,
+    NoScriptError,
+    ReadOnlyError,
+    ResponseError,
+    TryAgainError,
+)
+
+from anybroker.errors import BrokerUnavailable
+from anybroker_broker_redis.errors import FAILURES, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from redis.connection import Connection
+
+    from anybroker_broker_redis.options import Options
+    from anybroker_broker_redis.scripts import Script
+    from anybroker_broker_redis.servers import Servers
+
+    Command = tuple[Any, ...]
+
+MAX_REDIRECTIONS = 16
+"""Of one command; more nodes than that do not take turns in pointing at each other."""
+TRY_AGAIN = 0.02
+"""Seconds after which a command is sent again whose keys are being moved to another node."""
+
+
+class Link:
+    """Sends commands, each on a connection that no other thread uses meanwhile.
+
+    Nothing is sent again that may have been carried out: what is lost on the way raises ``BrokerUnavailable``.
+    Connections that are not in use wait for the next call; there are as many as calls were made at the same time.
+    ``where`` names the server in errors.
+    """
+
+    def __init__(self, servers: Servers, options: Options, where: str) -> None:
+        self._servers = servers
+        self._timeout = options.timeout.total_seconds()
+        self._replicas = options.replicas
+        self.where = where
+        self._idle: deque[Connection] = deque()
+        self._process = os.getpid()
+        self.closed = False
+
+    def call(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Any], *, writes: bool = False) -> Any:
+        """Run a script. ``writes``: replicas must have what it changes, if that was asked for."""
+        replies: list[Any] = []
+        self.run([command(script, keys, arguments)], [script], replies, writes=writes)
+        return replies[0]
+
+    def run(
+        self, commands: Sequence[Command], scripts: Sequence[Script], replies: list[Any], *, writes: bool = False
+    ) -> None:
+        """Run scripts in one go, in order, and append what they answer to ``replies``.
+
+        Raises what the first failure means, with the answers of those before it in ``replies``.
+        """
+        batch = _with_sources(commands, scripts) if len(commands) > 1 else commands
+        wait = self._wait() if writes else []
+        answers: list[Any] = []
+        failure: BaseException | None = None
+        try:
+            try:
+                self._exchange([*batch, *wait], answers)
+            except FAILURES as error:
+                failure = error
+            confirmed = answers[len(batch)] if len(answers) > len(batch) else None
+            for one, script, answer in zip(commands, scripts, answers, strict=False):
+                if isinstance(answer, ResponseError):
+                    answer, confirmed = self._again(one, script, answer, wait)  # noqa: PLW2901  now it is that
+                replies.append(answer)
+            if failure is not None:
+                raise failure
+        except FAILURES as error:
+            self._failed(error)
+            raise translated(error, self.where) from error
+        if wait and not (isinstance(confirmed, int) and confirmed >= self._replicas):
+            replies.clear()
+            raise BrokerUnavailable(f"{self.where}: {confirmed} of {self._replicas} replicas have the change")
+
+    def send(self, *command: Any) -> Any:
+        """Run one command that is no script."""
+        answers: list[Any] = []
+        try:
+            self._exchange([command], answers)
+            if isinstance(answers[0], ResponseError):
+                return self._again(command, None, answers[0], [])[0]
+        except FAILURES as error:
+            self._failed(error)
+            raise translated(error, self.where) from error
+        return answers[0]
+
+    def pop(self, keys: Sequence[bytes], timeout: float) -> bool:
+        """Wait at most so many seconds for an element in one of the lists, and take it. Whether there was one."""
+        command = ("BLPOP", *keys, f"{max(timeout, 0.001):.3f}")
+        answers: list[Any] = []
+        try:
+            self._exchange([command], answers, patience=timeout + self._timeout)
+            answer = answers[0]
+            if isinstance(answer, AskError | TryAgainError):
+                self._servers.changed()
+                time.sleep(min(timeout, TRY_AGAIN))
+                return True
+            if isinstance(answer, BaseException):
+                raise answer
+        except FAILURES as error:
+            self._failed(error)
+            raise translated(error, self.where) from error
+        return answer is not None
+
+    def close(self) -> None:
+        """End the connections that are not in use; the others end after their calls."""
+        self.closed = True
+        self._end_idle()
+        self._servers.close()
+
+    def connect(self) -> Connection:
+        """A new connection, for one who keeps it. Raises ``BrokerUnavailable``."""
+        try:
+            connection = self._servers.connection()
+            connection.connect()
+        except FAILURES as error:
+            self._failed(error)
+            raise translated(error, self.where) from error
+        return connection
+
+    def _exchange(
+        self,
+        commands: Sequence[Command],
+        answers: list[Any],
+        there: Connection | None = None,
+        *,
+        patience: float | None = None,
+    ) -> None:
+        """Send commands, and append their answers, among them the errors of the server.
+
+        ``there``: a connection for this once. ``patience``: seconds for an answer that is waited for.
+        """
+        connection = there or self._connection()
+        try:
+            for command in commands:
+                connection.send_packed_command(connection.pack_command(*command), check_health=False)
+            for _ in commands:
+                if patience is not None:
+                    connection.can_read(patience)  # the connection's own time limit begins after it
+                try:
+                    answers.append(connection.read_response())
+                except ResponseError as error:
+                    answers.append(error)
+        except BaseException:
+            connection.disconnect()
+            raise
+        if there is not None:
+            there.disconnect()
+        else:
+            self._give_back(connection)
+
+    def _again(
+        self, command: Command, script: Script | None, error: ResponseError, wait: Sequence[Command]
+    ) -> tuple[Any, Any]:
+        """Send a command that was certainly not carried out once more, where it belongs.
+
+        Returns its answer, and that of ``wait``. Raises ``error``, or a later one, where that does not help.
+        """
+        deadline = time.monotonic() + self._timeout
+        for _ in range(MAX_REDIRECTIONS):
+            answers: list[Any] = []
+            if isinstance(error, NoScriptError) and script is not None:
+                command = _with_source(command, script)
+                self._exchange([command, *wait], answers)
+            elif isinstance(error, MovedError):
+                self._servers.changed()
+                self._end_idle()
+                self._exchange([command, *wait], answers)
+            elif isinstance(error, AskError):
+                there = self._servers.at(error.host, error.port)
+                self._exchange([("ASKING",), command, *wait], answers, there)
+                del answers[0]
+            elif isinstance(error, TryAgainError) and time.monotonic() < deadline:
+                time.sleep(TRY_AGAIN)
+                self._exchange([command, *wait], answers)
+            else:
+                break
+            if not isinstance(answers[0], ResponseError):
+                return answers[0], answers[-1]
+            error = answers[0]
+        raise error
+
+    def _wait(self) -> list[Command]:
+        """What makes the replicas have what was written before on the same connection."""
+        return [("WAIT", self._replicas, int(self._timeout * 500))] if self._replicas else []
+
+    def _failed(self, error: BaseException) -> None:
+        """What does not answer may have been replaced; what refuses to be written to, has been."""
+        if not isinstance(error, ResponseError) or isinstance(error, ReadOnlyError | ClusterDownError):
+            self._servers.changed()
+        if isinstance(error, ReadOnlyError):
+            self._end_idle()
+
+    def _connection(self) -> Connection:
+        if self._process != os.getpid():  # the child of a fork has inherited the connections of its parent
+            self._idle, self._process = deque(), os.getpid()
+            self._servers.changed()
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self._servers.connection()
+                connection.connect()
+                return connection
+            try:
+                if not connection.can_read(0):
+                    return connection
+            except FAILURES:
+                pass
+            connection.disconnect()  # the server has closed it meanwhile
+
+    def _give_back(self, connection: Connection) -> None:
+        self._idle.append(connection)
+        if self.closed:
+            self._end_idle()
+
+    def _end_idle(self) -> None:
+        while self._idle and self._process == os.getpid():
+            with suppress(IndexError):
+                self._idle.pop().disconnect()
+
+
+def command(script: Script, keys: Sequence[bytes], arguments: Sequence[Any]) -> Command:
+    """The call of a script, for :meth:`Link.run`."""
+    return ("EVALSHA", script.sha, len(keys), *keys, *arguments)
+
+
+def _with_source(call: Command, script: Script) -> Command:
+    """The same call for a server that may not know the script."""
+    return ("EVAL", script.source, *call[2:])
+
+
+def _with_sources(calls: Sequence[Command], scripts: Sequence[Script]) -> list[Command]:
+    """Calls of which none fails for a script that the server has forgotten, and so is overtaken by those after it."""
+    seen: set[str] = set()
+    batch = []
+    for call, script in zip(calls, scripts, strict=True):
+        batch.append(call if script.sha in seen else _with_source(call, script))
+        seen.add(script.sha)
+    return batch

@@ -1,0 +1,50 @@
+"""How a message lies in Redis: ``meta``, a line break, the body."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from anybroker.broker import Message
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+PLACE = 36
+"""Bytes before the payload of what is stored: place and since when, which the scripts write."""
+LEASE = 36
+"""Bytes before the id of a lease: token and place."""
+PLAIN = ord("\n")
+"""The first byte of a payload that says nothing beside its body."""
+
+
+class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a message says beside its body; as JSON, or nothing at all if there is nothing to say."""
+
+    priority: int = 0
+    eta: int | None = None
+    """Microseconds since 1970."""
+    key: str | None = None
+    """The ordering key."""
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Meta).decode
+
+
+def payload(message: Message) -> bytes:
+    """What the scripts take of a message, beside its id and queue."""
+    if message.priority == 0 and message.eta is None and message.ordering_key is None:
+        return b"\n" + message.body
+    eta = None if message.eta is None else (message.eta - EPOCH) // MICROSECOND
+    return _encode(Meta(message.priority, eta, message.ordering_key)) + b"\n" + message.body
+
+
+def message(id: str, queue: str, stored: bytes) -> Message:
+    """The message of what is stored."""
+    if stored[PLACE] == PLAIN:
+        return Message(id, queue, stored[PLACE + 1 :])
+    end = stored.index(b"\n", PLACE)
+    meta = _decode(stored[PLACE:end])
+    eta = None if meta.eta is None else EPOCH + meta.eta * MICROSECOND
+    return Message(id, queue, stored[end + 1 :], eta, meta.priority, meta.key)

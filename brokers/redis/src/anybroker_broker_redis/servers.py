@@ -1,0 +1,162 @@
+"""From a URL to connections: to one server, to the master that sentinels name, or to the node that has a key."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool
+
+from anybroker_broker_redis.options import PORT, SENTINEL_PORT, database, encrypted, on_socket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anybroker.loading import Address
+    from anybroker_broker_redis.options import Options
+
+SENTINEL_TIMEOUT = 1.0
+"""Seconds for one sentinel; there are others."""
+NO_LIMIT = 2**31
+"""Of the connections that a pool makes in its life: it is told of none that has ended."""
+
+
+class Servers(Protocol):
+    """Where to connect to."""
+
+    def connection(self) -> Connection:
+        """A new connection, not yet connected, to where everything of one hash tag is."""
+        ...
+
+    def at(self, host: str, port: int) -> Connection:
+        """A new connection to one node of a cluster."""
+        ...
+
+    def changed(self) -> None:
+        """The server that was there is gone, or another one has the keys now."""
+        ...
+
+    def close(self) -> None:
+        """End the connections to those who know where the servers are."""
+        ...
+
+
+class OneServer:
+    """A server at an address, or whichever the sentinels name."""
+
+    def __init__(self, connect: Callable[[], Connection], sentinel: Sentinel | None = None) -> None:
+        self._connect = connect
+        self._sentinel = sentinel
+
+    def connection(self) -> Connection:
+        """A new connection. A managed one asks the sentinels for the master when it connects."""
+        return self._connect()
+
+    def at(self, host: str, port: int) -> Connection:
+        """One server redirects nobody."""
+        raise NotImplementedError(f"{host}:{port}")
+
+    def changed(self) -> None:
+        """A new connection finds out by itself."""
+
+    def close(self) -> None:
+        """End the connections to the sentinels."""
+        for client in self._sentinel.sentinels if self._sentinel else ():
+            client.connection_pool.disconnect()
+
+
+class Cluster:
+    """The nodes of a cluster; ``key`` decides which of them has what is asked for."""
+
+    def __init__(self, hosts: list[tuple[str, int]], key: bytes, settings: dict[str, Any]) -> None:
+        self._hosts = hosts
+        self._key = key
+        self._settings = settings
+        self._node: tuple[str, int] | None = None
+
+    def connection(self) -> Connection:
+        """A new connection to the master of the slot that the key is in."""
+        node = self._node
+        if node is None:
+            node = self._node = self._find()
+        return self.at(*node)
+
+    def at(self, host: str, port: int) -> Connection:
+        """A new connection to a node that another one named."""
+        settings = dict(self._settings)
+        kind = SSLConnection if settings.pop("ssl", False) else Connection
+        return kind(host=host, port=port, **settings)
+
+    def changed(self) -> None:
+        """Ask again which node has what."""
+        self._node = None
+
+    def close(self) -> None:
+        """The connections that find a node are ended at once."""
+
+    def _find(self) -> tuple[str, int]:
+        nodes = [ClusterNode(host, port) for host, port in self._hosts]
+        with RedisCluster(startup_nodes=nodes, require_full_coverage=False, **self._settings) as cluster:
+            node = cluster.nodes_manager.get_node_from_slot(cluster.keyslot(self._key))
+            return node.host, node.port
+
+
+def servers(address: Address, options: Options, key: bytes) -> Servers:
+    """Where a URL leads; nothing is connected yet. ``key`` is one with the hash tag that matters in a cluster."""
+    settings: dict[str, Any] = {
+        "socket_timeout": options.timeout.total_seconds(),
+        "socket_connect_timeout": options.timeout.total_seconds(),
+        "socket_keepalive": True,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": options.protocol,
+        "username": address.user,
+        "password": address.password,
+        "client_name": "anybroker",
+    }
+    if on_socket(address):
+        del settings["socket_keepalive"]
+        path, number = "/" + address.path.lstrip("/"), database(address, options)
+        on_path: Any = UnixDomainSocketConnection  # which redis-py's annotations do not know of
+        return OneServer(partial(on_path, path=path, db=number, **settings))
+    tls = _tls(address, options)
+    if address.scheme == "redis+cluster":
+        hosts = [(host, port or PORT) for host, port in address.hosts]
+        return Cluster(hosts, key, settings | tls | ({"ssl": True} if tls else {}))
+    settings["db"] = database(address, options)
+    if address.scheme == "redis+sentinel":
+        return _by_sentinels(address, options, settings, tls)
+    [(host, port)] = address.hosts
+    kind = SSLConnection if tls else Connection
+    return OneServer(partial(kind, host=host, port=port or PORT, **settings, **tls))
+
+
+def _tls(address: Address, options: Options) -> dict[str, Any]:
+    if not encrypted(address, options):
+        return {}
+    return {
+        "ssl_ca_certs": options.tls_ca,
+        "ssl_certfile": options.tls_cert,
+        "ssl_keyfile": options.tls_key,
+        "ssl_cert_reqs": "required" if options.tls_verify else "none",
+        "ssl_check_hostname": options.tls_verify,
+    }
+
+
+def _by_sentinels(address: Address, options: Options, settings: dict[str, Any], tls: dict[str, Any]) -> OneServer:
+    hosts = [(host, port or SENTINEL_PORT) for host, port in address.hosts]
+    of_sentinels = {
+        "socket_timeout": min(SENTINEL_TIMEOUT, options.timeout.total_seconds()),
+        "retry": Retry(NoBackoff(), 0),
+        "username": options.sentinel_user,
+        "password": options.sentinel_password,
+        **({"ssl": True} | tls if tls else {}),
+    }
+    sentinel = Sentinel(hosts, sentinel_kwargs=of_sentinels)
+    pool: Any = SentinelConnectionPool(
+        options.service, sentinel, ssl=bool(tls), max_connections=NO_LIMIT, **settings, **tls
+    )
+    return OneServer(pool.make_connection, sentinel)

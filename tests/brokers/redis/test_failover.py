@@ -1,0 +1,196 @@
+"""Masters die and slots move in the middle of work: it goes on by itself, and nothing that was replicated is lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+import redis as redis_py
+
+from anybroker.backend import Result, State
+from anybroker.broker import Message
+from anybroker.errors import BrokerUnavailable
+from anybroker_backend_redis import RedisBackend
+from anybroker_broker_redis import RedisBroker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anybroker_conformance.services import Running
+
+pytestmark = [pytest.mark.services, pytest.mark.slow]
+
+AFTER = 100
+"""Messages that are sent and done after the change."""
+LEASE = 2.0
+PATIENCE = 60.0
+
+
+class Traffic:
+    """A producer and a consumer that go on whatever happens, and what they were told."""
+
+    def __init__(self, url: str) -> None:
+        self.broker = RedisBroker(url)
+        self.backend = RedisBackend(url)
+        self.stored: list[str] = []
+        self.done: set[str] = set()
+        self.failures = 0
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=run) for run in (self._produce, self._consume)]
+        for thread in self._threads:
+            thread.start()
+
+    def progress(self, number: int = AFTER) -> None:
+        """Wait until so many more have been stored and done."""
+        stored, done = len(self.stored) + number, len(self.done) + number
+        deadline = time.monotonic() + PATIENCE
+        while len(self.stored) < stored or len(self.done) < done:
+            assert time.monotonic() < deadline, f"{len(self.stored)} stored, {len(self.done)} done, and no more"
+            time.sleep(0.01)
+
+    def finish(self) -> None:
+        """End it; what was stored is done, with its result."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(PATIENCE)
+        deadline = time.monotonic() + PATIENCE
+        while set(self.stored) - self.done:
+            assert time.monotonic() < deadline, f"{len(set(self.stored) - self.done)} of {len(self.stored)} were lost"
+            self._patiently(self._work)
+        assert all(self.backend.fetch(self.stored))
+        self.broker.close()
+        self.backend.close()
+
+    def _produce(self) -> None:
+        number = 0
+        while not self._stop.is_set():
+            number += 1
+            id_ = f"m{number}"
+            self._patiently(lambda: self.broker.enqueue([Message(id_, "q", b"x" * 100)]))  # noqa: B023  called at once
+            self.stored.append(id_)
+            time.sleep(0.002)
+
+    def _consume(self) -> None:
+        while not self._stop.is_set():
+            self._patiently(self._work)
+
+    def _work(self) -> None:
+        taken = self.broker.acquire(["q"], limit=20, wait=0.2, lease=LEASE)
+        ids = [one.message.id for one in taken]
+        self.backend.store([Result(id_, State.SUCCEEDED, 1) for id_ in ids], ttl=600)
+        self.done.update(ids)  # an ack that raises may have happened
+        self.broker.ack(taken)
+
+    def _patiently(self, call: Callable[[], Any]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                call()
+            except BrokerUnavailable:
+                self.failures += 1
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            else:
+                return
+
+
+def test_sentinels_replace_a_killed_master(sentinel: Running) -> None:
+    """With ``replicas=1`` nothing that was acknowledged is lost."""
+    traffic = Traffic(f"{sentinel.url}&replicas=1&timeout=1s&prefix=failover")
+    try:
+        traffic.progress()
+        master = next(node for node in ("master", "replica") if _role(sentinel.ports[node]) == "master")
+        sentinel.kill(master)
+        other = "replica" if master == "master" else "master"
+        _until(lambda: _role(sentinel.ports[other]) == "master")
+        sentinel.start()
+        traffic.progress()
+        assert traffic.failures
+    finally:
+        traffic.finish()
+
+
+def test_a_cluster_replaces_a_killed_master(cluster: Running) -> None:
+    """The one that has the queues; with ``replicas=1`` nothing that was acknowledged is lost."""
+    traffic = Traffic(f"{cluster.url}?replicas=1&timeout=1s&prefix=failover")
+    try:
+        traffic.progress()
+        node = _owner(cluster, "{failover}:queues")
+        cluster.kill(node)
+        _until(lambda: _owner(cluster, "{failover}:queues", without=node) != node)
+        cluster.start()
+        traffic.progress()
+        assert traffic.failures
+    finally:
+        traffic.finish()
+
+
+def test_a_slot_moves_to_another_node(cluster: Running) -> None:
+    """Key by key, while messages are sent and done."""
+    traffic = Traffic(f"{cluster.url}?timeout=1s&prefix=moving")
+    try:
+        traffic.progress()
+        _move(cluster, "{moving}:queues")
+        traffic.progress()
+    finally:
+        traffic.finish()
+
+
+def _move(cluster: Running, key: str) -> None:
+    """What ``redis-cli --cluster reshard`` does: https://redis.io/docs/latest/commands/cluster-setslot/."""
+    source_node = _owner(cluster, key)
+    source = redis_py.Redis(port=cluster.ports[source_node])
+    slot = source.execute_command("CLUSTER", "KEYSLOT", key)
+    masters = [node for node in cluster.nodes if node != source_node and _role(cluster.ports[node]) == "master"]
+    target = redis_py.Redis(port=cluster.ports[masters[0]])
+    source_id, target_id = (client.execute_command("CLUSTER", "MYID").decode() for client in (source, target))
+    target.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
+    source.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
+    while keys := source.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1):
+        source.execute_command("MIGRATE", "127.0.0.1", cluster.ports[masters[0]], "", 0, 5000, "KEYS", *keys)
+        time.sleep(0.05)  # others send and work meanwhile
+    for client in (target, source):
+        client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", target_id)
+
+
+def _owner(cluster: Running, key: str, *, without: str = "") -> str:
+    """The node that is the master of a key, as another node than ``without`` sees it."""
+    asked = next(node for node in cluster.nodes if node != without)
+    with redis_py.Redis(port=cluster.ports[asked]) as client:
+        slot = client.execute_command("CLUSTER", "KEYSLOT", key)
+        for first, last, master, *_ in _slots(client):
+            if first <= slot <= last:
+                return next(node for node in cluster.nodes if cluster.ports[node] == master)
+    raise AssertionError(f"nobody has slot {slot}")
+
+
+def _slots(client: Any) -> list[tuple[int, int, int]]:
+    found = client.execute_command("CLUSTER", "SLOTS")
+    if isinstance(found, dict):  # redis-py has made a mapping of it
+        return [(first, last, entry["primary"][1]) for (first, last), entry in found.items()]
+    return [(first, last, master[1]) for first, last, master, *_ in found]
+
+
+def _role(port: int) -> str:
+    with redis_py.Redis(port=port) as client:
+        return str(client.info("replication")["role"])
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_the_url_names_one_host_of_each(sentinel: Running, cluster: Running) -> None:
+    """The rest is found by itself."""
+    for url in (sentinel.url, cluster.url):
+        hosts = urlsplit(url).netloc
+        broker = RedisBroker(url.replace(hosts, hosts.split(",")[0]))
+        broker.enqueue([Message("1", "one-host", b"")])
+        assert broker.purge("one-host") == 1
+        broker.close()

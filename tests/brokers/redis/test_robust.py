@@ -1,0 +1,321 @@
+"""What happens to a Redis server in its life, and that nothing is lost by it."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis as redis_py
+
+from anybroker.backend import Result, State
+from anybroker.broker import Message
+from anybroker.capabilities import Durability
+from anybroker.errors import BrokerUnavailable, ConfigurationError
+from anybroker_backend_redis import RedisBackend
+from anybroker_broker_redis import RedisBroker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from anybroker.broker import Delivery
+    from anybroker_conformance.services import Running
+    from tests.brokers.redis.conftest import Guarded
+
+pytestmark = [pytest.mark.services, pytest.mark.slow]
+
+NUMBER = 1200
+
+
+@pytest.fixture
+def admin(redis: Running) -> Iterator[Any]:
+    """An administrator's client of an empty server."""
+    with redis_py.Redis(port=redis.ports["redis"]) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def broker(redis: Running, admin: Any) -> Iterator[RedisBroker]:  # noqa: ARG001  the server is empty
+    broker = RedisBroker(redis.url)
+    yield broker
+    with suppress(BrokerUnavailable):
+        broker.close()
+
+
+def messages(number: int = NUMBER, queue: str = "q", **fields: Any) -> list[Message]:
+    return [Message(f"{queue}{n}", queue, b"body", **fields) for n in range(number)]
+
+
+def drain(broker: RedisBroker, *queues: str) -> list[str]:
+    """The ids of what is acknowledged until nothing is left."""
+    found: list[str] = []
+    while taken := broker.acquire(queues or ["q"], limit=400, wait=0.2, lease=30):
+        assert all(broker.ack(taken))
+        found += [one.message.id for one in taken]
+    return found
+
+
+def patiently(call: Any, *args: Any, **kwargs: Any) -> Any:
+    """What a call answers as soon as it does not raise ``BrokerUnavailable``."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            return call(*args, **kwargs)
+        except BrokerUnavailable:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+def test_scripts_are_loaded_again(broker: RedisBroker, admin: Any) -> None:
+    """In the order of the messages, also when they are many and the server forgets its scripts meanwhile."""
+    sent = messages()
+    stop = threading.Event()
+
+    def forget() -> None:
+        while not stop.is_set():
+            admin.script_flush()
+
+    thread = threading.Thread(target=forget)
+    thread.start()
+    try:
+        broker.enqueue(sent)
+        held = broker.acquire(["q"], limit=10, wait=1, lease=30)
+        assert broker.extend(held, lease=30) == [True] * 10
+        assert broker.update([(one, one.message) for one in held]) == [True] * 10
+        assert drain(broker) == [one.id for one in sent]
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_connections_are_killed(broker: RedisBroker, admin: Any) -> None:
+    """A call on its way raises, all others find out by themselves; leases live on."""
+    broker.enqueue(messages(3))
+    held = broker.acquire(["q"], limit=1, wait=0, lease=30)
+    for _ in range(20):
+        admin.client_kill_filter(_type="normal", skipme=True)
+        assert broker.stats("q").total == 3
+    waiting: list[Sequence[Delivery]] = []
+    thread = threading.Thread(target=lambda: waiting.append(patiently(broker.acquire, ["w"], limit=1, wait=9, lease=9)))
+    thread.start()
+    time.sleep(0.2)
+    admin.client_kill_filter(_type="normal", skipme=True)
+    patiently(broker.enqueue, messages(1, "w"))
+    thread.join(15)
+    assert [one.message.id for one in waiting[0]] == ["w0"]
+    assert broker.ack(held) == [True]
+
+
+def test_connections_may_be_lost_any_number_of_times(url: str) -> None:
+    """At every kind of URL."""
+    with closing(RedisBroker(url)) as broker:
+        broker.enqueue(messages(1, "lost"))
+        for _ in range(110):
+            number = broker._link.send("CLIENT", "ID")
+            broker._link.send("CLIENT", "KILL", "ID", number, "SKIPME", "no")
+            assert patiently(broker.stats, "lost").total == 1
+        assert broker.purge("lost") == 1
+
+
+def test_the_memory_is_used_up(broker: RedisBroker, admin: Any) -> None:
+    """New messages are refused, with the reason; work goes on, and makes room."""
+    broker.enqueue(messages())
+    admin.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(BrokerUnavailable, match="maxmemory") as caught:
+            broker.enqueue(messages(700, "late"))
+        assert caught.value.stored == frozenset()
+        held = broker.acquire(["q"], limit=2, wait=0, lease=30)
+        assert broker.extend(held, lease=30) == [True, True]
+        assert broker.update([(held[0], held[0].message)]) == [True]
+        assert broker.ack(held[1:]) == [True]
+    finally:
+        admin.config_set("maxmemory", 0)
+    assert len(drain(broker, "q", "late")) == NUMBER - 1
+
+
+def test_a_server_that_may_not_be_written_to(broker: RedisBroker, admin: Any) -> None:
+    """A replica, or a master that was replaced."""
+    broker.enqueue(messages(2))
+    held = broker.acquire(["q"], limit=1, wait=0, lease=30)
+    admin.replicaof("127.0.0.1", 1)
+    try:
+        for call in (
+            lambda: broker.enqueue(messages(1, "late")),
+            lambda: broker.ack(held),
+            lambda: broker.acquire(["q"], limit=1, wait=0.2, lease=30),
+        ):
+            with pytest.raises(BrokerUnavailable):
+                call()
+    finally:
+        admin.replicaof("NO", "ONE")
+    assert broker.ack(held) == [True]
+    assert drain(broker, "q", "late") == ["q1"]
+
+
+def test_a_server_that_is_busy_with_a_script(broker: RedisBroker, admin: Any, redis: Running) -> None:
+    admin.config_set("busy-reply-threshold", 50)
+    port = redis.ports["redis"]
+
+    def loop() -> None:
+        with redis_py.Redis(port=port) as other, suppress(redis_py.RedisError):
+            other.eval("while true do end", 0)
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    try:
+        with pytest.raises(BrokerUnavailable, match="BUSY"):
+            send_until_it_raises(broker)
+    finally:
+        admin.script_kill()
+        thread.join()
+    patiently(broker.enqueue, messages(1))
+    assert drain(broker) == ["q0"]
+
+
+def send_until_it_raises(broker: RedisBroker) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        broker.enqueue(messages(1))
+
+
+def test_a_server_that_stands_still(redis: Running, admin: Any) -> None:  # noqa: ARG001  the server is empty
+    """Calls give up after ``timeout``; what they asked for may have happened, and is not lost."""
+    impatient = RedisBroker(f"{redis.url}?timeout=300ms")
+    impatient.enqueue(messages(2))
+    redis.pause()
+    try:
+        started = time.monotonic()
+        with pytest.raises(BrokerUnavailable):
+            impatient.acquire(["q"], limit=1, wait=0, lease=0.5)
+        assert time.monotonic() - started < 5
+    finally:
+        redis.resume()
+    deadline = time.monotonic() + 20
+    found: set[str] = set()
+    while len(found) < 2:
+        found |= set(patiently(drain, impatient))
+        assert time.monotonic() < deadline
+    impatient.close()
+
+
+def test_too_few_replicas(redis: Running, admin: Any) -> None:  # noqa: ARG001  the server is empty
+    """What no replica has is not reported as stored."""
+    broker = RedisBroker(f"{redis.url}?replicas=1&timeout=200ms")
+    with pytest.raises(BrokerUnavailable, match="0 of 1 replicas") as caught:
+        broker.enqueue(messages(1))
+    assert caught.value.stored == frozenset()
+    broker.close()
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_both_protocols(redis: Running, admin: Any, protocol: int) -> None:  # noqa: ARG001  the server is empty
+    use(RedisBroker(f"{redis.url}?protocol={protocol}"), RedisBackend(f"{redis.url}?protocol={protocol}"))
+
+
+def test_encrypted_with_a_client_certificate(guarded: Guarded) -> None:
+    use(RedisBroker(guarded.tls_url), RedisBackend(guarded.tls_url))
+    with pytest.raises(BrokerUnavailable):
+        RedisBroker(f"rediss://localhost:{guarded.port}").queues()  # trusts the certificates of the system alone
+
+
+def test_by_a_unix_socket(guarded: Guarded) -> None:
+    use(RedisBroker(guarded.socket_url), RedisBackend(guarded.socket_url))
+
+
+def use(broker: RedisBroker, backend: RedisBackend) -> None:
+    """Every verb."""
+    assert broker.capabilities.durability is backend.capabilities.durability
+    broker.enqueue([*messages(3), *messages(2, "other", priority=3, ordering_key="k")])
+    held = broker.acquire(["q", "other"], limit=10, wait=1, lease=30)
+    assert [one.message.id for one in held] == ["q0", "q1", "q2", "other0"]
+    assert broker.extend(held, lease=30) == [True] * 4
+    assert broker.update([(held[0], held[0].message)]) == [True]
+    assert broker.ack(held[1:]) == [True] * 3
+    assert (broker.queues(), broker.stats("q").ready) == (["other", "q"], 1)
+    assert [one.id for one in broker.peek("other")] == ["other1"]
+    assert (broker.remove("q", ["q0"]), broker.purge("other")) == ([True], 1)
+    threading.Timer(0.2, broker.enqueue, [messages(1)]).start()
+    [late] = broker.acquire(["q"], limit=2, wait=10, lease=30)
+    assert broker.ack([late]) == [True]
+    broker.close()
+    result = Result("r", State.SUCCEEDED, 1, bytes(100_000))
+    threading.Timer(0.2, backend.store, [[result]], {"ttl": 5}).start()
+    assert backend.wait(["r"], timeout=10) == backend.fetch(["r"]) == [result]
+    backend.forget(["r"])
+    group = secrets.token_hex(4)
+    assert (backend.join(group, "m", size=1), backend.join(group, "m", size=2)) == (True, False)
+    backend.seal(group)
+    assert backend.join(group, "m", size=1) is False
+    token = backend.claim("c", ttl=5)
+    assert token is not None
+    assert (backend.claim("c", ttl=5), backend.release("c", token)) == (None, True)
+    backend.close()
+
+
+def test_a_user_that_may_do_little(redis: Running, admin: Any) -> None:
+    """The keys and channels of the prefix are enough; what the server keeps must be said, for it may not be asked."""
+    port = redis.ports["redis"]
+    admin.acl_setuser("shop", enabled=True, passwords=["+s3cret"], categories=["+@all", "-@dangerous"])
+    admin.execute_command("ACL", "SETUSER", "shop", "~{shop}*", "&{shop}*")
+    url = f"redis://shop:s3cret@127.0.0.1:{port}/0?prefix=shop"
+    assert RedisBroker(url).capabilities.durability is Durability.PROCESS
+    use(RedisBroker(f"{url}&durability=server"), RedisBackend(f"{url}&durability=server"))
+    for wrong in (url.replace("prefix=shop", "prefix=other"), url.replace("s3cret", "wr0ng")):
+        with pytest.raises(ConfigurationError) as caught:
+            RedisBroker(wrong).enqueue(messages(1))
+        assert not any(secret in str(caught.value) for secret in ("s3cret", "wr0ng"))
+
+
+def test_prefixes_share_a_server_and_nothing_else(redis: Running, broker: RedisBroker) -> None:
+    other = RedisBroker(f"{redis.url}?prefix=other")
+    broker.enqueue(messages(1))
+    assert (other.queues(), other.acquire(["q"], limit=1, wait=0, lease=1)) == ([], [])
+    other.enqueue(messages(1))
+    assert drain(broker) == ["q0"]
+    assert other.stats("q").ready == 1
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ("appendonly", "appendfsync", "expected"),
+    [
+        ("yes", "always", Durability.POWER_CUT),
+        ("yes", "everysec", Durability.PROCESS),
+        ("yes", "no", Durability.SERVER),
+        ("no", "always", Durability.PROCESS),
+    ],
+)
+def test_the_durability_is_that_of_the_server(
+    redis: Running, admin: Any, appendonly: str, appendfsync: str, expected: Durability
+) -> None:
+    before = admin.config_get("append*")
+    try:
+        admin.config_set("appendfsync", appendfsync)
+        admin.config_set("appendonly", appendonly)
+        assert RedisBroker(redis.url).capabilities.durability is expected
+        assert RedisBackend(f"{redis.url}?protocol=3").capabilities.durability is expected
+    finally:
+        admin.config_set("appendonly", before["appendonly"])
+        admin.config_set("appendfsync", before["appendfsync"])
+
+
+def test_nothing_is_left_behind(redis: Running, broker: RedisBroker, admin: Any) -> None:
+    """Of emptied queues, whatever was done to their messages: one key, for the next number."""
+    other = RedisBroker(redis.url)
+    for queue in ("a", "b", "c"):
+        broker.enqueue([*messages(40, queue), *messages(3, f"{queue}k", ordering_key="k", priority=-1)])
+        held = broker.acquire([queue], limit=40, wait=0, lease=0.05)
+        time.sleep(0.06)
+        again = other.acquire([queue], limit=40, wait=0, lease=30)
+        assert not any(broker.ack(held))
+        assert all(other.update([(again[0], Message(again[0].message.id, "moved", b""))]))
+        assert all(other.ack(again[1:]))
+    assert len(drain(other, "ak", "bk", "ck", "moved")) == 12
+    assert admin.keys() == [b"{anybroker}:counter"]
+    assert broker.queues() == []
+    other.close()
