@@ -8,6 +8,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from hiredis import pack_command
 from redis.exceptions import (
     AskError,
     ClusterDownError,
@@ -151,8 +152,8 @@ class Link:
         """
         connection = there or self._connection()
         try:
-            for command in commands:
-                connection.send_packed_command(connection.pack_command(*command), check_health=False)
+            packed = b"".join(map(pack_command, commands))  # redis-py's own looks at each argument before
+            connection.send_packed_command([packed], check_health=False)
             for _ in commands:
                 if patience is not None:
                     connection.can_read(patience)  # the connection's own time limit begins after it
