@@ -32,7 +32,7 @@ fast: uv
 	$(RUN) pytest -n auto -m "not slow" tests
 
 test: lint types docs installed-services  ## everything but the long soak: also crashes, packages, real servers, the documentation
-	$(RUN) pytest -n $(TESTERS) -m "not soak"
+	$(RUN) pytest -n auto -m "not soak"
 
 lint: uv  ## style and formatting
 	$(RUN) ruff check
