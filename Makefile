@@ -10,7 +10,10 @@ UV := $(shell uv cache dir >/dev/null 2>&1 && echo uv || echo .tools/bin/uv)
 RUN := $(UV) run --locked
 # Most of what the laws do is waiting, for leases and processes: two tests at a time for each processor.
 TESTERS = $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
-SUITES := MemoryBroker SqliteBroker MemoryBackend SqliteBackend
+REFERENCES := MemoryBroker SqliteBroker MemoryBackend SqliteBackend
+SUITES := $(REFERENCES:%=tests/conformance/test_references.py::Test%) \
+	$(patsubst %,tests/brokers/redis/test_laws.py::Test%,RedisBroker RedisSentinelBroker RedisClusterBroker) \
+	$(patsubst %,tests/backends/redis/test_laws.py::Test%,RedisBackend RedisSentinelBackend RedisClusterBackend)
 
 .PHONY: help demo check test lint types docs conformance matrix mutants services bench bench-redis soak format clean
 .DEFAULT_GOAL := help
@@ -46,8 +49,7 @@ docs: uv  ## the documentation, into docs/_build
 conformance: uv  ## every law on every adapter, with reports in docs/reports, and the matrix of them
 	mkdir -p docs/reports
 	for suite in $(SUITES); do \
-		$(RUN) pytest -n $(TESTERS) --dist=load tests/conformance/test_references.py::Test$$suite \
-			--conformance-report docs/reports/$$suite.json || exit 1; \
+		$(RUN) pytest -n $(TESTERS) --dist=load $$suite --conformance-report docs/reports/$${suite##*::Test}.json || exit 1; \
 	done
 	$(MAKE) matrix
 

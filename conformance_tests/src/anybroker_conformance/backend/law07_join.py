@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from anybroker_conformance.backend.subject import BackendSubject
 
 THREADS = 8
-KILLED = 4
+KILLED = 3
 """Processes that are killed."""
 GROUPS = 250
 LINES = 250
