@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 import urllib.parse
 import urllib.request
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from anybroker_conformance.services import Running
 
 VALUE = "42"
+QUEUE = "kept-through-a-kill"
+MNESIA = {".LOG", ".DCL", ".DCD"}
+"""Files of the database in which RabbitMQ keeps its queues."""
 
 
 def write(service: Running) -> None:
@@ -25,9 +29,10 @@ def write(service: Running) -> None:
         case "redis" | "redis-cluster" | "redis-sentinel":
             assert redis(service, "SET", "key", VALUE) == "OK"
         case "rabbitmq":
-            rabbitmq(service, "PUT", "queues/%2F/q", {"durable": True})
+            rabbitmq(service, "PUT", f"queues/%2F/{QUEUE}", {"durable": True})
+            _await_on_disk(service)
             properties = {"delivery_mode": 2}
-            message = {"properties": properties, "routing_key": "q", "payload": VALUE, "payload_encoding": "string"}
+            message = {"properties": properties, "routing_key": QUEUE, "payload": VALUE, "payload_encoding": "string"}
             assert rabbitmq(service, "POST", "exchanges/%2F/amq.default/publish", message) == {"routed": True}
         case "sqs":
             sqs(service, Action="CreateQueue", QueueName="q")
@@ -48,7 +53,7 @@ def read(service: Running) -> bool:
             return redis(service, "GET", "key") == VALUE
         case "rabbitmq":
             wanted = {"count": 1, "ackmode": "ack_requeue_true", "encoding": "auto"}
-            return [each["payload"] for each in rabbitmq(service, "POST", "queues/%2F/q/get", wanted)] == [VALUE]
+            return [each["payload"] for each in rabbitmq(service, "POST", f"queues/%2F/{QUEUE}/get", wanted)] == [VALUE]
         case "sqs":
             found = sqs(
                 service, Action="ReceiveMessage", QueueUrl=f"{endpoint(service)}/000000000000/q", VisibilityTimeout="0"
@@ -95,6 +100,15 @@ def rabbitmq(service: Running, method: str, path: str, body: object) -> Any:
     request = urllib.request.Request(url, json.dumps(body).encode(), headers, method=method)
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.loads(answer.read() or b"null")
+
+
+def _await_on_disk(service: Running) -> None:
+    """RabbitMQ 3.10 answers a declaration before it has written it down, and forgets a queue when it is killed then."""
+    data = service._door.state.folder / service.name
+    deadline = time.monotonic() + 30
+    while not any(QUEUE.encode() in file.read_bytes() for file in data.rglob("*") if file.suffix in MNESIA):
+        assert time.monotonic() < deadline, f"{QUEUE} is in no file of {data}"
+        time.sleep(0.02)
 
 
 def sqs(service: Running, **parameters: str) -> str:

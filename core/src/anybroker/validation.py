@@ -10,12 +10,12 @@ from anybroker.errors import ConfigurationError, MessageTooLarge, Unsupported
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from anybroker.broker import Message
+    from anybroker.broker import Delivery, Message
     from anybroker.capabilities import Capabilities
 
 
 def check_messages(messages: Iterable[Message], capabilities: Capabilities) -> None:
-    """Check messages against what a broker declares; call it first in ``enqueue`` and ``update``.
+    """Check messages against what a broker declares; call it first in ``enqueue``.
 
     Raises ``MessageTooLarge`` for a body over ``max_body`` (law 2), ``Unsupported`` for a priority or an ordering key
     that the broker does not declare (law 15), ``ConfigurationError`` for a queue name of no or too many characters
@@ -44,6 +44,18 @@ def check_messages(messages: Iterable[Message], capabilities: Capabilities) -> N
             raise ConfigurationError(
                 f"message {message.id!r}: eta {message.eta.isoformat()} has no time zone; use an aware datetime"
             )
+
+
+def check_changes(changes: Iterable[tuple[Delivery, Message]], capabilities: Capabilities) -> None:
+    """Check the new versions of an ``update``, as :func:`check_messages` does.
+
+    Raises ``ConfigurationError`` also for one with another id: ``update`` keeps the id.
+    """
+    pairs = list(changes)
+    check_messages([message for _, message in pairs], capabilities)
+    for delivery, message in pairs:
+        if message.id != delivery.message.id:
+            raise ConfigurationError(f"update keeps the id: {delivery.message.id!r} cannot become {message.id!r}")
 
 
 def check_queue_name(name: str) -> str:

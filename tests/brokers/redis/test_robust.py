@@ -102,7 +102,10 @@ def test_connections_are_killed(broker: RedisBroker, admin: Any) -> None:
     waiting: list[Sequence[Delivery]] = []
     thread = threading.Thread(target=lambda: waiting.append(patiently(broker.acquire, ["w"], limit=1, wait=9, lease=9)))
     thread.start()
-    time.sleep(0.2)
+    deadline = time.monotonic() + 20
+    while admin.info("clients")["blocked_clients"] == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     admin.client_kill_filter(_type="normal", skipme=True)
     patiently(broker.enqueue, messages(1, "w"))
     thread.join(15)

@@ -12,8 +12,8 @@ import msgspec
 
 from anybroker import capabilities as declare
 from anybroker.broker import Delivery, Message
-from anybroker.errors import BrokerUnavailable, ConfigurationError, Unsupported
-from anybroker.validation import check_messages
+from anybroker.errors import BrokerUnavailable, Unsupported
+from anybroker.validation import check_changes, check_messages
 from anybroker_broker_redis import durability, payload
 from anybroker_broker_redis.inspection import Inspection
 from anybroker_broker_redis.keys import Keys
@@ -179,10 +179,7 @@ class RedisBroker(Inspection):
 
         A new version keeps its place, unless its queue or ordering key is another: then it arrives there as the last.
         """
-        check_messages([message for _, message in changes], self._declared)
-        for delivery, message in changes:
-            if message.id != delivery.message.id:
-                raise ConfigurationError(f"update keeps the id: {delivery.message.id!r} cannot become {message.id!r}")
+        check_changes(changes, self._declared)
         if self._closed:
             return [False] * len(changes)
         answers: list[bool] = []

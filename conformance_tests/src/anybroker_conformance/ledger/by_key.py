@@ -9,6 +9,7 @@ import msgspec
 from anybroker.capabilities import Ordering
 from anybroker.memory import MemoryBroker
 from anybroker_conformance.ledger.registry import wrong_broker
+from anybroker_conformance.ledger.sharing import IgnoresKeys, RetryFreesKey
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,11 +41,6 @@ class PerKey(MemoryBroker):
         self._store.queues.remove(entry, now)
         self._store.queues.add(entry, now)
 
-    def let_in(self, queues: Sequence[str], entry: Entry) -> None:
-        """Deliver a message although an older one of its key is there."""
-        if entry.state.value == "blocked" and entry.message.queue in queues:
-            self._store.queues.make_ready(entry, self._store.clock.time())
-
 
 @wrong_broker("order", "declares the order of each key alone, and a new version keeps its place in it")
 class KeepsPlaceInKey(PerKey):
@@ -53,24 +49,13 @@ class KeepsPlaceInKey(PerKey):
 
 
 @wrong_broker("order", "declares the order of each key alone, and delivers two messages of a key at once")
-class TwoOfAKey(PerKey):
-    def acquire(self, queues: Sequence[str], **asked: Any) -> list[Delivery]:
-        with self._store.changed:
-            for entry in self._store.queues.by_id.values():
-                self.let_in(queues, entry)
-        return super().acquire(queues, **asked)
+class TwoOfAKey(IgnoresKeys, PerKey):
+    pass
 
 
 @wrong_broker("order", "declares the order of each key alone, and what is not due lets the next of its key by")
-class EtaFreesKey(PerKey):
-    def acquire(self, queues: Sequence[str], **asked: Any) -> list[Delivery]:
-        with self._store.changed:
-            entries = self._store.queues.by_id.values()
-            waiting = {one.message.ordering_key for one in entries if one.state.value == "delayed"}
-            for entry in entries:
-                if entry.message.ordering_key in waiting:
-                    self.let_in(queues, entry)
-        return super().acquire(queues, **asked)
+class EtaFreesKey(RetryFreesKey, PerKey):
+    pass
 
 
 @wrong_broker("order", "declares the order of each key alone, and frees a key when the lease of its oldest has run out")
@@ -81,6 +66,6 @@ class ExpiryFreesKey(PerKey):
             entries = self._store.queues.by_id.values()
             lost = {one.message.ordering_key for one in entries if one.state.value == "ready" and one.deliveries}
             for entry in entries:
-                if entry.message.ordering_key in lost:
-                    self.let_in(queues, entry)
+                if entry.state.value == "blocked" and entry.message.ordering_key in lost:
+                    self._store.queues.make_ready(entry, self._store.clock.time())
         return super().acquire(queues, **asked)

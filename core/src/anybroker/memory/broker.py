@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Self
 from anybroker import capabilities as declare
 from anybroker.broker import Delivery, Message, Stats
 from anybroker.clock import Clock, SystemClock
-from anybroker.errors import BrokerUnavailable, ConfigurationError, Unsupported
+from anybroker.errors import BrokerUnavailable, Unsupported
 from anybroker.memory.guard import Guarded
 from anybroker.memory.names import MAX_BODY, Names, read_memory_url
 from anybroker.memory.queues import LEASED, READY, Entry, Queues
-from anybroker.validation import check_messages
+from anybroker.validation import check_changes, check_messages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,10 +120,7 @@ class MemoryBroker:
 
     def update(self, changes: Sequence[tuple[Delivery, Message]]) -> list[bool]:
         """Replace leased messages by their new versions; False where the lease had been lost."""
-        check_messages([message for _, message in changes], self.capabilities)
-        for delivery, message in changes:
-            if message.id != delivery.message.id:
-                raise ConfigurationError(f"update keeps the id: {delivery.message.id!r} cannot become {message.id!r}")
+        check_changes(changes, self.capabilities)
         store = self._store
         answers = []
         with store.changed:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Self, cast
 
 from anybroker import capabilities as declare
 from anybroker.broker import Delivery
-from anybroker.errors import BrokerUnavailable, ConfigurationError
+from anybroker.errors import BrokerUnavailable
 from anybroker.loading import parse_url, read_options
 from anybroker.sqlite import options, registry
 from anybroker.sqlite.database import now
 from anybroker.sqlite.inspection import Inspection, unblock
 from anybroker.sqlite.rows import MAX_LEASE, due_at, eta_text, lease_milliseconds, to_datetime, to_message
 from anybroker.sqlite.statements import statement
-from anybroker.validation import check_messages
+from anybroker.validation import check_changes, check_messages
 
 if TYPE_CHECKING:
     import sqlite3
@@ -173,10 +173,7 @@ class SqliteBroker(Inspection):
 
         A new version keeps its place, unless its queue or ordering key is another: then it arrives there as the last.
         """
-        check_messages([message for _, message in changes], self.capabilities)
-        for delivery, message in changes:
-            if message.id != delivery.message.id:
-                raise ConfigurationError(f"update keeps the id: {delivery.message.id!r} cannot become {message.id!r}")
+        check_changes(changes, self.capabilities)
         if self._closed or not changes:
             return [False] * len(changes)
         with self._database.transaction(durable=self._durable) as connection:

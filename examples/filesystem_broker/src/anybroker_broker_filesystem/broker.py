@@ -23,7 +23,7 @@ from anybroker.broker import Broker, Delivery, Message
 from anybroker.capabilities import Capabilities, Clock, Durability, Guarantee, Ordering
 from anybroker.errors import BrokerUnavailable, ConfigurationError
 from anybroker.loading import parse_url, read_options
-from anybroker.validation import check_messages
+from anybroker.validation import check_changes, check_messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -115,10 +115,7 @@ class FilesystemBroker:
 
     def update(self, changes: Sequence[tuple[Delivery, Message]]) -> list[bool]:
         """Store the new version, then remove the old one; a death in between leaves both."""
-        check_messages([message for _, message in changes], self.capabilities)
-        for old, message in changes:
-            if message.id != old.message.id:
-                raise ConfigurationError(f"update keeps the id: {old.message.id!r} cannot become {message.id!r}")
+        check_changes(changes, self.capabilities)
         answers = []
         with self._locked():
             for old, message in changes:

@@ -14,7 +14,7 @@ from anybroker import errors
 from anybroker.broker import Stats
 from anybroker.errors import BrokerUnavailable, ConfigurationError, Unsupported
 from anybroker.loading import parse_url
-from anybroker.validation import check_messages
+from anybroker.validation import check_changes, check_messages
 from anybroker_conformance.faults.reference.wire import Lease, Reply, Request, Sent, receive, send
 
 if TYPE_CHECKING:
@@ -95,14 +95,9 @@ class TcpBroker:
 
     def update(self, changes: Sequence[tuple[Delivery, Message]]) -> list[bool]:
         """Replace leased messages by their new versions; False where the lease had been lost."""
-        messages = [message for _, message in changes]
-        check_messages(messages, self.capabilities)
-        for delivery, message in changes:
-            if message.id != delivery.message.id:
-                raise ConfigurationError(f"update keeps the id: {delivery.message.id!r} cannot become {message.id!r}")
-        return self._settle(
-            Request("update", leases=_leases(one for one, _ in changes), messages=[Sent.of(one) for one in messages])
-        )
+        check_changes(changes, self.capabilities)
+        leases = _leases(one for one, _ in changes)
+        return self._settle(Request("update", leases=leases, messages=[Sent.of(new) for _, new in changes]))
 
     def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> list[bool]:
         """Hold leases for ``lease`` seconds from now; False where one had been lost."""
