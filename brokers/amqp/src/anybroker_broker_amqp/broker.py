@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Self, cast
 
 from anybroker import capabilities as declare
 from anybroker.broker import Delivery
-from anybroker.errors import BrokerUnavailable, ConfigurationError
+from anybroker.errors import BrokerUnavailable
 from anybroker.loading import read_options
-from anybroker.validation import check_messages, check_queue_name
+from anybroker.validation import check_changes, check_messages, check_queue_name
 from anybroker_broker_amqp import delays, overview, wire
 from anybroker_broker_amqp.acquisition import Acquisition
 from anybroker_broker_amqp.consumer import Gone, Source
@@ -115,10 +115,7 @@ class AmqpBroker:
 
         Raises ``BrokerUnavailable``, with both versions stored, when the server goes in between.
         """
-        check_messages([message for _, message in changes], self.capabilities)
-        for delivery, message in changes:
-            if message.id != delivery.message.id:
-                raise ConfigurationError(f"update keeps the id: {delivery.message.id!r} cannot become {message.id!r}")
+        check_changes(changes, self.capabilities)
         answers = self._settle([delivery for delivery, _ in changes], _reserve)
         ours = [change for change, answer in zip(changes, answers, strict=True) if answer]
         if ours:

@@ -11,8 +11,8 @@ from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
 from anybroker import capabilities as declare
-from anybroker.errors import BrokerUnavailable, ConfigurationError
-from anybroker.validation import check_messages
+from anybroker.errors import BrokerUnavailable
+from anybroker.validation import check_changes, check_messages
 from anybroker_broker_mongodb import commands
 from anybroker_broker_mongodb.connection import Connection
 from anybroker_broker_mongodb.documents import INDEXES, MAX_LEASE, lease_milliseconds, to_delivery, to_document
@@ -152,10 +152,7 @@ class MongoBroker(Inspection):
 
         A new version keeps its place, unless its queue is another: then it arrives there as the last.
         """
-        check_messages([message for _, message in changes], self.capabilities)
-        for delivery, message in changes:
-            if message.id != delivery.message.id:
-                raise ConfigurationError(f"update keeps the id: {delivery.message.id!r} cannot become {message.id!r}")
+        check_changes(changes, self.capabilities)
         if self._connection.closed or not changes:
             return [False] * len(changes)
         leases = [_lease(one) for one, _ in changes]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Self
 
 from anybroker.broker import Estimate
 from anybroker.capabilities import Capabilities, Clock, Durability, Guarantee
-from anybroker.errors import BrokerUnavailable, ConfigurationError, Unsupported
-from anybroker.validation import check_messages
+from anybroker.errors import BrokerUnavailable, Unsupported
+from anybroker.validation import check_changes, check_messages
 from anybroker_broker_pubsub.forks import gate
 from anybroker_broker_pubsub.options import MAX_BODY, MAX_LEASE, MIN_LEASE, Settings, read_settings
 from anybroker_broker_pubsub.session import Session
@@ -83,10 +83,7 @@ class PubSubBroker:
 
     def update(self, changes: Sequence[tuple[Delivery, Message]]) -> list[bool]:
         """Publish the new version, then acknowledge the old one; a death in between leaves both."""
-        check_messages([message for _, message in changes], self.capabilities)
-        for old, message in changes:
-            if message.id != old.message.id:
-                raise ConfigurationError(f"update keeps the id: {old.message.id!r} cannot become {message.id!r}")
+        check_changes(changes, self.capabilities)
         return self._here().update(changes)
 
     def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> list[bool]:

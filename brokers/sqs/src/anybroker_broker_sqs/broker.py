@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Self
 
 from anybroker import capabilities as declare
 from anybroker.broker import Delivery
-from anybroker.errors import AnybrokerError, BrokerUnavailable, ConfigurationError, LeaseLost
-from anybroker.validation import check_messages
+from anybroker.errors import AnybrokerError, BrokerUnavailable, LeaseLost
+from anybroker.validation import check_changes, check_messages
 from anybroker_broker_sqs import batches, envelope, overview
 from anybroker_broker_sqs.connection import DEFAULT_RETENTION, RETENTION, Connection
 from anybroker_broker_sqs.envelope import whole
@@ -124,10 +124,7 @@ class SqsBroker:
 
     def update(self, changes: Sequence[tuple[Delivery, Message]]) -> list[bool]:
         """Send the new versions, then delete the old ones; a death in between leaves both."""
-        check_messages([message for _, message in changes], self.capabilities)
-        for delivery, message in changes:
-            if message.id != delivery.message.id:
-                raise ConfigurationError(f"update keeps the id: {delivery.message.id!r} cannot become {message.id!r}")
+        check_changes(changes, self.capabilities)
         self._open()
         tokens = [delivery.token for delivery, _ in changes]
         sendables = self._pack([message for _, message in changes], tokens)
