@@ -128,6 +128,7 @@ _BROKER_DECLARATIONS: dict[str, Callable[[Capabilities], Declaration]] = {
     "exclusive": lambda declared: _graded("exclusive", declared.exclusive),
     "expiry": _expiry,
     "fenced": lambda declared: _graded("fencing", declared.fencing),
+    "final": lambda declared: _graded("final", declared.final),
     "update": lambda declared: _graded("update", declared.update),
     "eta": lambda declared: Declaration(
         f"clock: {declared.clock.value}, delay_precision: {declared.delay_precision:g} s"

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import msgspec
 from _pytest.outcomes import Skipped
 
 from anybroker.broker import Message
@@ -65,6 +66,7 @@ class Subject:
         self.namespace = suite.namespace = f"c{secrets.token_hex(4)}"
         """Begins the name of every queue and every id of this test: nothing else on the server has it."""
         self.journal = Journal()
+        self._deaths: list[float] = []
         self.figures: dict[str, list[float]] = {}
         self._scratch = scratch
         self._opened: list[RecordedBroker] = []
@@ -251,7 +253,11 @@ class Subject:
         """What was done so far, also by other processes."""
         for peer in self._peers:
             self.journal.add_all(peer.path)
-        return self.journal.history()
+        return msgspec.structs.replace(self.journal.history(), deaths=tuple(self._deaths))
+
+    def server_died(self) -> None:
+        """Take note that the service has been killed."""
+        self._deaths.append(time.monotonic())
 
     def close(self) -> None:
         """Leave nothing behind: no process, no message, no connection."""

@@ -17,7 +17,8 @@ adapter declares the weaker form in its :class:`~anybroker.capabilities.Capabili
 4.  **Expiry.** A message whose lease runs out, or whose holder dies, is available again within ``expiry_bound``,
     with ``delivery_count`` one higher.
 5.  **Fenced.** A settle or extend with a lost lease changes nothing and says so, even if someone else holds it.
-6.  **Final.** After ``ack`` returned True the message never comes back, and it occupies no storage.
+6.  **Final.** After ``ack`` returned True the message never comes back, and it occupies no storage; as ``final`` says,
+    also when the server dies.
 7.  **Atomic update.** Never lost, and after True only the new version exists; never both.
 8.  **Not before.** No message is delivered before its ``eta``; it is delivered within ``delay_precision`` after it,
     for any delay from 0 s to 30 days. Waiting messages live in the broker and block none behind them.

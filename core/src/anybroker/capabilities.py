@@ -82,6 +82,9 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """Law 3: nobody else gets a message while its lease is valid."""
     fencing: Guarantee = Guarantee.EXACT
     """Law 5: a settle with a lost lease changes nothing and says so."""
+    final: Guarantee = Guarantee.EXACT
+    """Law 6. Best effort: a server that dies may have forgotten an ack of its last second, and the message is delivered
+    again. So it is with services that do not confirm acks, or confirm them before they are stored."""
     update: Guarantee = Guarantee.EXACT
     """Law 7. Best effort: a death in the middle of ``update`` may leave both versions, never none."""
     ordering: Ordering = Ordering.NONE

@@ -70,9 +70,11 @@ class Story:
     def wait(self, seconds: float) -> None:
         self.now += seconds
 
-    def judged(self, capabilities: Capabilities = EXACT, *, drained: bool = True) -> list[str]:
+    def judged(
+        self, capabilities: Capabilities = EXACT, *, drained: bool = True, deaths: tuple[float, ...] = ()
+    ) -> list[str]:
         """The laws that are broken."""
-        history = History(tuple(sorted(self.calls, key=lambda call: call.began)))
+        history = History(tuple(sorted(self.calls, key=lambda call: call.began)), deaths)
         return [found.law for found in check(history, capabilities, drained=drained)]
 
 
@@ -213,6 +215,35 @@ def test_not_final__delivered_after_its_ack(story: Story) -> None:
     story.acquire("2", counted=2)
     story.ack("2")
     assert "final" in story.judged()
+
+
+@pytest.mark.parametrize(
+    ("final", "before", "laws"),
+    [(Guarantee.BEST_EFFORT, 0.5, []), (Guarantee.BEST_EFFORT, 1.5, ["final"]), (Guarantee.EXACT, 0.5, ["final"])],
+)
+def test_final__unless_the_server_died_just_then(
+    story: Story, final: Guarantee, before: float, laws: list[str]
+) -> None:
+    story.enqueue()
+    story.acquire(lease=2)
+    story.ack()
+    story.wait(before)
+    death = story.now
+    story.wait(5)
+    story.acquire("2", counted=2)
+    story.ack("2")
+    assert story.judged(declaring(final=final), deaths=(death,)) == laws
+
+
+def test_not_final__the_server_died_later(story: Story) -> None:
+    story.enqueue()
+    story.acquire(lease=2)
+    story.ack()
+    story.wait(5)
+    story.acquire("2", counted=2)
+    story.ack("2")
+    story.wait(0.1)
+    assert story.judged(declaring(final=Guarantee.BEST_EFFORT), deaths=(story.now,)) == ["final"]
 
 
 def test_not_fenced__a_stale_ack_was_honoured(story: Story) -> None:

@@ -61,6 +61,7 @@ class AmqpBroker:
         self.capabilities = declare.Capabilities(
             durability=declare.Durability.SERVER,
             lease=declare.Lease.CONNECTION,
+            final=declare.Guarantee.BEST_EFFORT,
             update=declare.Guarantee.BEST_EFFORT,
             priorities=(0, options.priorities) if options.priorities else None,
             clock=declare.Clock.CLIENT,

@@ -7,7 +7,8 @@ from urllib.parse import quote, unquote
 
 _LONGEST = 150
 """Bytes of a name: of the 255 that AMQP allows, a routing key of :mod:`.delays` takes 52 and a prefix up to 60."""
-_READABLE = 100
+_READABLE = 96
+"""Of them, before a hash: a level of priority follows."""
 _SAFE = "-_"
 
 

@@ -34,6 +34,7 @@ class PubSubBroker:
             durability=Durability.PROCESS if settings.emulated else Durability.POWER_CUT,
             exclusive=certain,
             fencing=certain,
+            final=certain,
             update=Guarantee.BEST_EFFORT,
             clock=Clock.CLIENT,
             overview=True,

@@ -57,6 +57,7 @@ class SqsBroker:
             durability=declare.Durability.SERVER,
             exclusive=declare.Guarantee.BEST_EFFORT,
             fencing=declare.Guarantee.BEST_EFFORT,
+            final=declare.Guarantee.EXACT if self._fifo else declare.Guarantee.BEST_EFFORT,
             update=declare.Guarantee.BEST_EFFORT,
             ordering=declare.Ordering.PER_KEY if self._fifo else declare.Ordering.NONE,
             clock=declare.Clock.CLIENT,

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from anybroker.capabilities import Guarantee
-from anybroker_conformance.history.checkers import check
+from anybroker_conformance.history.checkers import check, forgettable
 from anybroker_conformance.subject import PATIENCE, WATCH, LawBroken
 
 if TYPE_CHECKING:
@@ -66,6 +66,9 @@ def judge(history: History, subject: Subject) -> None:
     if declared.update is not Guarantee.EXACT:  # one whose end nobody saw may have left two of it
         cut = [call for call in history.calls if call.verb == "update" and call.outcome == "unknown"]
         sent.update(item.id for call in cut for item in call.items)
+    forgotten = forgettable(history.deaths, declared)
+    again = [call for call in history.calls if call.verb == "ack" and forgotten(call, float("inf"))]
+    sent.update(item.id for call in again for item in call.items)
     for id_, times in acked.items():
         if times > sent[id_]:
             raise LawBroken(f"{times} acks of it answered True, and it was enqueued {sent[id_]} times", id_)

@@ -16,12 +16,13 @@ import msgspec
 import pytest
 
 from anybroker.broker import Delivery
-from anybroker.capabilities import Durability, Lease
+from anybroker.capabilities import Durability, Guarantee, Lease
 from anybroker.errors import AnybrokerError, BrokerUnavailable
 from anybroker_conformance.broker.accounts import settle_accounts
 from anybroker_conformance.broker.network import AWAY, Network, Outcome, attempt, does_all, works_again
 from anybroker_conformance.broker.racing import Racers, at_once, rounds
 from anybroker_conformance.faults import NotFired
+from anybroker_conformance.history.checkers import FORGETS
 from anybroker_conformance.subject import PATIENCE, LawBroken
 
 if TYPE_CHECKING:
@@ -167,8 +168,12 @@ class Restart:
 
     def _go_and_return(self, *, by_kill: bool) -> None:
         try:
-            time.sleep(0.3)
-            (self.server.kill if by_kill else self.server.stop)()
+            time.sleep(0.3 if self.subject.capabilities.final is Guarantee.EXACT else FORGETS)  # of work, to be kept
+            if by_kill:
+                self.server.kill()
+                self.subject.server_died()
+            else:
+                self.server.stop()
             _all_raise(self.subject, self.broker, self.held)
             self.server.start()
             works_again(self.subject, self.worker)

@@ -112,6 +112,8 @@ class History(msgspec.Struct, frozen=True):
     """What happened, as far as it was recorded, in the order in which the calls began."""
 
     calls: tuple[Call, ...]
+    deaths: tuple[float, ...] = ()
+    """When the service was killed; seconds, as ``began`` of a call."""
 
     def of(self, id_: str) -> tuple[Call, ...]:
         """The calls about one message, and the closings of the clients that held it."""

@@ -17,13 +17,15 @@ from anybroker_conformance.history.calls import Content
 from anybroker_conformance.history.lives import Event, Life, lives
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from anybroker.capabilities import Capabilities
-    from anybroker_conformance.history.calls import History
+    from anybroker_conformance.history.calls import Call, History
 
 TOLERANCE = 0.005
 """Seconds by which two clocks that are read one after the other may differ."""
+FORGETS = 1.0
+"""Seconds before its death of which a server may have forgotten acks, where ``final`` is best effort."""
 
 
 class Violation(msgspec.Struct, frozen=True):
@@ -45,7 +47,7 @@ def check(history: History, capabilities: Capabilities, *, drained: bool = True)
     cut = frozenset(call.client for call in history.calls if call.outcome == "unknown")
     for life in known.values():
         found += nothing_invented(life)
-        found += ack_is_final(life, capabilities)
+        found += ack_is_final(life, capabilities, history.deaths)
         found += update_is_whole(life, capabilities)
         found += tokens_fence(life, capabilities)
         found += leases_hold(life, capabilities, cut)
@@ -103,19 +105,29 @@ def _difference(content: Content, brought: list[Content]) -> str:
 _FIELDS = Content.__struct_fields__
 
 
-def ack_is_final(life: Life, capabilities: Capabilities) -> Iterator[Violation]:
+def ack_is_final(life: Life, capabilities: Capabilities, deaths: Sequence[float] = ()) -> Iterator[Violation]:
     """After an ack that answered True, the message is not delivered again, unless it was enqueued again.
 
     Where updates are best effort, one whose end nobody saw may have left two of it.
     """
+    forgotten = forgettable(deaths, capabilities)
     split = sum(one.item.new is not None and one.call.outcome == "unknown" for one in life.settles)
     left_over = 0 if capabilities.update is Guarantee.EXACT else split
     copies = sum(event.possible for event in life.sends) + left_over
     acks = [one for one in life.settles if one.item.new is None and one.certain and one.item.answer]
     for delivery in life.deliveries:
-        if 0 < copies <= sum(ack.before(delivery) for ack in acks):
+        if 0 < copies <= sum(ack.before(delivery) and not forgotten(ack.call, delivery.ended) for ack in acks):
             yield Violation("final", life.id, "delivered again after its ack had answered True")
             return
+
+
+def forgettable(deaths: Sequence[float], capabilities: Capabilities) -> Callable[[Call, float], bool]:
+    """Whether a server that died may have forgotten a settle, before a moment; as declared."""
+    if capabilities.final is Guarantee.EXACT:
+        return lambda _, __: False
+    return lambda call, before: any(
+        call.ended is not None and call.began < death < before and death - call.ended <= FORGETS for death in deaths
+    )
 
 
 def update_is_whole(life: Life, capabilities: Capabilities) -> Iterator[Violation]:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from anybroker.capabilities import Guarantee
 from anybroker.errors import BrokerUnavailable
 from anybroker_conformance.faults.reference import TcpBroker
-from anybroker_conformance.faults.reference.wire import Reply
+from anybroker_conformance.faults.reference.wire import Reply, Request, Sent
 from anybroker_conformance.ledger.registry import wrong_broker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from anybroker.broker import Message
-    from anybroker_conformance.faults.reference.wire import Request
+    from anybroker.broker import Delivery, Message
 
 
 @wrong_broker("reconnects", "lets the client library's own exception through")
@@ -82,3 +85,41 @@ class HangsWhileAway(TcpBroker):
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
+
+
+@wrong_broker("reconnects", "its server forgets acks of its last moment also when it is stopped in good order")
+class ForgetsLastMoment(TcpBroker):
+    forgets = 0.2
+    """Seconds."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(host, port)
+        self.capabilities = msgspec.structs.replace(self.capabilities, final=Guarantee.BEST_EFFORT)
+        self.acked: deque[tuple[float, Message]] = deque()
+        self.forgotten: list[Message] = []
+
+    def ack(self, deliveries: Sequence[Delivery]) -> list[bool]:
+        answers = super().ack(deliveries)
+        now = time.monotonic()
+        self.acked.extend((now, one.message) for one, gone in zip(deliveries, answers, strict=True) if gone)
+        while self.acked and self.acked[0][0] < now - self.forgets:
+            self.acked.popleft()
+        return answers
+
+    def _call(self, request: Request) -> Reply:
+        if self.forgotten:
+            super()._call(Request("enqueue", messages=[Sent.of(one) for one in self.forgotten]))
+            self.forgotten.clear()
+        try:
+            return super()._call(request)
+        except BrokerUnavailable as error:
+            if isinstance(error.__cause__, ConnectionRefusedError):  # it is not the connection that died
+                since = time.monotonic() - self.forgets
+                self.forgotten += [one for moment, one in self.acked if moment > since]
+                self.acked.clear()
+            raise
+
+
+@wrong_broker("reconnects", "when its server dies, acks of a minute are forgotten, and not of its last moment alone")
+class ForgetsLastMinute(ForgetsLastMoment):
+    forgets = 60.0

@@ -24,7 +24,7 @@ from anybroker_conformance.ledger.references import REFERENCES
 from anybroker_conformance.ledger.registry import Kind, Mutant
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 CASE = "anybroker_conformance.ledger.case"
 CONCURRENT = 4
@@ -61,11 +61,16 @@ class Verdict(msgspec.Struct):
 
 
 class _Outcomes:
-    """A pytest plugin that keeps what passed and what failed."""
+    """A pytest plugin that runs one test before the others, and keeps what passed and what failed."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: str | None) -> None:
+        self.first = first
         self.failed: list[str] = []
         self.passed = 0
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Put the test that is to run first there."""
+        items.sort(key=lambda item: item.name != self.first)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """One phase of one test has ended."""
@@ -82,13 +87,21 @@ def law_number(mutant: Mutant) -> int:
     return next(law.number for law in laws if law.name == mutant.law)
 
 
-def run_suite(subject: str, selection: str | None, seed: int) -> Run:
-    """Run the suite, or a part of it, against a mutant or a reference; stops at the first failure."""
+def selections(chosen: Iterable[Mutant]) -> dict[str, str]:
+    """The tests that each mutant must fail: those of the law that it breaks, as ``pytest -k`` names them."""
+    return {mutant.name: f"law{law_number(mutant):02}_" for mutant in chosen}
+
+
+def run_suite(subject: str, selection: str | None, seed: int, first: str | None = None) -> Run:
+    """Run the suite, or a part of it, against a mutant or a reference; stops at the first failure.
+
+    ``first`` is the test to begin with: the one that killed this mutant before kills it again most likely.
+    """
     from anybroker_conformance.ledger.case import VARIABLE
 
     os.environ[VARIABLE] = subject
     sys.modules.pop(CASE, None)  # a class of its own for each run: nothing that is remembered of it is stale
-    outcomes, output = _Outcomes(), StringIO()
+    outcomes, output = _Outcomes(first), StringIO()
     arguments = ["--pyargs", CASE, "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly"]
     arguments += ["-p", "no:unraisableexception"]  # it collects garbage a dozen times at the end of each run
     arguments += ["-c", os.devnull, "--noconftest", "--conformance-seed", str(seed)]
@@ -100,21 +113,30 @@ def run_suite(subject: str, selection: str | None, seed: int) -> Run:
     return Run(subject, tuple(outcomes.failed), outcomes.passed, seconds, output.getvalue()[-4000:])
 
 
-def run_all(chosen: Sequence[Mutant], runs: int, first_seed: int, concurrent: int = CONCURRENT) -> list[Verdict]:
-    """Run the law that each mutant breaks against it, so many times; ``concurrent`` runs at once."""
-    verdicts = {mutant.name: Verdict(mutant, []) for mutant in chosen}
-    with ProcessPoolExecutor(concurrent, get_context("spawn")) as pool:
-        pending = [
-            pool.submit(run_suite, mutant.name, f"law{law_number(mutant):02}_", first_seed + number)
-            for number in range(runs)
-            for mutant in chosen
-        ]
-        for done in as_completed(pending):
-            run = done.result()
-            verdicts[run.subject].runs.append(run)
-            if not run.failed:
-                print(f"survived: {run.subject}", file=sys.stderr)  # noqa: T201
-    return list(verdicts.values())
+def run_all(
+    tests: Mapping[str, str | None], runs: int, first_seed: int, concurrent: int = CONCURRENT
+) -> dict[str, list[Run]]:
+    """Run the suite, or the tests that are given, against each subject, so many times; ``concurrent`` runs at once.
+
+    Each round has new processes: what runs leave behind in one, classes above all, would fill the memory.
+    """
+    finished: dict[str, list[Run]] = {subject: [] for subject in tests}
+    for number in range(runs):
+        with ProcessPoolExecutor(concurrent, get_context("spawn")) as pool:
+            pending = [
+                pool.submit(run_suite, subject, selection, first_seed + number, _killer(finished[subject]))
+                for subject, selection in tests.items()
+            ]
+            for future in as_completed(pending):
+                run = future.result()
+                finished[run.subject].append(run)
+        right = [subject for subject, done in finished.items() if not done[-1].failed]
+        print(f"round {number + 1} of {runs}: passed by {', '.join(right) or 'nobody'}", file=sys.stderr)  # noqa: T201
+    return finished
+
+
+def _killer(runs: Sequence[Run]) -> str | None:
+    return runs[-1].failed[0] if runs and runs[-1].failed else None
 
 
 def table(verdicts: Sequence[Verdict]) -> str:
@@ -157,25 +179,21 @@ def main() -> int:
     ]
     if not chosen:
         parser.error(f"no mutant is called that; there are: {', '.join(mutants())}")
-    verdicts = run_all(chosen, given.runs, given.seed, given.concurrent)
+    kinds: set[Kind] = set() if given.no_reference else {mutant.kind for mutant in chosen}
+    references = [name for name, (kind, _) in REFERENCES.items() if kind in kinds]
+    tests = dict.fromkeys(references) | selections(chosen)  # the longest first
+    finished = run_all(tests, given.runs, given.seed, given.concurrent)
+    verdicts = [Verdict(mutant, finished[mutant.name]) for mutant in chosen]
     print(table(verdicts))  # noqa: T201
     survived = [one for one in verdicts if one.kills < len(one.runs)]
-    kinds: set[Kind] = set() if given.no_reference else {mutant.kind for mutant in chosen}
-    right = _reference_runs(kinds, given.runs, given.seed, given.concurrent)
+    right = [run for name in references for run in finished[name]]
     failed = [run for run in right if run.failed]
     for run in failed:
         print(f"the reference {run.subject} failed {run.failed}:\n{run.output}", file=sys.stderr)  # noqa: T201
     summary = f"{len(verdicts) - len(survived)} of {len(verdicts)} mutants killed in {given.runs} of {given.runs} runs"
-    references = f"; the references failed in {len(failed)} of {len(right)} runs" if right else ""
-    print(f"\n{summary}{references}")  # noqa: T201
+    of_references = f"; the references failed in {len(failed)} of {len(right)} runs" if right else ""
+    print(f"\n{summary}{of_references}")  # noqa: T201
     if given.markdown and not failed:
         head = PAGE.format(number=len(verdicts), runs=given.runs)
         given.markdown.write_text(f"{head}{table(verdicts)}\n", encoding="utf-8")
     return 1 if survived or failed else 0
-
-
-def _reference_runs(kinds: set[Kind], runs: int, first_seed: int, concurrent: int) -> list[Run]:
-    names = [name for name, (kind, _) in REFERENCES.items() if kind in kinds]
-    asked = [(name, None, first_seed + number) for number in range(runs) for name in names]
-    with ProcessPoolExecutor(concurrent, get_context("spawn")) as pool:
-        return list(pool.map(run_suite, *zip(*asked, strict=True))) if asked else []

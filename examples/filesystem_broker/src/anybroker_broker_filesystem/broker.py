@@ -209,7 +209,7 @@ class FilesystemBroker:
 
 def _names(directory: Path) -> list[str]:
     """The files of a queue in the order of the line."""
-    return sorted(path.name for path in directory.iterdir()) if directory.exists() else []
+    return sorted(os.listdir(directory)) if directory.exists() else []  # noqa: PTH208  much faster than Path.iterdir
 
 
 def _in(seconds: float) -> int:
