@@ -115,6 +115,37 @@ def test_a_queue_deleted_under_a_waiting_consumer_is_made_again(
     assert sum("was deleted" in record.getMessage() for record in caplog.records) <= 1
 
 
+def test_a_channel_that_fails_in_the_server_ends_no_acquire(
+    make_broker: Callable[..., AmqpBroker], caplog: pytest.LogCaptureFixture
+) -> None:
+    broker, other = make_broker(), make_broker()
+    taken: list[str] = []
+
+    def wait() -> None:
+        taken.extend(one.message.id for one in broker.acquire(["q"], limit=5, wait=30, lease=60))
+
+    waiting = threading.Thread(target=wait)
+    with caplog.at_level(logging.WARNING, "anybroker.amqp"):
+        waiting.start()
+        crash_channel(name(broker))
+        other.enqueue([message("1")])
+        waiting.join(30)
+    assert taken == ["1"]
+    assert any("RabbitMQ has failed" in record.getMessage() for record in caplog.records)
+
+
+def crash_channel(queue: str) -> None:
+    """Crash the channel that consumes from a queue, once there is one."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        for line in rabbitmq.ctl("-q", "list_consumers", "queue_name", "channel_pid").splitlines():
+            found, _, pid = line.partition("\t")
+            if found == queue:
+                rabbitmq.ctl("eval", f'exit(rabbit_misc:string_to_pid("{pid}"), crash).')
+                return
+    raise AssertionError(f"nobody consumes from {queue}")
+
+
 def test_passive_declares_nothing_and_says_what_is_missing(make_broker: Callable[..., AmqpBroker]) -> None:
     active, passive = make_broker(), make_broker("passive=yes")
     with pytest.raises(ConfigurationError, match=r"the queue r\w+\.q does not exist"):

@@ -55,7 +55,7 @@ URLS = st.one_of(
     st.lists(PIECES | ANY_TEXT, max_size=15).map(lambda parts: "redis://" + "".join(parts)),
 )
 PASSWORDS = st.text(min_size=1, max_size=40)
-FEW_AND_MANY = pytest.mark.parametrize("cases", [100, pytest.param(2500, marks=pytest.mark.slow)])
+FEW_AND_MANY = pytest.mark.parametrize("cases", [100, pytest.param(2500, marks=[pytest.mark.slow, pytest.mark.soak])])
 
 
 class Colour(Enum):

@@ -61,7 +61,7 @@ def load(directory: Path, environ: dict[str, str], **explicit: Any) -> None:
         assert isinstance(found, Settings)
 
 
-@pytest.mark.parametrize("cases", [50, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cases", [50, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.soak])])
 @pytest.mark.parametrize("name", ["anybroker.toml", "pyproject.toml", "anybroker.yaml"])
 def test_any_file_is_read_or_a_configuration_error(name: str, cases: int, tmp_path: Path) -> None:
     @settings(max_examples=cases, deadline=None)
@@ -73,7 +73,7 @@ def test_any_file_is_read_or_a_configuration_error(name: str, cases: int, tmp_pa
     check()
 
 
-@pytest.mark.parametrize("cases", [100, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cases", [100, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.soak])])
 def test_any_environment_is_read_or_a_configuration_error(cases: int, tmp_path: Path) -> None:
     names = NAMES.map(str.upper) | st.text(string.ascii_uppercase + "_", max_size=12)
     texts = st.text(st.characters()) | st.lists(TOKENS, max_size=4).map("".join)
@@ -86,7 +86,7 @@ def test_any_environment_is_read_or_a_configuration_error(cases: int, tmp_path: 
     check()
 
 
-@pytest.mark.parametrize("cases", [100, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cases", [100, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.soak])])
 def test_any_argument_is_taken_or_a_configuration_error(cases: int, tmp_path: Path) -> None:
     @settings(max_examples=cases, deadline=None)
     @given(st.dictionaries(NAMES | st.text(string.ascii_lowercase, min_size=1), VALUES, max_size=3))

@@ -5,6 +5,7 @@ Lives in the connection's thread; its caller waits for the reply.
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
     from anybroker_broker_amqp.consumer import Arrival, Consumer, Source, Subscription
     from anybroker_broker_amqp.protocol import Timer
 
-_PROGRESS = 0.003
-"""Seconds in which more must come of what there is: RabbitMQ reads large messages from its disk."""
+_LOOK_AGAIN = 0.003
+"""Seconds between two looks whether more of what there is has come."""
+_PROGRESS = 0.05
+"""Seconds in which more must come of what there is. What is still on its way when a consumer of a quorum queue is
+cancelled, RabbitMQ returns to the queue, and counts as delivered."""
 
 
 class Acquisition:
@@ -41,6 +45,8 @@ class Acquisition:
         """For the first message, where there was none."""
         self._overdue = False
         self._seen = 0
+        self._progress_at = float("-inf")
+        """When more came of what there is, or was asked for."""
         self._deadline: Timer | None = None
 
     @property
@@ -96,6 +102,7 @@ class Acquisition:
             self._wait_for_first()
             return
         self._expected = self.limit - left
+        self._progress_at = time.monotonic()
         self._unanswered = len(wanted)
         for source, number in wanted:
             self._consumer.subscribe(self, source, number, self._subscribed)
@@ -116,10 +123,14 @@ class Acquisition:
         """Less came than there was: it takes long to come, or others have taken it."""
         if self.reply.done or isinstance(method, BaseException):
             return
-        if len(self.got) > self._seen and not self._overdue:
-            self._seen = len(self.got)
-            self._consumer.connection.call_later(_PROGRESS, self._ask_again)
-        elif self.got or self._overdue:
+        now = time.monotonic()
+        if len(self.got) > self._seen:
+            self._seen, self._progress_at = len(self.got), now
+        if self._overdue:
+            self._consumer.finish(self)
+        elif now < self._progress_at + _PROGRESS:
+            self._consumer.connection.call_later(_LOOK_AGAIN, self._ask_again)
+        elif self.got:
             self._consumer.finish(self)
         else:
             self._wait_for_first()
@@ -134,10 +145,11 @@ class Acquisition:
             return
         self._waiting = True
         self._expected = 1
-        self._consumer.cancel(self)
-        self._unanswered = len(self.sources)
-        for source in self.sources:
-            self._consumer.subscribe(self, source, self.limit, self._subscribed)
+        there = {subscription.source for subscription in self.subscriptions}
+        missing = [source for source in self.sources if source not in there]
+        self._unanswered = len(missing)
+        for source in missing:
+            self._consumer.subscribe(self, source, 1, self._subscribed)  # no more is on its way when it is cancelled
 
     def _expired(self) -> None:
         self._overdue = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Self, cast
@@ -19,6 +20,7 @@ from anybroker_broker_amqp.names import queue_name
 from anybroker_broker_amqp.overview import Management
 from anybroker_broker_amqp.reply import Reply
 from anybroker_broker_amqp.topology import Topology
+from anybroker_broker_amqp.translation import INTERNAL_ERROR, refused_with
 from anybroker_broker_amqp.urls import Options, split, targets
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     Token = tuple[str, int]
     Act = Callable[[Consumer, Sequence[int], Reply[list[bool]]], None]
 
+_log = logging.getLogger("anybroker.amqp")
 _TRIES = 3
 """How often in a row a queue may vanish from under a call."""
 _PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4)
@@ -99,11 +102,15 @@ class AmqpBroker:
             consumer = self._links.consumer()
             try:
                 arrivals = self._acquire(consumer, sources, limit, deadline - time.monotonic())
-            except Gone as error:
+            except (Gone, BrokerUnavailable) as error:
+                if isinstance(error, BrokerUnavailable) and refused_with(error) != INTERNAL_ERROR:
+                    raise
                 tries += 1
                 self._topology.forget()
                 if tries == _TRIES:
                     raise BrokerUnavailable(str(error)) from error
+                if not isinstance(error, Gone):
+                    _log.warning("RabbitMQ has failed, and delivers again what was held here: %s", error)
             else:
                 return self._deliveries(consumer, arrivals)
 

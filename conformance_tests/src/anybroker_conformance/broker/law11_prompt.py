@@ -260,6 +260,8 @@ class Prompt:
                 raise LawBroken(
                     f"{woken} messages arrived, and of {CROWD} consumers that waited {returned} woke", messages[-1].id
                 )
+            for one in crowd:
+                one.raise_error()
             if returned > woken and subject.capabilities.exclusive is Guarantee.EXACT:
                 raise LawBroken(f"{woken} messages arrived, and of {CROWD} consumers that waited {returned} returned")
         found = [id_ for one in crowd for id_ in ids(one.result())]

@@ -44,9 +44,13 @@ class Waiter:
         self._thread.join(within)
         if self._thread.is_alive():
             raise LawBroken(f"acquire went on waiting {within:g} s after {why}")
+        self.raise_error()
+        return self._taken
+
+    def raise_error(self) -> None:
+        """What acquire raised, if it did."""
         if self._error is not None:
             raise self._error
-        return self._taken
 
     @property
     def elapsed(self) -> float:
