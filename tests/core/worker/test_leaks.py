@@ -43,7 +43,7 @@ class Traces:
         gc.collect()
         self.files = open_files()
         self.threads = Counter(thread.name for thread in threading.enumerate())
-        self.coroutines = sum(isinstance(one, asyncio.Task) for one in gc.get_objects())
+        self.coroutines = sum(issubclass(type(one), asyncio.Task) for one in gc.get_objects())  # no proxy is asked
         self.kinds = Counter(type(one).__qualname__ for one in gc.get_objects())
         self.objects = self.kinds.total()
         self.memory = tracemalloc.get_traced_memory()[0]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from anybroker.backend import Result, ResultBackend
 
-_TTL_PRECISION = 2.0
+_TTL_PRECISION = 3.0
 """Seconds: memcached's clock ticks once a second, see ``items.expiry``."""
 _POLL_FLOOR, _POLL_CEILING = 0.005, 0.1
 """Seconds between two looks of one who waits, at first and after a while."""

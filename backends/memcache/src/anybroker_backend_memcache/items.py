@@ -26,6 +26,8 @@ _SAFE = "!$&'()*+,-./:;<=>?@[]^_`{|}~"
 _MEMBER = 16
 """Bytes that stand for a member of a group; two of a group are never the same by chance."""
 _SEALED = b"sealed"
+_SLACK = 2
+"""Seconds by which the clock of memcached may be behind."""
 _LONGEST_RELATIVE = 30 * 86400
 """Seconds: a longer time is given as a moment, in seconds since 1970 (protocol.txt, *Expiration times*)."""
 _LAST_MOMENT = 2**31 - 1
@@ -49,15 +51,15 @@ def key(prefix: str, kind: str, name: str) -> str:
 def expiry(ttl: float | None) -> int:
     """A ttl in seconds as memcached takes it.
 
-    Its clock ticks once a second, and what is to live for n seconds may be gone after n - 1. So one is added, and a
-    result lives for at least its ttl, and at most two seconds longer.
+    Its clock counts whole seconds, by a timer that may come late and then skips one: what is to live for n seconds may
+    be gone after n - 2. So two are added, and a result lives for at least its ttl, and at most three seconds longer.
     """
     if ttl is None:
         return 0
-    moment = time.time() + ttl + 1
+    moment = time.time() + ttl + _SLACK
     if moment > _LAST_MOMENT:
         return 0
-    seconds = math.ceil(ttl) + 1
+    seconds = math.ceil(ttl) + _SLACK
     return max(1, seconds) if seconds <= _LONGEST_RELATIVE else math.ceil(moment)
 
 
