@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from pika import spec
 
 from anybroker.backend import Result, State
 from anybroker_backend_amqp import AmqpBackend
+from anybroker_backend_amqp.registers import LOCKS, LONGEST, _life
 from tests.brokers.amqp.server import rabbitmq
 
 if TYPE_CHECKING:
@@ -47,3 +49,32 @@ def test_values_are_not_counted_but_looked_at(backend: AmqpBackend, monkeypatch:
     assert backend.claim("lock", ttl=60) is None
     assert backend.release("lock", token or "")
     assert [backend.join("group", member, size=2) for member in "aab"] == [False, False, True]
+
+
+def test_threads_that_begin_together_make_the_locks_once() -> None:
+    prefix = f"r{os.urandom(4).hex()}."
+    with closing(AmqpBackend(rabbitmq.url(prefix=prefix))) as backend:
+        barrier = threading.Barrier(8)
+
+        def begin(number: int) -> None:
+            barrier.wait()
+            backend.claim(f"lock {number}", ttl=60)
+            backend.join(f"group {number}", "member", size=2)
+            backend.store([Result(f"{number}", State.SUCCEEDED, 1, b"")], ttl=60)
+
+        threads = [threading.Thread(target=begin, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        backend.close()
+        held = rabbitmq.ctl("-q", "list_queues", "name", "messages").splitlines()
+    cells = [line.split("\t")[1] for line in held if line.startswith(f"{prefix}lock.")]
+    assert cells == ["1"] * LOCKS
+
+
+@pytest.mark.parametrize("days", [1, 25, 30, 49])
+def test_the_queue_of_a_result_ends_after_it(days: int) -> None:
+    life = _life(days * 86400.0)
+    assert life is not None
+    assert days * 86_400_000 < life <= LONGEST

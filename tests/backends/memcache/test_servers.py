@@ -209,3 +209,16 @@ def test_a_group_that_vanished_is_no_hang(pair: list[ServerProcess]) -> None:
         assert backend.join("g", "b", size=2) is False
         assert backend.wait(["callback"], timeout=0.05) == []
         assert backend.join("g", "a", size=2) is True
+
+
+def test_every_address_of_a_host_is_tried(pair: list[ServerProcess], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with localhost, where it is ::1 first and memcached listens on 127.0.0.1 alone."""
+    port = pair[0].address[1]
+    addresses = [
+        (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", port, 0, 0)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)),
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
+    with closing(MemcacheBackend.from_url(f"memcache://two.addresses:{port}")) as backend:
+        assert backend.store(results(1), ttl=60) == [True]
+        assert backend.fetch(["r0"]) == results(1)

@@ -40,6 +40,7 @@ def test_the_port_has_a_default() -> None:
         ("memcache://h?prefix=a%20b", "prefix"),
         ("memcache://h?tls_ca=/none", "needs tls=yes"),
         ("memcache://h?tls=yes&tls_ca=/none", "No such file"),
+        ("memcache+unix:///run/m.sock?tls=yes", "is not encrypted"),
         ("memcache://h?timeout=soon", "seconds, or a duration"),
     ],
 )

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from pika import spec
 
 from anybroker.broker import Message
 from anybroker.errors import BrokerUnavailable, ConfigurationError
@@ -144,6 +145,41 @@ def crash_channel(queue: str) -> None:
                 rabbitmq.ctl("eval", f'exit(rabbit_misc:string_to_pid("{pid}"), crash).')
                 return
     raise AssertionError(f"nobody consumes from {queue}")
+
+
+def test_two_copies_of_one_id_are_updated_each(make_broker: Callable[..., AmqpBroker]) -> None:
+    broker = make_broker()
+    broker.enqueue([message("1"), message("1")])
+    taken = broker.acquire(["q"], limit=2, wait=5, lease=60)
+    new = Message("1", "q", b"new")
+    assert broker.update([(one, new) for one in taken]) == [True, True]
+    broker.close()  # what was not removed would be there again
+    other = make_broker()
+    bodies = [one.message.body for _ in range(3) for one in other.acquire(["q"], limit=5, wait=0.5, lease=60)]
+    assert bodies == [b"new", b"new"]
+
+
+def test_an_update_removes_nothing_of_a_channel_that_came_after_it(
+    make_broker: Callable[..., AmqpBroker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker, other = make_broker(), make_broker()
+    other.enqueue([message("1"), message("2")])
+    [first] = broker.acquire(["q"], limit=1, wait=5, lease=60)
+    publish = broker._publish
+
+    def publish_while_the_channel_goes(messages: list[Message]) -> None:
+        publish(messages)
+        consumer = broker._links.consumer()
+        consumer.connection.call(lambda: consumer.channel.tell(spec.Basic.Ack(999)))  # RabbitMQ closes the channel
+        while not broker.acquire(["q"], limit=9, wait=0.2, lease=60):
+            pass
+
+    monkeypatch.setattr(broker, "_publish", publish_while_the_channel_goes)
+    with pytest.raises(BrokerUnavailable, match="during an update"):
+        broker.update([(first, message("1"))])
+    broker.close()
+    found = {one.message.id for _ in range(3) for one in other.acquire(["q"], limit=5, wait=0.5, lease=60)}
+    assert found == {"1", "2"}
 
 
 def test_passive_declares_nothing_and_says_what_is_missing(make_broker: Callable[..., AmqpBroker]) -> None:

@@ -202,3 +202,12 @@ def test_errors_are_those_of_the_contract_and_keep_their_cause(error: Exception,
     assert type(translation) is kind
     assert translation.__cause__ is error
     assert "amqp://h:1" in str(translation)
+
+
+# messages of others
+
+
+@pytest.mark.parametrize("eta", ["tomorrow", "2025-01-01T00:00:00", 5, datetime(2025, 1, 1), None])  # noqa: DTZ001
+def test_what_is_no_moment_is_ignored(eta: object) -> None:
+    properties = spec.BasicProperties(headers={"eta": eta}, message_id="1")
+    assert wire.decode(properties, b"body", "q", 0) == Message("1", "q", b"body")

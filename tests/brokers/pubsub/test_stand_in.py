@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import pytest
 
 from anybroker.broker import Message
 from anybroker_broker_pubsub import PubSubBroker
+from anybroker_broker_pubsub.later import _hop
 from anybroker_conformance.services import Running, pubsub, running
 from anybroker_conformance.services.door import Door
 from anybroker_conformance.services.state import State
@@ -74,3 +76,27 @@ def test_every_delivery_has_an_ack_id_of_its_own(stand_in: Running) -> None:
         assert first.token != second.token
         assert broker.extend([first, second], lease=60) == [False, True]
         assert broker.ack([first, second]) == [False, True]
+
+
+def test_what_waits_is_renewed_in_the_time_for_which_it_is_kept(stand_in: Running) -> None:
+    """Whoever made the subscription: what it keeps counts, and not what this URL would have made."""
+    prefix = f"s{secrets.token_hex(4)}-"
+    later = Message("1", "mail", b"", datetime.now(UTC) + timedelta(hours=2))
+    urls = (f"{stand_in.url}&prefix={prefix}&retention=10m", f"{stand_in.url}&prefix={prefix}")
+    for url in urls:
+        with closing(PubSubBroker.from_url(url)) as broker:
+            broker.enqueue([later])
+            assert broker._here()._topology.later_retention == timedelta(minutes=10)
+
+
+@pytest.mark.parametrize(
+    ("left", "kept", "seconds"),
+    [
+        (7200.0, timedelta(days=31), 600),
+        (7200.0, timedelta(minutes=10), 150),
+        (100.0, timedelta(minutes=10), 90),
+        (2.0, timedelta(minutes=10), 1),
+    ],
+)
+def test_nothing_is_parked_for_longer_than_it_is_kept(left: float, kept: timedelta, seconds: int) -> None:
+    assert _hop(left, kept) == seconds

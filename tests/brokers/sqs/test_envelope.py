@@ -161,3 +161,19 @@ def test_a_message_of_a_fifo_queue_is_sent_anew_before_sqs_forgets_it() -> None:
     assert not received(first=0, eta=10 * day, count=1, sent=-13.2 * day).lasts(NOW, 14 * day)
     assert not received(first=0, eta=10 * day, count=1, sent=-3.2 * day).lasts(NOW, 4 * day)
     assert received(first=0, eta=60, count=1, sent=-3.2 * day).lasts(NOW, 4 * day)
+
+
+@pytest.mark.parametrize(
+    ("meta", "body", "read"),
+    [
+        ('{"eta": "2025-01-01T00:00:00"}', "text", b"text"),
+        ('{"eta": "tomorrow"}', "text", b"text"),
+        ('{"encoding": "base64"}', "no base64", b"no base64"),
+        ('{"encoding": "base64"}', "\u00fc", "\u00fc".encode()),
+        ("[", "text", b"text"),
+    ],
+)
+def test_what_others_have_written_wrong_is_taken_as_it_is(meta: str, body: str, read: bytes) -> None:
+    attributes = {ATTRIBUTE: {"DataType": "String", "StringValue": meta}}
+    message = unpack({"MessageId": "of-sqs", "Body": body, "MessageAttributes": attributes}, "q")
+    assert (message.id, message.body, message.eta) == ("of-sqs", read, None)

@@ -141,6 +141,33 @@ def test_messages_of_one_queue_are_returned_though_the_next_queue_fails() -> Non
             broker.acquire(["bad", "good"], limit=5, wait=0, lease=30)
 
 
+def test_messages_of_one_queue_are_returned_though_the_next_queue_is_not_permitted() -> None:
+    def answer(operation: str, call: dict[str, Any]) -> Answer | None:
+        if operation != "ReceiveMessage":
+            return None
+        return received("0") if call["QueueUrl"].endswith("/good") else refusal("AccessDenied", 403)
+
+    with ScriptedSqs(answer) as sqs, closing(load_broker(sqs.url)) as broker:
+        assert len(broker.acquire(["good", "bad"], limit=50, wait=0, lease=30)) >= 1
+        with pytest.raises(ConfigurationError, match="sqs:ReceiveMessage"):
+            broker.acquire(["bad", "good"], limit=5, wait=0, lease=30)
+
+
+def test_a_queue_is_not_made_in_another_account() -> None:
+    def answer(operation: str, call: dict[str, Any]) -> Answer | None:
+        if operation == "GetQueueUrl":
+            return refusal("QueueDoesNotExist", 400)
+        if operation == "CreateQueue":
+            return 200, {"QueueUrl": f"https://sqs.eu-west-1.amazonaws.com/111111111111/{call['QueueName']}"}
+        return None
+
+    with ScriptedSqs(answer) as sqs:
+        url = sqs.url.replace("/?", "/999999999999/?", 1)
+        assert url != sqs.url
+        with closing(load_broker(url)) as broker, pytest.raises(ConfigurationError, match="in account 999999999999"):
+            broker.enqueue(MESSAGES)
+
+
 def test_without_create_nothing_is_created_and_few_permissions_do() -> None:
     def answer(operation: str, _: object) -> Answer | None:
         return received("1") if operation == "ReceiveMessage" else None

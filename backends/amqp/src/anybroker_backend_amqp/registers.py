@@ -33,6 +33,8 @@ LONGEST = 2**32 - 1
 """Milliseconds, 49.7 days: the longest time-to-live that RabbitMQ takes."""
 _REST = 60_000
 """Milliseconds for which the queue of a register outlives its value."""
+_CLASSIC = {"x-queue-type": "classic"}
+"""Said, since the virtual host may have another default: what is read is put back at once, in its place, uncounted."""
 _UNTIL, _LIFE = "until", "life"
 _SETUP_PAUSE = 0.05
 
@@ -152,8 +154,12 @@ class Registers:
 
     def _prepare(self, session: Session) -> None:
         """Make the locks, once for the virtual host; of several who try, one does."""
-        if self._ready:
-            return
+        with self._sessions.preparing:  # the connection is one, so that an exclusive queue keeps only others away
+            if not self._ready:
+                self._make_ready(session)
+                self._ready = True
+
+    def _make_ready(self, session: Session) -> None:
         ready = f"{self._prefix}lock.ready"
         find = spec.Exchange.Declare(0, ready, passive=True, arguments={})
         deadline = time.monotonic() + self._patience
@@ -168,12 +174,11 @@ class Registers:
                 self._make_locks(session)
                 session.ask(spec.Exchange.Declare(0, ready, "fanout", durable=True))
             session.delete([setup])
-        self._ready = True
 
     def _make_locks(self, session: Session) -> None:
         """What somebody began who died over it is made anew: nobody uses these queues yet."""
         names = [f"{self._prefix}lock.{number:02}" for number in range(LOCKS)]
-        session.declare(names, {})
+        session.declare(names, _CLASSIC)
         session.ask(*(spec.Queue.Purge(0, name) for name in names))
         properties = spec.BasicProperties(delivery_mode=2)
         session.publish([Publication("", name, properties, b"") for name in names])
@@ -205,7 +210,7 @@ def _life(ttl: float | None) -> int | None:
     if ttl is None:
         return None
     needed = max(1, math.ceil(ttl * 1000)) + _REST
-    return None if needed > LONGEST // 2 else 2 ** (needed - 1).bit_length()
+    return None if needed > LONGEST else min(LONGEST, 2 ** (needed - 1).bit_length())
 
 
 def _outlives(life: Any, wanted: int | None) -> bool:
@@ -214,4 +219,4 @@ def _outlives(life: Any, wanted: int | None) -> bool:
 
 def _arguments(life: int | None) -> dict[str, Any]:
     """The new value drops the old one."""
-    return {"x-max-length": 1} if life is None else {"x-max-length": 1, "x-expires": life}
+    return _CLASSIC | {"x-max-length": 1} | ({} if life is None else {"x-expires": life})

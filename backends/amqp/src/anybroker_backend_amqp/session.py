@@ -104,7 +104,7 @@ class Session(Listener):
 
     def declare_exclusive(self, queue: str) -> bool:
         """Make a queue for this connection alone; False if another one has made it."""
-        method = spec.Queue.Declare(0, queue, exclusive=True, arguments={})
+        method = spec.Queue.Declare(0, queue, exclusive=True, arguments={"x-queue-type": "classic"})
         return self.attempt([method], expected=RESOURCE_LOCKED) != [None]
 
     def get(self, queues: Sequence[str]) -> list[Got | None]:

@@ -82,5 +82,7 @@ class Sessions:
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
+        self.preparing = threading.Lock()
+        """Held while what all use is made."""
         self._connection = None
         self._spare: list[Session] = []

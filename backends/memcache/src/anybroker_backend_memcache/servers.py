@@ -8,6 +8,7 @@ moved to another server while its holder lives would have two holders, and a sec
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -44,7 +45,23 @@ class Write(NamedTuple):
 
 
 class _Client(Client):
-    """Sends several commands at once and reads their answers, which pymemcache has for some commands only."""
+    """Tries every address of a host, of which pymemcache tries one; and sends several commands at once."""
+
+    def _connect(self) -> None:
+        if not isinstance(self.server, tuple):
+            super()._connect()
+            return
+        self.close()
+        sock = socket.create_connection(self.server, self.connect_timeout)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.tls_context:
+                sock = self.tls_context.wrap_socket(sock, server_hostname=self.server[0])
+            sock.settimeout(self.timeout)
+        except BaseException:
+            sock.close()
+            raise
+        self.sock = sock
 
     def write(self, writes: Sequence[Write]) -> list[bytes]:
         """Store; returns what memcached says to each: ``STORED``, ``NOT_STORED``, ``EXISTS`` or ``NOT_FOUND``."""

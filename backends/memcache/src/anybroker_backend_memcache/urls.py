@@ -75,6 +75,8 @@ def _tls(address: Address, options: Options) -> ssl.SSLContext | None:
         if options.tls_ca is not None:
             raise ConfigurationError(f"option 'tls_ca' in {address} needs tls=yes")
         return None
+    if address.scheme == SOCKETS:
+        raise ConfigurationError(f"option 'tls' in {address}: a socket of the file system is not encrypted")
     try:
         return ssl.create_default_context(cafile=options.tls_ca)
     except OSError as error:

@@ -91,6 +91,7 @@ class MongoBackend:
                 refused = self._upsert([results[index] for index in tried], ttl, tried)
                 if not refused:
                     break
+                self._collection(RESULTS).delete_many(documents.expired([results[index].id for index in refused]))
         self._watch().notify()
         return [index not in refused for index in range(len(results))]
 
@@ -154,10 +155,10 @@ class MongoBackend:
         """Take the lock ``key`` for ``ttl`` seconds: a token, or None while somebody holds it."""
         token = secrets.token_hex(16)
         with self._connection.translated():
-            try:
-                self._collection(LOCKS).update_one(documents.free(key), documents.taken(token, ttl), upsert=True)
-            except DuplicateKeyError:
-                return None
+            locks = self._collection(LOCKS)
+            while not self._inserted(locks, key, token, ttl):
+                if not locks.delete_one(documents.expired([key])).deleted_count:
+                    return None
         return token
 
     def release(self, key: str, token: str) -> bool:
@@ -171,6 +172,14 @@ class MongoBackend:
 
     def _is_closed(self) -> bool:
         return self._connection.closed
+
+    def _inserted(self, locks: Collection[dict[str, Any]], key: str, token: str, ttl: float) -> bool:
+        """Whether the lock could be made; not, while there is one, be it expired or not."""
+        try:
+            locks.update_one(documents.free(key, token), documents.taken(token, ttl), upsert=True)
+        except DuplicateKeyError:
+            return False
+        return True
 
     def _upsert(self, results: Sequence[Result], ttl: float | None, indexes: Sequence[int]) -> set[int]:
         """Write results that have these indexes; returns those of the ones that were refused."""

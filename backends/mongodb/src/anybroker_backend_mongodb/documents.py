@@ -60,13 +60,19 @@ _IS_THERE = {"$gt": ["$expires", "$$NOW"]}
 
 
 def storable(result: Result) -> Json:
-    """What a result may be stored over: what an earlier attempt or state has left, or what has expired.
+    """What a result may be stored over: what an earlier attempt or state has left.
 
-    Where there is something else, an upsert by this filter wants to insert a second document with this id, and fails.
+    Where there is something else, an upsert by this filter wants to insert a second document with this id, and fails;
+    what has expired is removed before. One filter for both cannot be: MongoDB takes no ``$expr`` in that of an upsert.
     """
     earlier = {"attempt": {"$lt": result.attempt}}
     same = {"attempt": result.attempt, "final": False}
-    return {"_id": result.id, "$or": [earlier, same, {"$expr": _HAS_EXPIRED}]}
+    return {"_id": result.id, "$or": [earlier, same]}
+
+
+def expired(ids: Sequence[str]) -> Json:
+    """Those of some documents that have expired."""
+    return {"_id": {"$in": list(ids)}, "$expr": _HAS_EXPIRED}
 
 
 def stored(result: Result, ttl: float | None) -> list[Json]:
@@ -107,9 +113,9 @@ def sealed(ttl: float) -> list[Json]:
     return [{"$set": {"sealed": True, "expires": _in(ttl)}}]
 
 
-def free(key: str) -> Json:
-    """The lock of this name, if it has expired; an upsert by this filter fails while somebody holds it."""
-    return {"_id": key, "$expr": _HAS_EXPIRED}
+def free(key: str, token: str) -> Json:
+    """No lock, since the token is new: an upsert by this filter fails while there is one of this name."""
+    return {"_id": key, "token": token}
 
 
 def held(key: str, token: str) -> Json:

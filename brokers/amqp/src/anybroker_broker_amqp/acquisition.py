@@ -23,6 +23,8 @@ _LOOK_AGAIN = 0.003
 _PROGRESS = 0.05
 """Seconds in which more must come of what there is. What is still on its way when a consumer of a quorum queue is
 cancelled, RabbitMQ returns to the queue, and counts as delivered."""
+_OVERTIME = 0.25
+"""Seconds after the end of ``wait`` for which more may come of what there is."""
 
 
 class Acquisition:
@@ -38,6 +40,7 @@ class Acquisition:
         """Who has the same wants to be served by the same consumers."""
         self._consumer = consumer
         self._wait = wait
+        self._until = time.monotonic() + wait
         self._unanswered = 0
         self._counts: dict[str, int] = {}
         self._expected = 1
@@ -114,10 +117,10 @@ class Acquisition:
             return
         if self.enough:
             self._consumer.offer(self)
-        elif self._overdue:
-            self._consumer.finish(self, linger=True)
         elif not self._waiting:
             self._consumer.barrier(self._arrived)
+        elif self._overdue:
+            self._consumer.finish(self, linger=True)
 
     def _arrived(self, method: Any) -> None:
         """Less came than there was: it takes long to come, or others have taken it."""
@@ -126,7 +129,7 @@ class Acquisition:
         now = time.monotonic()
         if len(self.got) > self._seen:
             self._seen, self._progress_at = len(self.got), now
-        if self._overdue:
+        if self._overdue and now > self._until + _OVERTIME:
             self._consumer.finish(self)
         elif now < self._progress_at + _PROGRESS:
             self._consumer.connection.call_later(_LOOK_AGAIN, self._ask_again)
@@ -145,13 +148,12 @@ class Acquisition:
             return
         self._waiting = True
         self._expected = 1
-        there = {subscription.source for subscription in self.subscriptions}
-        missing = [source for source in self.sources if source not in there]
-        self._unanswered = len(missing)
-        for source in missing:
+        self._consumer.cancel(self)
+        self._unanswered = len(self.sources)
+        for source in self.sources:
             self._consumer.subscribe(self, source, 1, self._subscribed)  # no more is on its way when it is cancelled
 
     def _expired(self) -> None:
         self._overdue = True
-        if not self._unanswered and not self.reply.done:
+        if self._waiting and not self._unanswered and not self.reply.done:  # else it ends when no more comes
             self._consumer.finish(self, linger=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Self, cast
 
@@ -116,7 +117,8 @@ class AmqpBroker:
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[bool]:
         """Remove messages for good; False where the lease is lost."""
-        return self._settle(deliveries, lambda consumer, tags, reply: consumer.ack(tags, reply))
+        holder = self._links.holder
+        return self._settle(holder, deliveries, lambda consumer, tags, reply: consumer.ack(tags, reply))
 
     def update(self, changes: Sequence[tuple[Delivery, Message]]) -> list[bool]:
         """Store the new versions, then remove the old ones; False where the lease is lost.
@@ -124,15 +126,17 @@ class AmqpBroker:
         Raises ``BrokerUnavailable``, with both versions stored, when the server goes in between.
         """
         check_changes(changes, self.capabilities)
-        answers = self._settle([delivery for delivery, _ in changes], _reserve)
+        holder = self._links.holder
+        answers = self._settle(holder, [delivery for delivery, _ in changes], _reserve)
         ours = [change for change, answer in zip(changes, answers, strict=True) if answer]
-        if ours:
-            self._replace(ours)
+        if ours and holder is not None:
+            self._replace(holder, ours)
         return answers
 
     def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> list[bool]:  # noqa: ARG002
         """Whether the leases still hold: as long as the channel does, which nothing prolongs."""
-        return self._settle(deliveries, lambda consumer, tags, reply: consumer.holds(tags, reply))
+        holder = self._links.holder
+        return self._settle(holder, deliveries, lambda consumer, tags, reply: consumer.holds(tags, reply))
 
     def close(self) -> None:
         """Give up what is held, at once, and the connections."""
@@ -232,15 +236,25 @@ class AmqpBroker:
             )
             (again if wire.AGAIN in headers else deliveries).append(delivery)
         if again:
-            self.update([(delivery, delivery.message) for delivery in again])
+            self._send_on(consumer, again, others=bool(deliveries))
         return deliveries
+
+    def _send_on(self, consumer: Consumer, again: Sequence[Delivery], *, others: bool) -> None:
+        """Delay once more what is to wait for longer than one delay; what ``others`` have brought counts more."""
+        try:
+            self.update([(delivery, delivery.message) for delivery in again])
+        except BrokerUnavailable as error:
+            tags = [cast("Token", delivery.token)[1] for delivery in again]
+            consumer.connection.call(lambda: consumer.give_back(tags))
+            if not others:
+                raise
+            _log.warning("%d delayed messages cannot be sent on, and are tried again: %s", len(again), error)
 
     # settling
 
-    def _settle(self, deliveries: Sequence[Delivery], act: Act) -> list[bool]:
-        """Do something with the leases that this object holds; False for all others, without asking the server."""
+    def _settle(self, consumer: Consumer | None, deliveries: Sequence[Delivery], act: Act) -> list[bool]:
+        """Do something with the leases of a consumer; False for all others, without asking the server."""
         answers = [False] * len(deliveries)
-        consumer = self._links.holder
         if consumer is None:
             return answers
         tokens = [cast("Token", delivery.token) for delivery in deliveries]
@@ -254,24 +268,22 @@ class AmqpBroker:
             answers[place] = answer
         return answers
 
-    def _replace(self, changes: Sequence[tuple[Delivery, Message]]) -> None:
-        """Store new versions, then remove the old ones, whose leases are reserved."""
-        consumer = self._links.holder
-        tags = {message.id: cast("Token", delivery.token)[1] for delivery, message in changes}
+    def _replace(self, consumer: Consumer, changes: Sequence[tuple[Delivery, Message]]) -> None:
+        """Store new versions, then remove the old ones, whose leases are reserved with this consumer."""
+        tags = [(message.id, cast("Token", delivery.token)[1]) for delivery, message in changes]
         try:
             self._publish([message for _, message in changes])
         except Exception as error:
-            done = error.stored if isinstance(error, BrokerUnavailable) else frozenset[str]()
-            if consumer is not None:
-                consumer.connection.call(lambda: consumer.remove([tag for id_, tag in tags.items() if id_ in done]))
-                consumer.connection.call(
-                    lambda: consumer.restore([tag for id_, tag in tags.items() if id_ not in done])
-                )
+            stored = error.stored if isinstance(error, BrokerUnavailable) else frozenset[str]()
+            number = Counter(id_ for id_, _ in tags)  # of one id, nobody knows which of several is stored
+            done = {tag for id_, tag in tags if id_ in stored and number[id_] == 1}
+            consumer.connection.call(lambda: consumer.remove(done))
+            consumer.connection.call(lambda: consumer.restore(tag for _, tag in tags if tag not in done))
             raise
         reply: Reply[list[bool]] = Reply()
-        if consumer is None or consumer.broken is not None:
+        if consumer.broken is not None:
             raise BrokerUnavailable("the connection went during an update: the old versions are delivered too")
-        consumer.connection.call(lambda: consumer.remove_for_certain([*tags.values()], reply))
+        consumer.connection.call(lambda: consumer.remove_for_certain([tag for _, tag in tags], reply))
         consumer.connection.wait(reply, self._timeout, doing="update")
 
 

@@ -199,7 +199,7 @@ class Consumer(Listener):
         self._lingering[acquisition.key] = subscriptions, timer
 
     def _end_lingering(self, key: tuple[tuple[str, ...], int]) -> None:
-        subscriptions, _ = self._lingering.pop(key)
+        subscriptions, _ = self._lingering.pop(key, ([], None))
         self._cancel(subscriptions)
 
     def _adopt(self, acquisition: Acquisition) -> bool:
@@ -234,6 +234,12 @@ class Consumer(Listener):
         """Give leases back to their holders: they could not be settled."""
         now = time.monotonic()
         self._held.update((tag, now) for tag in tags if tag in self._unsettled)
+
+    def give_back(self, tags: Iterable[int]) -> None:
+        """End leases; others get the messages at once."""
+        for tag in tags:
+            if self._held.pop(tag, None) is not None and tag in self._unsettled:
+                self._return(tag)
 
     def holds(self, tags: Sequence[int], reply: Reply[list[bool]]) -> None:
         """Which leases are valid, once the server has shown that it is there."""
@@ -364,9 +370,12 @@ class Consumer(Listener):
             return
         for kept in self._buffer.values():
             for arrival in kept:
-                self._unsettled.discard(arrival.tag)
-                self.channel.tell(spec.Basic.Nack(arrival.tag, requeue=True))
+                self._return(arrival.tag)
         self._buffer.clear()
+
+    def _return(self, tag: int) -> None:
+        self._unsettled.discard(tag)
+        self.channel.tell(spec.Basic.Nack(tag, requeue=True))
 
     def _watch(self) -> None:
         """Warn before the server's patience ends."""

@@ -61,11 +61,19 @@ def encode(
 def decode(properties: Any, body: bytes, queue: str, priority: int) -> Message:
     """The message that was delivered from a queue. One that has no id gets one."""
     headers: Mapping[str, Any] = properties.headers or {}
-    eta = headers.get("eta")
     id_ = headers.get("id", properties.message_id)
-    if id_ is None:
+    if not isinstance(id_, str):
         id_ = secrets.token_hex(16)
-    return Message(id_, queue, body, None if eta is None else datetime.fromisoformat(eta), priority)
+    return Message(id_, queue, body, _moment(headers.get("eta")), priority)
+
+
+def _moment(text: Any) -> datetime | None:
+    """What a header says. Others may have written anything there: what is no aware moment is ignored."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return None
+    return None if moment.utcoffset() is None else moment
 
 
 @lru_cache(maxsize=256)

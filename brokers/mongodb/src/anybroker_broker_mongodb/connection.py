@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from bson.codec_options import CodecOptions, DatetimeConversion
@@ -111,9 +112,9 @@ class Connection:
         if session is not None and self._process == os.getpid():
             for watch in session.watches.values():
                 watch.close()
-        for process in self._users:
-            clients.give_back(self._target, process)
-        self._users = set()
+        while self._users:
+            with suppress(KeyError):  # another thread closes it, too
+                clients.give_back(self._target, self._users.pop())
 
     def _open(self) -> Session:
         """Ask the server what it is, and make the indexes, which does nothing where they are."""

@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from anybroker.errors import AnybrokerError
@@ -26,6 +26,7 @@ from anybroker_broker_pubsub.pulls import GRACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from datetime import timedelta
 
     from anybroker_broker_pubsub.connection import Call, Connection
     from anybroker_broker_pubsub.topology import Topology
@@ -64,13 +65,10 @@ class Waiting(NamedTuple):
 class Later:
     """The thread of a consumer that looks after what is not due."""
 
-    def __init__(
-        self, connection: Connection, topology: Topology, retention: timedelta, chore: Callable[[], object]
-    ) -> None:
+    def __init__(self, connection: Connection, topology: Topology, chore: Callable[[], object]) -> None:
         """``chore`` is called twice a second, from the thread."""
         self._connection = connection
         self._topology = topology
-        self._refresh_after = retention / 2
         self._chore = chore
         self._soon: list[Waiting] = []
         self._wake = threading.Event()
@@ -157,6 +155,7 @@ class Later:
         """Park what is far off, keep what is near, and renew what the service would soon drop."""
         parked: defaultdict[int, list[str]] = defaultdict(list)
         now, clock = datetime.now(UTC), time.monotonic()
+        kept = self._topology.later_retention
         for one in received:
             eta = eta_of(one.message.attributes)
             left = (eta - now).total_seconds() if eta is not None else 0.0
@@ -164,10 +163,10 @@ class Later:
             age = now - one.message.publish_time.ToDatetime(tzinfo=UTC)
             if left <= SOON:
                 self._soon.append(waiting)
-            elif age > self._refresh_after:
+            elif age > kept / 2:
                 self._renew(waiting)
             else:
-                parked[_hop(left)].append(one.ack_id)
+                parked[_hop(left, kept)].append(one.ack_id)
         subscription = self._topology.names.subscription(self._topology.names.later)
         for seconds, ack_ids in parked.items():
             settling.modify(self._connection, subscription, ack_ids, seconds)
@@ -206,9 +205,12 @@ class Later:
             raise failed
 
 
-def _hop(left: float) -> int:
-    """For how many seconds to park what is due in ``left`` seconds: up to shortly before, in few different lengths."""
+def _hop(left: float, kept: timedelta) -> int:
+    """For how many seconds to park what is due in ``left`` seconds: up to shortly before, in few different lengths.
+
+    And for a quarter of the time for which the service keeps it at most, so that it is seen, and renewed, in time.
+    """
     seconds = int(left - 0.5)
     if seconds > COARSE:
         seconds -= seconds % COARSE
-    return max(1, min(MAX_ACK_DEADLINE, seconds))
+    return max(1, min(MAX_ACK_DEADLINE, seconds, int(kept.total_seconds() / 4)))

@@ -27,6 +27,8 @@ PULL_BATCH = 1000
 """Messages of a pull; the service gives no more."""
 MIN_RETENTION, MAX_RETENTION = timedelta(minutes=10), timedelta(days=31)
 """How long a subscription keeps a message that nobody acknowledges (Subscription.message_retention_duration)."""
+DEFAULT_RETENTION = timedelta(days=7)
+"""Of a subscription that was made without saying (Subscription.message_retention_duration)."""
 EMULATED_RETENTION = timedelta(days=7)
 """The longest that the emulator takes."""
 

@@ -46,7 +46,7 @@ class Session:
         self._topology = Topology(self._connection, settings)
         self._pulls = Pulls(self._connection, self._topology)
         self._leases = Leases()
-        self.later = Later(self._connection, self._topology, settings.retention, self._return_unclaimed)
+        self.later = Later(self._connection, self._topology, self._return_unclaimed)
 
     # looking
 

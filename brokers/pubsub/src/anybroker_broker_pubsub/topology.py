@@ -19,7 +19,7 @@ from anybroker_broker_pubsub.connection import (
 )
 from anybroker_broker_pubsub.errors import AlreadyThere
 from anybroker_broker_pubsub.names import Names
-from anybroker_broker_pubsub.options import MIN_ACK_DEADLINE
+from anybroker_broker_pubsub.options import DEFAULT_RETENTION, MIN_ACK_DEADLINE
 
 if TYPE_CHECKING:
     from anybroker_broker_pubsub.connection import Connection
@@ -37,6 +37,8 @@ class Topology:
         self._options = settings.options
         self._retention = settings.retention
         self.names = Names(settings.project, settings.options.prefix)
+        self.later_retention = DEFAULT_RETENTION
+        """How long a message is kept that is not due; the least that is usual, until the service has told."""
         self._deadlines: dict[str, int] = {}
         """Ack deadline of each subscription that is known to exist."""
 
@@ -52,7 +54,8 @@ class Topology:
         """The name of the topic and the subscription of what is not due."""
         name = self.names.later
         if name not in self._deadlines and self._options.create:
-            self._create(name, {}, {"ack_deadline_seconds": MIN_ACK_DEADLINE})
+            found = self._create(name, {}, {"ack_deadline_seconds": MIN_ACK_DEADLINE})
+            self.later_retention = found.message_retention_duration.ToTimedelta() or DEFAULT_RETENTION
         return name
 
     def deadline(self, name: str) -> int:
@@ -77,7 +80,8 @@ class Topology:
             },
         }
 
-    def _create(self, name: str, labels: dict[str, str], fields: dict[str, Any]) -> None:
+    def _create(self, name: str, labels: dict[str, str], fields: dict[str, Any]) -> Any:
+        """Make a topic and its subscription, unless they are there; returns the subscription as it is."""
         with suppress(AlreadyThere):
             self._connection.call(CREATE_TOPIC, Topic(name=self.names.topic(name), labels=labels))
         wanted = Subscription(
@@ -95,6 +99,7 @@ class Topology:
             found = self._connection.call(GET_SUBSCRIPTION, request)
             _check(found, wanted)
         self._deadlines[name] = found.ack_deadline_seconds or MIN_ACK_DEADLINE
+        return found
 
 
 def _check(found: Any, wanted: Any) -> None:

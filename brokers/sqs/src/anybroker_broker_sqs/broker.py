@@ -105,7 +105,7 @@ class SqsBroker:
             if len(taken) < limit and not (wait > 0 and here.polls.covers(queue)):
                 try:
                     taken += self._receive_all(here, queue, limit - len(taken), seconds)
-                except BrokerUnavailable:
+                except AnybrokerError:
                     if not taken:
                         raise
                     break  # what other queues have brought counts more
@@ -277,7 +277,7 @@ class SqsBroker:
         """One of several receives: what the others have got counts more than its error."""
         try:
             return self._receive(here, queue, 0, lease, number)
-        except BrokerUnavailable as error:
+        except AnybrokerError as error:
             return Portion([], full=False, error=error)
 
     def _poll(self, here: Process, queue: str, wait: int, lease: int, number: int) -> list[Delivery]:
@@ -327,8 +327,9 @@ class SqsBroker:
         leases = [one.lease for one in moved]
         try:
             self._replace(Settling(leases), self._pack([one.message for one in moved], leases))
-        except BrokerUnavailable as error:
-            _log.debug("%d messages wait on when their leases have ended: %s", len(early), error)
+        except AnybrokerError as error:  # what is due, and came together with them, counts more
+            level = logging.DEBUG if isinstance(error, BrokerUnavailable) else logging.WARNING
+            _log.log(level, "%d messages wait on when their leases have ended: %s", len(early), error)
 
     # what a fork must not share
 

@@ -115,7 +115,14 @@ class Connection:
         url = self.known_url(queue)
         if url is None:
             name = self._name(queue)
-            url = self._urls[queue] = self._url_in(self.call("CreateQueue", QueueName=name, **self._creation(queue)))
+            url = self._url_in(self.call("CreateQueue", QueueName=name, **self._creation(queue)))
+            account = self._settings.account
+            if account and account not in url.split("/"):
+                raise ConfigurationError(
+                    f"{self.where}: the queue {name} was missing and has been created, but in the account of the "
+                    f"credentials: {url}; create it in account {account}, and use create=no"
+                )
+            self._urls[queue] = url
         return url
 
     def known_url(self, queue: str) -> str | None:

@@ -6,13 +6,12 @@ A message without the attribute, sent by another program, is one all the same: i
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import re
 import secrets
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
@@ -40,7 +39,7 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
 
     id: str | None = None
     """None: the id that SQS gave."""
-    eta: datetime | None = None
+    eta: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     key: str | None = None
     """The ordering key."""
     encoding: Literal["base64"] | None = None
@@ -104,7 +103,7 @@ def unpack(raw: Mapping[str, Any], queue: str) -> Message:
             meta = _decode(value)
     body = text.encode("utf-8", "surrogatepass")
     if meta.encoding is not None:
-        with suppress(binascii.Error):  # else it is the text that somebody else has sent
+        with suppress(ValueError):  # else it is the text that somebody else has sent
             body = b"" if text == _EMPTY else base64.b64decode(text, validate=True)
     key = meta.key if value is not None else raw.get("Attributes", {}).get("MessageGroupId")
     return Message(meta.id or raw["MessageId"], queue, body, meta.eta, 0, key)

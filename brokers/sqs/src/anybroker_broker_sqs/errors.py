@@ -35,6 +35,7 @@ _REFUSED = {
 }
 _STALE = {"InvalidParameterValue", "MessageNotInflight", "ReceiptHandleIsInvalid"}
 """Codes of a receipt handle that holds nothing any more; of a FIFO queue "the receipt handle has expired"."""
+_KMS = [f"KMS.{name}Exception" for name in ("AccessDenied", "Disabled", "InvalidState", "NotFound")]
 _SETTLES = {"ChangeMessageVisibility", "DeleteMessage"}
 _ACCESS_KEY = re.compile(r"\b[A-Z0-9]{4}[A-Z0-9]{12,}\b")
 _LONGEST = 300
@@ -50,7 +51,8 @@ _BY_CODE: dict[str, type[AnybrokerError]] = {
     **dict.fromkeys(("BatchRequestTooLong", "InvalidMessageContents"), MessageTooLarge),
     **dict.fromkeys(("InvalidAddress", "InvalidAttributeName", "InvalidAttributeValue"), ConfigurationError),
     **dict.fromkeys(("KmsDisabled", "KmsInvalidKeyUsage", "KmsInvalidState", "KmsNotFound"), ConfigurationError),
-    **dict.fromkeys(("QueueNameExists", "UnsupportedOperation"), ConfigurationError),
+    **dict.fromkeys(_KMS, ConfigurationError),
+    **dict.fromkeys(("QueueAlreadyExists", "QueueNameExists", "UnsupportedOperation"), ConfigurationError),
 }
 """Any other refusal may end by itself: throttling, a fault of the service, credentials that have expired."""
 

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from anybroker.errors import AnybrokerError
+from anybroker.errors import AnybrokerError, BrokerUnavailable
 from anybroker_broker_sqs.leases import Lease
 
 if TYPE_CHECKING:
@@ -168,6 +168,10 @@ class _Poller:
                 found = self._polls.receive(self.queue, wait, self._lease, self._limit)
             except AnybrokerError as error:
                 self._error = error
+                return []
+            except Exception as error:  # this thread is there for all who will ask
+                self._error = BrokerUnavailable(f"a poll of queue {self.queue!r} failed: {error!r}")
+                self._error.__cause__ = error
                 return []
             if found or not (self.waiting or time.monotonic() - self.asked < RECENT):
                 return found

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from anybroker.broker import Delivery
-    from anybroker.errors import BrokerUnavailable
+    from anybroker.errors import AnybrokerError
     from anybroker_broker_sqs.connection import Connection
     from anybroker_broker_sqs.polls import Polls
 
@@ -33,7 +33,7 @@ class Portion(NamedTuple):
     due: list[Delivery]
     full: bool
     """Whether it was all that was asked for, due or not, so that there may be more."""
-    error: BrokerUnavailable | None = None
+    error: AnybrokerError | None = None
 
     def raise_error(self) -> None:
         """Raise what the receive has raised, if it has."""

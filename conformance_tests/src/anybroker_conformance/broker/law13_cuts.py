@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from anybroker.capabilities import Guarantee
+from anybroker.capabilities import Guarantee, Lease
 from anybroker_conformance.broker.accounts import judge
 from anybroker_conformance.broker.network import Network, Outcome, attempt, does_all, works_again
 from anybroker_conformance.faults import NotFired
@@ -132,6 +132,8 @@ class Trial:
 
     def settle_accounts(self) -> None:
         """Let all leases run out, see what is there, and compare."""
+        if self.subject.capabilities.lease is Lease.CONNECTION:  # the last call may not have been cut
+            self.network.proxy.cut_now(reset=True)
         self.subject.expire(self.lease)
         queues = [queue for queue, _, _ in self.outcomes]
         must = {one.id for _, messages, outcome in self.outcomes for one in self._certain(messages, outcome)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING
@@ -97,26 +98,30 @@ class ForgetsLastMoment(TcpBroker):
         self.capabilities = msgspec.structs.replace(self.capabilities, final=Guarantee.BEST_EFFORT)
         self.acked: deque[tuple[float, Message]] = deque()
         self.forgotten: list[Message] = []
+        self.remembering = threading.Lock()
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[bool]:
         answers = super().ack(deliveries)
         now = time.monotonic()
-        self.acked.extend((now, one.message) for one, gone in zip(deliveries, answers, strict=True) if gone)
-        while self.acked and self.acked[0][0] < now - self.forgets:
-            self.acked.popleft()
+        with self.remembering:
+            self.acked.extend((now, one.message) for one, gone in zip(deliveries, answers, strict=True) if gone)
+            while self.acked and self.acked[0][0] < now - self.forgets:
+                self.acked.popleft()
         return answers
 
     def _call(self, request: Request) -> Reply:
-        if self.forgotten:
-            super()._call(Request("enqueue", messages=[Sent.of(one) for one in self.forgotten]))
-            self.forgotten.clear()
+        with self.remembering:
+            if self.forgotten:
+                super()._call(Request("enqueue", messages=[Sent.of(one) for one in self.forgotten]))
+                self.forgotten.clear()
         try:
             return super()._call(request)
         except BrokerUnavailable as error:
             if isinstance(error.__cause__, ConnectionRefusedError):  # it is not the connection that died
                 since = time.monotonic() - self.forgets
-                self.forgotten += [one for moment, one in self.acked if moment > since]
-                self.acked.clear()
+                with self.remembering:
+                    self.forgotten += [one for moment, one in self.acked if moment > since]
+                    self.acked.clear()
             raise
 
 
