@@ -45,7 +45,9 @@ class Wait:
 class Interest:
     """A result that is listened for."""
 
-    def __init__(self) -> None:
+    def __init__(self, bound: Reply[None]) -> None:
+        self.bound = bound
+        """There when what is stored from now on is certain to come."""
         self.waits: list[Wait] = []
         self.current = False
         """Nothing was stored since it was last looked for."""
@@ -116,10 +118,10 @@ class Ear(Listener):
                     wait.error = error
                     wait.arrived.set()
 
-    def enter(self, ids: Sequence[str], wait: Wait) -> tuple[list[Interest], list[str]]:
-        """What a wait is interested in, and what of it is new. Call it with the lock."""
+    def enter(self, ids: Sequence[str], wait: Wait, bound: Reply[None]) -> tuple[list[Interest], list[str]]:
+        """What a wait is interested in, and what of it is new, to be ``bound``. Call it with the lock."""
         new = [id_ for id_ in ids if id_ not in self.interests]
-        interests = [self.interests.setdefault(id_, Interest()) for id_ in ids]
+        interests = [self.interests.setdefault(id_, Interest(bound)) for id_ in ids]
         for id_, interest in zip(ids, interests, strict=True):
             interest.waits.append(wait)
             self.idle.pop(id_, None)
@@ -178,14 +180,14 @@ class Waiting:
     def listening(self, ids: Sequence[str]) -> Iterator[tuple[Wait, list[str]]]:
         """A wait to which these results are pushed, and those of them that may be stored already."""
         ear = self._working()
-        wait = Wait()
+        wait, bound = Wait(), Reply[None]()
         with ear.lock:
-            interests, new = ear.enter(ids, wait)
+            interests, new = ear.enter(ids, wait, bound)
         try:
             if new:
-                reply: Reply[None] = Reply()
-                ear.connection.call(lambda: ear.listen(new, reply))
-                ear.connection.wait(reply, self._timeout, doing="listen for results")
+                ear.connection.call(lambda: ear.listen(new, bound))
+            for one in {interest.bound for interest in interests}:  # of other waits, too
+                ear.connection.wait(one, self._timeout, doing="listen for results")
             with ear.lock:
                 unknown = [id_ for id_, interest in zip(ids, interests, strict=True) if not interest.current]
                 for interest in interests:

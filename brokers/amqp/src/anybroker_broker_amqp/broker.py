@@ -21,7 +21,7 @@ from anybroker_broker_amqp.names import queue_name
 from anybroker_broker_amqp.overview import Management
 from anybroker_broker_amqp.reply import Reply
 from anybroker_broker_amqp.topology import Topology
-from anybroker_broker_amqp.translation import INTERNAL_ERROR, refused_with
+from anybroker_broker_amqp.translation import INTERNAL_ERROR, NOT_FOUND, refused_with
 from anybroker_broker_amqp.urls import Options, split, targets
 
 if TYPE_CHECKING:
@@ -170,6 +170,8 @@ class AmqpBroker:
             failed = returned.union(batch.refused)
             stored += [message.id for place, (message, _) in enumerate(todo[: batch.confirmed]) if place not in failed]
             if batch.error is not None:
+                if refused_with(batch.error) == NOT_FOUND:  # the exchanges of delays are gone
+                    self._topology.forget()
                 raise BrokerUnavailable(str(batch.error), stored=stored) from batch.error
             if not failed:
                 return

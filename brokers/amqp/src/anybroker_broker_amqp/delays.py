@@ -41,7 +41,7 @@ def ready(prefix: str) -> str:
 
 def declarations(prefix: str) -> Iterator[Method]:
     """What makes the topology; may be repeated."""
-    yield spec.Exchange.Declare(0, exchange(prefix, -1), "topic", durable=True)
+    yield done(prefix)
     for bit in range(BITS):
         yield spec.Exchange.Declare(0, exchange(prefix, bit), "topic", durable=True)
         arguments = {
@@ -57,6 +57,11 @@ def declarations(prefix: str) -> Iterator[Method]:
         yield spec.Queue.Bind(0, queue, exchange(prefix, bit), f"{before}1.#", arguments={})
         yield spec.Exchange.Bind(0, exchange(prefix, bit - 1), exchange(prefix, bit), f"{before}0.#", arguments={})
     yield spec.Exchange.Declare(0, ready(prefix), "fanout", durable=True)
+
+
+def done(prefix: str) -> Method:
+    """The exchange through which delayed messages come to their queues."""
+    return spec.Exchange.Declare(0, exchange(prefix, -1), "topic", durable=True)
 
 
 def destination(prefix: str, queue: str) -> Method:

@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Reply(Generic[T]):
-    """A value or an error that comes once. One thread waits for it."""
+    """A value or an error that comes once, for all who wait for it."""
 
     __slots__ = ("_arrived", "error", "value")
 

@@ -12,7 +12,7 @@ from anybroker_broker_amqp import delays
 from anybroker_broker_amqp.translation import INTERNAL_ERROR, NOT_FOUND, refused_with
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pika.amqp_object import Method
 
@@ -48,19 +48,24 @@ class Topology:
         for name in unknown if self._options.passive else ():
             self._find(spec.Queue.Declare(0, name, passive=True, arguments={}), f"the queue {name}")
         if unknown and not self._options.passive:
-            self._make([self._queue(name) for name in unknown])
+            self._make([delays.done(self._options.prefix), *(made for name in unknown for made in self._queue(name))])
+            self._reachable.update(unknown)
         self._known.update(unknown)
-        unreachable = [name for name in dict.fromkeys(delayed) if name not in self._reachable]
-        if unreachable:
+        later = dict.fromkeys(delayed)
+        if later:
             self._declare_delays()
+        unreachable = [name for name in later if name not in self._reachable]
+        if unreachable:
             self._make([delays.destination(self._options.prefix, name) for name in unreachable])
             self._reachable.update(unreachable)
 
-    def _queue(self, name: str) -> Method:
+    def _queue(self, name: str) -> Iterator[Method]:
+        """A queue, and the way into it: messages may be on their way to one of that name which was deleted."""
         arguments: dict[str, Any] = {"x-queue-type": self._options.type}
         if self._options.type == "quorum":
             arguments["x-delivery-limit"] = _NO_LIMIT
-        return spec.Queue.Declare(0, name, durable=True, arguments=arguments)
+        yield spec.Queue.Declare(0, name, durable=True, arguments=arguments)
+        yield delays.destination(self._options.prefix, name)
 
     def _declare_delays(self) -> None:
         if self._delays:

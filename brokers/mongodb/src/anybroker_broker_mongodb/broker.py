@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from bson import ObjectId
 from pymongo import UpdateOne
-from pymongo.errors import BulkWriteError
+from pymongo.errors import BulkWriteError, PyMongoError
 
 from anybroker import capabilities as declare
 from anybroker.errors import BrokerUnavailable
@@ -267,8 +267,13 @@ def _first(messages: Messages, queues: Sequence[str], limit: int, milliseconds: 
     """Lease the first messages that are ready, in two round trips for each queue."""
     taken: list[Delivery] = []
     for queue in queues:
-        found = list(messages.aggregate(commands.first(queue, limit - len(taken))))
-        taken += _taken(messages, found, milliseconds) if found else []
+        try:
+            found = list(messages.aggregate(commands.first(queue, limit - len(taken))))
+            taken += _taken(messages, found, milliseconds) if found else []
+        except PyMongoError:
+            if not taken:
+                raise
+            break  # what other queues have brought counts more
         if len(taken) >= limit:
             break
     return taken
