@@ -1,4 +1,4 @@
-"""What every adapter checks before it stores a message, so that a mistake costs nothing and is never half-stored."""
+"""What every adapter checks before it stores anything, so that a mistake costs nothing and is never half-stored."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from anybroker.errors import ConfigurationError, MessageTooLarge, Unsupported
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from anybroker.backend import Result
     from anybroker.broker import Delivery, Message
-    from anybroker.capabilities import Capabilities
+    from anybroker.capabilities import BackendCapabilities, Capabilities
 
 
 def check_messages(messages: Iterable[Message], capabilities: Capabilities) -> None:
@@ -56,6 +57,19 @@ def check_changes(changes: Iterable[tuple[Delivery, Message]], capabilities: Cap
     for delivery, message in pairs:
         if message.id != delivery.message.id:
             raise ConfigurationError(f"update keeps the id: {delivery.message.id!r} cannot become {message.id!r}")
+
+
+def check_results(results: Iterable[Result], capabilities: BackendCapabilities) -> None:
+    """Check results against what a backend declares; call it first in ``store``.
+
+    Raises ``MessageTooLarge`` for a body over ``max_body`` (law 2).
+    """
+    max_body = capabilities.max_body
+    for result in results:
+        if len(result.body) > max_body:
+            raise MessageTooLarge(
+                f"result {result.id!r}: {len(result.body):,} bytes, and this backend takes at most {max_body:,}"
+            )
 
 
 def check_queue_name(name: str) -> str:

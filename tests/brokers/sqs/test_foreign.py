@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from anybroker import App
+from anybroker.broker import Overview
 from tests.live import service
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ def test_a_task_from_boto3_runs_and_boto3_reads_what_anybroker_sent(capsys: pyte
     sending, receiving = examples(prefix)
     names: dict[str, object] = {}
     with closing(App(service("sqs").url(prefix=prefix))) as app:
-        app.broker.acquire(["default"], limit=1, wait=0.1, lease=5)  # creates the queue
+        assert isinstance(app.broker, Overview)
+        while "default" not in app.broker.known_queues():
+            app.broker.acquire(["default"], limit=1, wait=0.1, lease=5)  # creates the queue
         exec(sending, names)  # noqa: S102  our own documentation
         taken: list[Delivery] = []
         while not taken:

@@ -19,6 +19,7 @@ from anybroker import (
     TaskCancelled,
     TaskExpired,
     TaskFailed,
+    waiter,  # noqa: F401  imported here: Python 3.11.0 to 3.11.4 cannot parse in two threads at once (gh-106905)
 )
 
 if TYPE_CHECKING:

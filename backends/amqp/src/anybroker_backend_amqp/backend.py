@@ -10,8 +10,8 @@ import msgspec
 from pika import spec
 
 from anybroker.capabilities import BackendCapabilities, Durability
-from anybroker.errors import MessageTooLarge
 from anybroker.loading import read_options
+from anybroker.validation import check_results
 from anybroker_backend_amqp.registers import Registers, Value
 from anybroker_backend_amqp.results import to_result, to_value
 from anybroker_backend_amqp.session import Publication
@@ -61,10 +61,7 @@ class AmqpBackend:
 
     def store(self, results: Sequence[Result], *, ttl: float | None) -> list[bool]:
         """Write states; False where a later attempt or a final state is there already."""
-        largest = self.capabilities.max_body
-        for result in results:
-            if len(result.body) > largest:
-                raise MessageTooLarge(f"result {result.id!r}: {len(result.body):,} bytes, at most {largest:,}")
+        check_results(results, self.capabilities)
         answers = []
         for part in _without_repeats(results):
             changes = {result.id: _replacing(result) for result in part}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from anybroker.capabilities import BackendCapabilities, Durability
 from anybroker.errors import BrokerUnavailable, MessageTooLarge
+from anybroker.validation import check_results
 from anybroker_backend_memcache import items
 from anybroker_backend_memcache.servers import Servers, Write
 from anybroker_backend_memcache.urls import Target, read_url
@@ -60,12 +61,7 @@ class MemcacheBackend:
     def store(self, results: Sequence[Result], *, ttl: float | None) -> list[bool]:
         """Write states; False where a later attempt or a final state is there already."""
         servers = self._opened()
-        for result in results:
-            if len(result.body) > self.capabilities.max_body:
-                raise MessageTooLarge(
-                    f"result {result.id!r}: {len(result.body):,} bytes, and this backend takes at most "
-                    f"{self.capabilities.max_body:,}; raise max_body where memcached was started with a larger -I"
-                )
+        check_results(results, self.capabilities)
         answers = [False] * len(results)
         left = list(range(len(results)))
         while left:

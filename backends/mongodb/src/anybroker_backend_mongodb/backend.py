@@ -12,7 +12,8 @@ from pymongo import ReturnDocument, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from anybroker.capabilities import BackendCapabilities
-from anybroker.errors import BrokerUnavailable, MessageTooLarge
+from anybroker.errors import BrokerUnavailable
+from anybroker.validation import check_results
 from anybroker_backend_mongodb import documents
 from anybroker_backend_mongodb.documents import FINISHED, GROUPS, INDEXES, LOCKS, MEMBERS, RESULTS
 from anybroker_broker_mongodb.connection import Connection
@@ -76,12 +77,7 @@ class MongoBackend:
 
     def store(self, results: Sequence[Result], *, ttl: float | None) -> list[bool]:
         """Write states; False where a later attempt or a final state is there already."""
-        for result in results:
-            if len(result.body) > self.capabilities.max_body:
-                raise MessageTooLarge(
-                    f"result {result.id!r}: {len(result.body):,} bytes, "
-                    f"and this backend takes at most {self.capabilities.max_body:,}"
-                )
+        check_results(results, self.capabilities)
         if not results:
             return []
         refused = set(range(len(results)))
@@ -157,7 +153,8 @@ class MongoBackend:
         with self._connection.translated():
             locks = self._collection(LOCKS)
             while not self._inserted(locks, key, token, ttl):
-                if not locks.delete_one(documents.expired([key])).deleted_count:
+                locks.delete_one(documents.expired([key]))  # unless the server's TTL monitor is quicker
+                if locks.find_one(documents.locked(key)) is not None:
                     return None
         return token
 

@@ -118,6 +118,11 @@ def free(key: str, token: str) -> Json:
     return {"_id": key, "token": token}
 
 
+def locked(key: str) -> Json:
+    """The lock of this name, while anybody holds it."""
+    return {"_id": key, "$expr": _IS_THERE}
+
+
 def held(key: str, token: str) -> Json:
     """The lock of this name, while ``token`` holds it."""
     return {"_id": key, "token": token, "$expr": _IS_THERE}

@@ -13,7 +13,8 @@ import msgspec
 
 from anybroker.backend import Result, State
 from anybroker.capabilities import BackendCapabilities, Durability
-from anybroker.errors import BrokerUnavailable, MessageTooLarge
+from anybroker.errors import BrokerUnavailable
+from anybroker.validation import check_results
 from anybroker_backend_redis.listener import Listener
 from anybroker_broker_redis import durability
 from anybroker_broker_redis.link import Link
@@ -90,12 +91,7 @@ class RedisBackend:
 
     def store(self, results: Sequence[Result], *, ttl: float | None) -> list[bool]:
         """Write states; False where a later attempt or a final state is there already."""
-        for result in results:
-            if len(result.body) > self._declared.max_body:
-                raise MessageTooLarge(
-                    f"result {result.id!r}: {len(result.body):,} bytes, "
-                    f"and this backend takes at most {self._declared.max_body:,}"
-                )
+        check_results(results, self._declared)
         answers = [False] * len(results)
         milliseconds = 0 if ttl is None else _milliseconds(ttl)
         for link, positions, keys in self._batches("result", [result.id for result in results]):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from anybroker_conformance.services import mongo_wire
-from anybroker_conformance.services.requirements import JAVA, JAVAC, STAND_INS, Jars, JavaClass, Program
+from anybroker_conformance.services.requirements import JAVA, JAVA_OPTIONS, JAVAC, STAND_INS, Jars, JavaClass, Program
 from anybroker_conformance.services.service import Node, NotReadyError, Service
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class MongoDB(Service):
             options = ("--bind_ip", "127.0.0.1", "--port", port, "--dbpath", home, "--replSet", "rs0")
             return [Node(self.name, (_SERVER.path(), *options))]
         class_path = f"{_STAND_IN.folder}:{_JARS.class_path()}"
-        return [Node(self.name, (JAVA.path(), "-Xmx512m", "-cp", class_path, "MongoStandIn", port, home / "data"))]
+        return [Node(self.name, (JAVA.path(), *JAVA_OPTIONS, "-cp", class_path, "MongoStandIn", port, home / "data"))]
 
     def form(self, ports: Mapping[str, int]) -> None:
         # In a container the server knows itself by another port than we do.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from anybroker_conformance.services import probes
-from anybroker_conformance.services.requirements import CURL, JAVA, STAND_INS, GoProgram
+from anybroker_conformance.services.requirements import CURL, JAVA, JAVA_OPTIONS, STAND_INS, GoProgram
 from anybroker_conformance.services.service import Node, Service
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class PubSub(Service):
         jar, port = _emulator(), ports["grpc"]
         if not jar:
             return [Node(self.name, (_STAND_IN.path(), "-port", str(port)))]
-        return [Node(self.name, (JAVA.path(), "-Xmx512m", "-jar", jar, "--host=127.0.0.1", f"--port={port}"))]
+        return [Node(self.name, (JAVA.path(), *JAVA_OPTIONS, "-jar", jar, "--host=127.0.0.1", f"--port={port}"))]
 
     def probe(self, ports: Mapping[str, int]) -> str:
         probes.http2(ports["grpc"])

@@ -109,6 +109,8 @@ class Program(msgspec.Struct, frozen=True):
 
 CURL = Program("curl", apt="curl", brew="curl")
 JAVA = Program("java", apt="default-jre-headless", brew="openjdk")
+JAVA_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+"""Small, and soon up: these servers are started often, and share the machine with the tests."""
 JAVAC = Program("javac", apt="default-jdk-headless", brew="openjdk")
 
 

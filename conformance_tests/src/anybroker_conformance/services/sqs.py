@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from anybroker_conformance.services import probes
-from anybroker_conformance.services.requirements import JAVA, Jars
+from anybroker_conformance.services.requirements import JAVA, JAVA_OPTIONS, Jars
 from anybroker_conformance.services.service import Node, Service
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Sqs(Service):
         }
         options = [f"-D{name}={value}" for name, value in settings.items()]
         main = "org.elasticmq.server.Main"
-        return [Node(self.name, (JAVA.path(), "-Xmx512m", *options, "-cp", _JARS.class_path(), main))]
+        return [Node(self.name, (JAVA.path(), *JAVA_OPTIONS, *options, "-cp", _JARS.class_path(), main))]
 
     def probe(self, ports: Mapping[str, int]) -> str:
         probes.http_get(ports["http"], "/health")

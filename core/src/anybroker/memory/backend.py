@@ -9,10 +9,11 @@ import msgspec
 
 from anybroker.capabilities import BackendCapabilities, Durability
 from anybroker.clock import Clock, SystemClock
-from anybroker.errors import BrokerUnavailable, MessageTooLarge
+from anybroker.errors import BrokerUnavailable
 from anybroker.memory.expiring import Expiring
 from anybroker.memory.guard import Guarded
 from anybroker.memory.names import MAX_BODY, Names, read_memory_url
+from anybroker.validation import check_results
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,11 +79,7 @@ class MemoryBackend:
 
     def store(self, results: Sequence[Result], *, ttl: float | None) -> list[bool]:
         """Write states; False where a later attempt or a final state is there already."""
-        for result in results:
-            if len(result.body) > self.capabilities.max_body:
-                raise MessageTooLarge(
-                    f"result {result.id!r}: {len(result.body):,} bytes, at most {self.capabilities.max_body:,}"
-                )
+        check_results(results, self.capabilities)
         store = self._store
         with store.changed:
             self._refuse_if_closed()

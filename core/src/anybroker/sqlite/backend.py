@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Self
 
 from anybroker.backend import Result, State
 from anybroker.capabilities import BackendCapabilities, Durability
-from anybroker.errors import BrokerUnavailable, MessageTooLarge
+from anybroker.errors import BrokerUnavailable
 from anybroker.loading import parse_url, read_options
 from anybroker.sqlite import options, registry
 from anybroker.sqlite.database import now
 from anybroker.sqlite.statements import statement
+from anybroker.validation import check_results
 
 if TYPE_CHECKING:
     import os
@@ -95,12 +96,7 @@ class SqliteBackend:
     def store(self, results: Sequence[Result], *, ttl: float | None) -> list[bool]:
         """Write states; False where a later attempt or a final state is there already."""
         database = self._opened()
-        for result in results:
-            if len(result.body) > self.capabilities.max_body:
-                raise MessageTooLarge(
-                    f"result {result.id!r}: {len(result.body):,} bytes, "
-                    f"and this backend takes at most {self.capabilities.max_body:,}"
-                )
+        check_results(results, self.capabilities)
         if not results:
             return []
         with database.transaction(durable=self._durable) as connection:
