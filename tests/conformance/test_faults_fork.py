@@ -45,6 +45,21 @@ def test_one_that_hangs_is_ended_and_says_where() -> None:
     assert dead == (0, 0), "the child was not waited for"
 
 
+def test_one_that_hangs_in_a_hook_of_the_fork_says_where() -> None:
+    lock = threading.Lock()
+    lock.acquire()
+    here, hangs = os.getpid(), threading.Event()
+    hangs.set()
+    os.register_at_fork(
+        after_in_child=lambda: waits_for_ever(lock) if hangs.is_set() and os.getppid() == here else None
+    )
+    try:
+        with pytest.raises(ChildHangs, match=r"(?s)hangs since 0.1 s.*waits_for_ever"):
+            in_child(lambda: None, within=0.1)
+    finally:
+        hangs.clear()
+
+
 def waits_for_ever(lock: threading.Lock) -> None:
     lock.acquire()
 

@@ -9,6 +9,7 @@ import signal
 import tempfile
 import time
 import warnings
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
@@ -17,10 +18,14 @@ from anybroker_conformance.faults.peer import exception
 from anybroker_conformance.faults.remote import Answer, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 PATIENCE = 30.0
 """Seconds within which a child must have finished."""
+
+
+_WHERE = signal.SIGUSR2
+"""Asks a child that hangs where it is."""
 
 
 class ChildHangs(AssertionError):
@@ -36,7 +41,7 @@ def in_child(function: Callable[[], Any], *, within: float = PATIENCE) -> Any:
     if not hasattr(os, "fork"):
         raise NotImplementedError("this operating system has no fork")
     reader, writer = os.pipe()
-    with tempfile.TemporaryFile() as stacks:
+    with tempfile.TemporaryFile() as stacks, _told_on(_WHERE, stacks):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
             child = os.fork()
@@ -91,13 +96,24 @@ def _read(reader: int, within: float) -> bytes:
     return b""
 
 
+@contextmanager
+def _told_on(number: signal.Signals, stacks: IO[bytes]) -> Iterator[None]:
+    """Let this process, and its forks, write on this signal where they are, also within a hook of the fork itself."""
+    faulthandler.register(number, file=stacks)
+    try:
+        yield
+    finally:
+        faulthandler.unregister(number)
+
+
 def _end(child: int) -> int:
-    """Kill what may be left of a child; returns how it ended."""
-    deadline = time.monotonic() + 1
-    while time.monotonic() < deadline:
-        found, status = os.waitpid(child, os.WNOHANG)
-        if found:
-            return status
-        time.sleep(0.002)
-    os.kill(child, signal.SIGKILL)
+    """Kill what may be left of a child, which is to say where it is; returns how it ended."""
+    for number in (_WHERE, signal.SIGKILL):
+        deadline = time.monotonic() + 1
+        while time.monotonic() < deadline:
+            found, status = os.waitpid(child, os.WNOHANG)
+            if found:
+                return status
+            time.sleep(0.002)
+        os.kill(child, number)
     return os.waitpid(child, 0)[1]
