@@ -31,6 +31,7 @@ _json_encoder = msgspec.json.Encoder()
 _json_decoder = msgspec.json.Decoder(Task)
 _msgpack_encoder = msgspec.msgpack.Encoder()
 _msgpack_decoder = msgspec.msgpack.Decoder(Task)
+_letter_decoder = msgspec.json.Decoder(DeadLetter)
 _FIELDS = {field.encode_name for field in msgspec.structs.fields(Task)}
 
 
@@ -172,7 +173,7 @@ def decode_dead(body: bytes) -> tuple[DeadLetter, bytes]:
         message = "not a dead letter"
         raise DecodeError(message)
     try:
-        letter = msgspec.json.decode(head.removeprefix(_DEAD), type=DeadLetter)
+        letter = _letter_decoder.decode(head.removeprefix(_DEAD))
     except (ValueError, RecursionError) as error:
         message = f"not a dead letter: {error}"
         raise DecodeError(message) from error

@@ -7,7 +7,9 @@ installed. Without an annotation: plain JSON values.
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +20,12 @@ from anybroker.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from anybroker.codec import Format
+
+
+_learning = threading.RLock()
+"""Held while msgspec learns of a type, which it keeps in the type itself before it has finished: a thread that decodes
+by what another one has half learnt is the end of the process."""
+os.register_at_fork(before=_learning.acquire, after_in_parent=_learning.release, after_in_child=_learning.release)
 
 
 def encode_value(value: object, format: Format) -> msgspec.Raw:
@@ -33,19 +41,20 @@ def decode_value(raw: msgspec.Raw, type: Any, format: Format) -> Any:
 def decoder(type: Any, format: Format) -> Any:
     """A decoder for values of one type, to be kept. Raises ``TypeError`` for a type that cannot travel."""
     module = msgspec.json if format == "json" else msgspec.msgpack
-    return module.Decoder(type, dec_hook=_decode_foreign)
+    with _learning:
+        return module.Decoder(type, dec_hook=_decode_foreign)
 
 
 def convert(value: object, type: Any) -> Any:
-    """A decoded plain value as a value of ``type``. Raises ``ValueError`` where it does not fit."""
+    """A decoded plain value as a value of a ``type`` that was checked. Raises ``ValueError`` where it does not fit."""
     return msgspec.convert(value, type, dec_hook=_decode_foreign, str_keys=True)
 
 
 def check_type(annotation: object, where: str) -> None:
     """Raises ``ConfigurationError`` for an annotation whose values cannot travel."""
     try:
+        decoder(annotation, "json")
         foreign = [part.cls.__name__ for part in _parts(annotation) if isinstance(part, msgspec.inspect.CustomType)]
-        msgspec.json.Decoder(annotation)
         problem = f"{foreign[0]} is not a type that can travel" if foreign else ""
     except TypeError as error:
         problem = str(error)

@@ -59,6 +59,10 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
     text: str = ""
 
 
+_REQUESTS = msgspec.json.Decoder(Request)
+_REPLIES = msgspec.json.Decoder(Reply)
+
+
 class TcpBackend:
     """The adapter: connections when they are needed, none of them shared by two calls or by two processes."""
 
@@ -126,7 +130,7 @@ class TcpBackend:
             sock = self._connection()
             sock.settimeout(REPLY + request.timeout)
             send(sock, request)
-            reply = receive(sock, Reply)
+            reply = receive(sock, _REPLIES)
         except OSError as error:
             if sock is not None:
                 sock.close()
@@ -204,7 +208,7 @@ def _serve(sock: socket.socket, backend: SqliteBackend) -> None:
     with sock:
         while True:
             try:
-                request = receive(sock, Request)
+                request = receive(sock, _REQUESTS)
                 try:
                     reply = _answer(backend, request, sock)
                 except AnybrokerError as error:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from anybroker.capabilities import BackendCapabilities
 
+msgspec.json.Decoder(list[Result])  # what a Result is, msgspec learns here: it must not do so in several threads
+
 
 class BackendPeer(Peer):
     """Another process with a backend object of its own on the same results.

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 import msgspec
 
 from anybroker_conformance.faults.peer import exception
-from anybroker_conformance.faults.remote import Answer, describe
+from anybroker_conformance.faults.remote import ANSWERS, Answer, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,7 +58,7 @@ def in_child(function: Callable[[], Any], *, within: float = PATIENCE) -> Any:
             where = stacks.read().decode(errors="replace").strip()
             how = f"hangs since {within:g} s" if where else f"died with status {os.waitstatus_to_exitcode(status)}"
             raise ChildHangs("\n".join(filter(None, (f"the child of a fork {how}", where))))
-    answer = msgspec.json.decode(said, type=Answer)
+    answer = ANSWERS.decode(said)
     if answer.failure is not None:
         raise exception(answer.failure, "the child of the fork")
     return answer.value

@@ -18,7 +18,7 @@ import msgspec
 
 from anybroker import errors
 from anybroker_conformance.faults import NotFired, clock
-from anybroker_conformance.faults.remote import Answer, Failure, Origin, Ready
+from anybroker_conformance.faults.remote import ANSWERS, Failure, Origin, Ready
 from anybroker_conformance.subject import LawBroken, Untested
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Peer:
 
     def answer(self, *, within: float = ANSWER) -> Any:
         """Return the next answer. Raises what was raised there, ``PeerDied``, or ``PeerSilent``."""
-        answer = msgspec.json.decode(self._line(within), type=Answer)
+        answer = ANSWERS.decode(self._line(within))
         self._asked.pop(0)
         if answer.failure is not None:
             raise exception(answer.failure)

@@ -69,6 +69,9 @@ class Answer(msgspec.Struct, frozen=True):
     failure: Failure | None = None
 
 
+ANSWERS = msgspec.json.Decoder(Answer)
+
+
 class Acquire(msgspec.Struct, tag="acquire", forbid_unknown_fields=True):
     """Acquire, and hold what comes."""
 
@@ -126,6 +129,7 @@ class Run(msgspec.Struct, tag="run", forbid_unknown_fields=True):
 
 
 Request = Acquire | Enqueue | Ack | Update | Extend | Drop | Close | Drain | Run
+_requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 
 
 def make_broker(origin: Origin) -> Broker:
@@ -162,7 +166,7 @@ def _module(name: str, file: Path) -> ModuleType:
 def obey(broker: RecordedBroker, line: bytes, held: list[Delivery]) -> Answer:
     """Do what one line says."""
     try:
-        return Answer(value=_do(msgspec.json.decode(line, type=Request), broker, held))
+        return Answer(value=_do(_requests.decode(line), broker, held))
     except BaseException as error:
         return Answer(failure=describe(error))
 

@@ -15,7 +15,7 @@ from anybroker.broker import Stats
 from anybroker.errors import BrokerUnavailable, ConfigurationError, Unsupported
 from anybroker.loading import parse_url
 from anybroker.validation import check_changes, check_messages
-from anybroker_conformance.faults.reference.wire import Lease, Reply, Request, Sent, receive, send
+from anybroker_conformance.faults.reference.wire import REPLIES, Lease, Reply, Request, Sent, receive, send
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -166,7 +166,7 @@ class TcpBroker:
             sock = self._connection()
             sock.settimeout(REPLY + request.wait)
             send(sock, request)
-            reply = receive(sock, Reply)
+            reply = receive(sock, REPLIES)
         except OSError as error:
             if sock is not None:
                 sock.close()

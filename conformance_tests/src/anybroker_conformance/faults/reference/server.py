@@ -17,7 +17,7 @@ from anybroker.broker import Delivery, Message
 from anybroker.errors import AnybrokerError
 from anybroker.sqlite import SqliteBroker
 from anybroker_conformance.faults.reference.listening import serve_each
-from anybroker_conformance.faults.reference.wire import Lease, Reply, Request, Sent, receive, send
+from anybroker_conformance.faults.reference.wire import REQUESTS, Lease, Reply, Request, Sent, receive, send
 
 if TYPE_CHECKING:
     import socket
@@ -41,7 +41,7 @@ class Session:
         """Answer request after request until the client goes."""
         with self._sock, contextlib.suppress(OSError):
             while True:
-                request = receive(self._sock, Request)
+                request = receive(self._sock, REQUESTS)
                 try:
                     reply = self._answer(request)
                 except AnybrokerError as error:

@@ -89,16 +89,20 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
     text: str = ""
 
 
+REQUESTS = msgspec.json.Decoder(Request)
+REPLIES = msgspec.json.Decoder(Reply)
+
+
 def send(sock: socket.socket, message: msgspec.Struct) -> None:
     """Send one message."""
     encoded = msgspec.json.encode(message)
     sock.sendall(_LENGTH.pack(len(encoded)) + encoded)
 
 
-def receive(sock: socket.socket, kind: type[T]) -> T:
+def receive(sock: socket.socket, decoder: msgspec.json.Decoder[T]) -> T:
     """Receive one message. Raises ``ConnectionError`` when the other side has ended."""
     (length,) = _LENGTH.unpack(_exactly(sock, _LENGTH.size))
-    return msgspec.json.decode(_exactly(sock, length), type=kind)
+    return decoder.decode(_exactly(sock, length))
 
 
 def _exactly(sock: socket.socket, length: int) -> bytes:
