@@ -108,8 +108,10 @@ def run_suite(subject: str, selection: str | None, seed: int, first: str | None 
     arguments += ["-k", selection] if selection else []
     began = time.monotonic()
     with TemporaryDirectory() as scratch, redirect_stdout(output), redirect_stderr(output):
-        pytest.main([*arguments, "--rootdir", scratch, "--basetemp", f"{scratch}/tests"], plugins=[outcomes])
+        code = pytest.main([*arguments, "--rootdir", scratch, "--basetemp", f"{scratch}/tests"], plugins=[outcomes])
     seconds = time.monotonic() - began
+    if code not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
+        raise RuntimeError(f"{subject} could not be tested: {code!r}\n{output.getvalue()}")
     return Run(subject, tuple(outcomes.failed), outcomes.passed, seconds, output.getvalue()[-4000:])
 
 
