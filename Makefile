@@ -10,6 +10,8 @@ UV := $(shell uv cache dir >/dev/null 2>&1 && echo uv || echo .tools/bin/uv)
 RUN := $(UV) run --locked
 # Most of what the laws do is waiting, for leases and processes: two tests at a time for each processor.
 TESTERS = $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
+# The tests start hundreds of processes, and each would compile again whatever it imports.
+unexport PYTHONDONTWRITEBYTECODE
 REFERENCES := MemoryBroker SqliteBroker MemoryBackend SqliteBackend
 SUITES = $(REFERENCES:%=tests/conformance/test_references.py::Test%) \
 	$(shell grep -Ho '^class Test[A-Za-z]*' tests/b*/*/test_laws.py | sed 's/:class /::/')

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import secrets
+import sys
 import threading
+import traceback
 from contextlib import suppress
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -45,21 +48,28 @@ def examine(suite: type, kind: Kind) -> Examination:
     """Connect, look at what is there, and do what every test relies on. Raises nothing, and returns in time."""
     url: str | None = getattr(suite, "url", None)
     unknown = Examination(kind, _scheme(url) or suite.__name__, redact(url) if isinstance(url, str) else None)
-    silent = msgspec.structs.replace(unknown, problem=f"it did not answer within {LONGEST:g} s", unreachable=True)
-    found = _within(LONGEST, lambda: _examined(suite, unknown)) or silent
-    if found.problem is None:  # a verb that hangs is for the laws to find
-        wrong = _within(LONGEST / 3, lambda: _wrong_answer(suite(), kind))
-        found = msgspec.structs.replace(found, problem=wrong)
+    try:
+        found = _within(LONGEST, lambda: _examined(suite, unknown))
+    except TimeoutError as where:
+        problem = f"it did not answer within {LONGEST:g} s: it is in {where}"
+        return msgspec.structs.replace(unknown, problem=problem, unreachable=True)
+    if found.problem is None:
+        with suppress(TimeoutError):  # a verb that hangs is for the laws to find
+            found = msgspec.structs.replace(found, problem=_within(LONGEST / 3, lambda: _wrong_answer(suite(), kind)))
     return found
 
 
-def _within(seconds: float, act: Callable[[], T]) -> T | None:
-    """What ``act`` returns, or None if it takes longer."""
+def _within(seconds: float, act: Callable[[], T]) -> T:
+    """What ``act`` returns. Raises ``TimeoutError``, which says where it is, if it takes longer."""
     answers: list[T] = []
     thread = threading.Thread(target=lambda: answers.append(act()), name="preflight", daemon=True)
     thread.start()
     thread.join(seconds)
-    return answers[0] if answers else None
+    if not answers:
+        frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001  documented, in spite of its name
+        stack = traceback.extract_stack(frame)[:-6:-1] if frame else []
+        raise TimeoutError(" < ".join(f"{one.name} ({Path(one.filename).name}:{one.lineno})" for one in stack))
+    return answers[0]
 
 
 def _examined(suite: type, unknown: Examination) -> Examination:
@@ -147,9 +157,8 @@ def _scheme(url: object) -> str | None:
 def _registered(adapter: type, kind: Kind) -> str | None:
     """The scheme under which a class is registered."""
     for point in sorted(entry_points(group=f"anybroker.{kind}s"), key=lambda one: one.name):
-        with suppress(Exception):  # another adapter may lack its driver
-            if point.load() is adapter:
-                return point.name
+        if point.module in sys.modules and point.load() is adapter:  # another one need not be imported
+            return point.name
     return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from typing import Generic, TypeVar
 
@@ -10,6 +9,7 @@ import msgspec
 
 from anybroker.errors import ConfigurationError
 from anybroker.loading import parse_url, read_options
+from anybroker.memory.guard import Guarded
 
 StoreT = TypeVar("StoreT")
 MAX_BODY = 16 * 1024 * 1024
@@ -22,18 +22,18 @@ class MemoryOptions(msgspec.Struct, frozen=True):
     """Bytes."""
 
 
-class Names(Generic[StoreT]):
+class Names(Guarded, Generic[StoreT]):
     """Stores by name, each for as long as somebody uses it."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._stores: weakref.WeakValueDictionary[str, StoreT] = weakref.WeakValueDictionary()
-        self._lock = threading.Lock()
 
     def share(self, name: str, store: StoreT) -> StoreT:
         """The store of this name, which becomes ``store`` if there is none; ``store`` itself without a name."""
         if not name:
             return store
-        with self._lock:
+        with self.changed:
             return self._stores.setdefault(name, store)
 
 
