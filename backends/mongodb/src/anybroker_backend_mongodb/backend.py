@@ -66,10 +66,15 @@ class MongoBackend:
 
     @property
     def capabilities(self) -> BackendCapabilities:
-        """What it promises. How soon it hears of news depends on the server, once that has answered."""
+        """What it promises; some of it depends on the server, and is less until that has answered.
+
+        Where a failover may roll back what was confirmed, members that joined and locks are forgotten, too.
+        """
         return BackendCapabilities(
             durability=self._connection.durability,
             pushed=self._connection.streams,
+            exact_join=self._connection.is_final,
+            exact_claim=self._connection.is_final,
             max_body=self._target.options.max_body,
             ttl_precision=_SLACK,
             wake_bound=_SLACK if self._connection.streams else POLL_CEILING + _SLACK,

@@ -75,10 +75,18 @@ class MongoBroker(Inspection):
 
     @property
     def capabilities(self) -> declare.Capabilities:
-        """What it promises. How soon it hears of news depends on the server, once that has answered."""
+        """What it promises; some of it depends on the server, and is less until that has answered.
+
+        Where a failover may roll back what was confirmed, a lease, an ack and a new version are taken back, too.
+        """
         bound = _SLACK if self._connection.streams else POLL_CEILING + _SLACK
+        kept = declare.Guarantee.EXACT if self._connection.is_final else declare.Guarantee.BEST_EFFORT
         return declare.Capabilities(
             durability=self._connection.durability,
+            exclusive=kept,
+            fencing=kept,
+            final=kept,
+            update=kept,
             ordering=declare.Ordering.FIFO,
             priorities=(-declare.INT32 - 1, declare.INT32),
             idempotent_enqueue=True,

@@ -35,9 +35,11 @@ _CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
 class Session:
     """What one process has of a connection, once a server has answered."""
 
-    def __init__(self, collections: dict[str, Documents], *, streams: bool) -> None:
+    def __init__(self, collections: dict[str, Documents], *, streams: bool, alone: bool) -> None:
         self.collections = collections
         self.streams = streams
+        self.alone = alone
+        """It is one server, and no replica set or sharded cluster."""
         self.watches: dict[str, Watch] = {}
 
 
@@ -54,20 +56,28 @@ class Connection:
         self.closed = False
 
     @property
-    def durability(self) -> Durability:
-        """What a write that was confirmed survives.
+    def is_final(self) -> bool:
+        """Whether nothing takes back a write that was confirmed.
 
-        A majority confirms from its journal on the disk, and so does one server that is asked to (MongoDB, *Write
-        Concern*); what a single member has confirmed otherwise may be in its memory only.
+        A majority confirms from its journals on the disks, unless it is told not to (MongoDB, *Write Concern*). What
+        fewer members have confirmed is rolled back when another one becomes primary, journal or not: so a journal is
+        enough for a server alone only, and as long as no server has answered, it is not known to be one.
         """
-        concern = self._target.write_concern
-        written = concern["w"] == "majority" or concern.get("j")
-        return Durability.POWER_CUT if written else Durability.PROCESS
+        concern, session = self._target.write_concern, self._session
+        if concern["w"] == "majority":
+            return concern.get("j") is not False
+        return bool(concern.get("j")) and session is not None and session.alone
+
+    @property
+    def durability(self) -> Durability:
+        """What a write that was confirmed survives."""
+        return Durability.POWER_CUT if self.is_final else Durability.PROCESS
 
     @property
     def streams(self) -> bool:
         """Whether those who wait are woken by a change stream; as long as no server has answered, not."""
-        return self._target.options.wake == "stream" or (self._session is not None and self._session.streams)
+        session = self._session
+        return self._target.options.wake == "stream" if session is None else session.streams
 
     def translated(self) -> AbstractContextManager[None]:
         """Let what pymongo raises inside be an error of the contract."""
@@ -121,7 +131,7 @@ class Connection:
         with self.translated():
             client = clients.client(self._target)
             hello = client.admin.command("hello")
-            wake, has_streams = self._target.options.wake, "setName" in hello or hello.get("msg") == "isdbgrid"
+            wake, alone = self._target.options.wake, "setName" not in hello and hello.get("msg") != "isdbgrid"
             database = client[self._target.database]
             collections = {}
             for name, indexes in self._indexes.items():
@@ -133,7 +143,7 @@ class Connection:
                 )
                 if indexes:
                     collection.create_indexes(list(indexes))
-        return Session(collections, streams=wake == "stream" or (wake == "auto" and has_streams))
+        return Session(collections, streams=wake == "stream" or (wake == "auto" and not alone), alone=alone)
 
     def _begin_anew(self) -> None:
         """In a child that was forked. A lock may have been held there by a thread that does not exist here."""
