@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from bson import ObjectId
+from bson.errors import BSONError
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError, PyMongoError
 
@@ -22,7 +24,7 @@ from anybroker_broker_mongodb.urls import BrokerOptions, Target, read_url
 from anybroker_broker_mongodb.watch import POLL_CEILING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pymongo.collection import Collection
 
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 _PROMOTION_INTERVAL = 0.2
 """Seconds: a busy consumer makes ready what is overdue no more often than that."""
 _PRUNE_ABOVE = 4096
-"""Leases remembered for ``close`` before those that have run out are forgotten."""
+"""Leases remembered for ``close`` before those that have run out are forgotten, and for settling them again."""
 _SLACK = 0.05
 """Seconds for a round trip or two, on top of what is waited for on purpose."""
 _ARRIVALS: list[dict[str, Any]] = [
@@ -61,6 +63,8 @@ class MongoBroker(Inspection):
         self._connection = Connection(target, indexes={COLLECTION: INDEXES})
         self._held: dict[Lease, tuple[int, float]] = {}
         """Leases that this object took: by which process, and until when by the monotonic clock."""
+        self._unsettled: dict[Lease, ObjectId] = {}
+        """Those whose settling failed halfway: the token by which they may be fenced since."""
         self._promoted = float("-inf")
         self._idle = True
 
@@ -95,6 +99,7 @@ class MongoBroker(Inspection):
             max_lease=MAX_LEASE,
             delay_precision=bound + _PROMOTION_INTERVAL,
             expiry_bound=bound + _PROMOTION_INTERVAL,
+            transit=commands.SETTLING / 1000 + bound + _PROMOTION_INTERVAL,
             wake_bound=bound,
             wait_slack=_SLACK,
         )
@@ -147,13 +152,14 @@ class MongoBroker(Inspection):
         self._let_go(leases)
         with self._connection.translated():
             messages = self._messages()
-            if len(leases) == 1:
+            if self._is_one_step(leases):
                 return [messages.delete_one(commands.held_by(leases)).deleted_count == 1]
-            mine, fence = _fenced(messages, leases)
-            fenced = [(id_, fence) for id_, _ in mine]
-            if mine and messages.delete_many(commands.held_by(fenced)).deleted_count < len(mine):
-                mine -= _still_there(messages, mine)  # the second step came too late: others have them
-        return _once_each(leases, mine)
+            with self._fenced(messages, leases) as (mine, fence):
+                lost: set[Lease] = set()
+                fenced = [(id_, fence) for id_, _ in mine]
+                if mine and messages.delete_many(commands.held_by(fenced)).deleted_count < len(mine):
+                    lost = _still_there(messages, mine)  # the second step came too late: others have them
+        return _once_each(leases, mine - lost)
 
     def update(self, changes: Sequence[tuple[Delivery, Message]]) -> list[bool]:
         """Replace leased messages by their new versions; False where the lease had been lost.
@@ -229,23 +235,45 @@ class MongoBroker(Inspection):
 
     def _replace(self, changes: Sequence[tuple[Delivery, Message]], leases: list[Lease]) -> list[bool]:
         messages, token = self._messages(), ObjectId()
-        if len(changes) == 1:
+        if self._is_one_step(leases):
             ((delivery, message),) = changes
             new = commands.replace(delivery.message, message, token)
             return [messages.update_one(commands.held_by(leases), new).matched_count == 1]
-        mine, fence = _fenced(messages, leases)
-        if mine:
-            settled = messages.bulk_write(
-                [
-                    UpdateOne({"_id": new.id, "token": fence}, commands.replace(old.message, new, token))
-                    for (old, new), is_first in zip(changes, _once_each(leases, mine), strict=True)
-                    if is_first
-                ],
-                ordered=False,
-            ).matched_count
-            if settled < len(mine):
-                mine -= _still_there(messages, mine, {"token": {"$ne": token}})
-        return _once_each(leases, mine)
+        with self._fenced(messages, leases) as (mine, fence):
+            lost: set[Lease] = set()
+            writes = [
+                UpdateOne({"_id": new.id, "token": fence}, commands.replace(old.message, new, token))
+                for (old, new), is_first in zip(changes, _once_each(leases, mine), strict=True)
+                if is_first
+            ]
+            if writes and messages.bulk_write(writes, ordered=False).matched_count < len(mine):
+                lost = _still_there(messages, mine, {"token": {"$ne": token}})
+        return _once_each(leases, mine - lost)
+
+    def _is_one_step(self, leases: Sequence[Lease]) -> bool:
+        return len(leases) == 1 and leases[0] not in self._unsettled
+
+    @contextmanager
+    def _fenced(self, messages: Messages, leases: Sequence[Lease]) -> Iterator[tuple[set[Lease], ObjectId]]:
+        """Those of ``leases`` that were held until now, and the token by which nobody but the caller holds them.
+
+        If settling them fails halfway, who settles them again goes on with those that have been fenced.
+        """
+        wanted = set(leases)
+        earlier = {lease: token for lease in wanted if (token := self._unsettled.get(lease)) is not None}
+        tokens = list(set(earlier.values()))
+        token = tokens[0] if len(tokens) == 1 else ObjectId()
+        try:
+            held = [*wanted, *((id_, old) for (id_, _), old in earlier.items())]
+            number = messages.update_many(commands.held_by(held), commands.fence(token, tokens)).matched_count
+            yield _which(messages, wanted, token) if number < len(wanted) else wanted, token
+        except Exception:
+            self._unsettled.update(dict.fromkeys(wanted, token))
+            for lease in list(self._unsettled)[:-_PRUNE_ABOVE]:
+                self._unsettled.pop(lease, None)
+            raise
+        for lease in wanted:
+            self._unsettled.pop(lease, None)
 
     def _hold(self, leases: Iterable[Lease], until: float) -> None:
         if len(self._held) > _PRUNE_ABOVE:
@@ -278,10 +306,10 @@ def _first(messages: Messages, queues: Sequence[str], limit: int, milliseconds: 
         try:
             found = list(messages.aggregate(commands.first(queue, limit - len(taken))))
             taken += _taken(messages, found, milliseconds) if found else []
-        except PyMongoError:
+        except (PyMongoError, BSONError):
             if not taken:
                 raise
-            break  # what other queues have brought counts more
+            break  # whoever has not heard of what the earlier queues have brought cannot settle it
         if len(taken) >= limit:
             break
     return taken
@@ -302,17 +330,10 @@ def _still_held(messages: Messages, leases: Sequence[Lease]) -> set[Lease]:
     return {(one["_id"], one["token"]) for one in found}
 
 
-def _fenced(messages: Messages, leases: Sequence[Lease]) -> tuple[set[Lease], ObjectId]:
-    """Those of ``leases`` that were held until now, and the token by which nobody but the caller holds them."""
-    token = ObjectId()
-    wanted = set(leases)
-    number = messages.update_many(commands.held_by(wanted), commands.fence(token)).matched_count
-    if number == len(wanted):
-        return wanted, token
-    if not number:
-        return set(), token
-    found = messages.find(commands.held_by((id_, token) for id_, _ in wanted), {"fenced": 1})
-    return wanted & {(one["_id"], one["fenced"]) for one in found}, token
+def _which(messages: Messages, leases: set[Lease], token: ObjectId) -> set[Lease]:
+    """Those that have been fenced by a token."""
+    found = messages.find(commands.held_by((id_, token) for id_, _ in leases), {"fenced": 1})
+    return leases & {(one["_id"], one["fenced"]) for one in found}
 
 
 def _still_there(messages: Messages, leases: set[Lease], condition: dict[str, Any] | None = None) -> set[Lease]:
