@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.services, pytest.mark.slow]
 def test_what_earlier_queues_have_brought_is_delivered(broker: MongoBroker, cut: Cut) -> None:
     """Though the connection breaks while messages of the next queue are leased. Else both are held by nobody."""
     broker.enqueue([Message("1", "a", b""), Message("2", "b", b"")])
-    broker._idle, broker._promoted = False, time.monotonic() + 60  # it looks for nothing but messages
+    broker._idle, broker._promoted["a", "b"] = False, time.monotonic() + 60  # it looks for nothing but messages
     cut.commands, cut.after = {"update"}, 1
     taken = broker.acquire(["a", "b"], limit=2, wait=0, lease=60)
     assert [one.message.id for one in taken] == ["1"]
@@ -33,7 +33,7 @@ def test_what_earlier_queues_have_brought_is_delivered(broker: MongoBroker, cut:
 
 def test_one_that_has_brought_nothing_says_that_it_was_interrupted(broker: MongoBroker, cut: Cut) -> None:
     broker.enqueue([Message("2", "b", b"")])
-    broker._idle, broker._promoted = False, time.monotonic() + 60
+    broker._idle, broker._promoted["a", "b"] = False, time.monotonic() + 60
     cut.commands, cut.after = {"update"}, 0
     with pytest.raises(BrokerUnavailable):
         broker.acquire(["a", "b"], limit=2, wait=0, lease=60)

@@ -6,6 +6,7 @@ import secrets
 import threading
 import time
 from contextlib import closing
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pymongo
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
+PAST = datetime(2020, 1, 1, tzinfo=UTC)
 ROUND_TRIPS_OF_CLAIM = ["aggregate", "update"]
 
 
@@ -74,7 +76,7 @@ def test_a_batch_is_claimed_in_two_round_trips(broker: MongoBroker, listener: Li
     broker.enqueue(messages(30))
     assert len(broker.acquire(["q"], limit=10, wait=0, lease=60)) == 10
     listener.names.clear()
-    broker._promoted = time.monotonic()
+    broker._promoted["q",] = time.monotonic() + 60
     assert len(broker.acquire(["q"], limit=10, wait=0, lease=60)) == 10
     assert listener.names == ROUND_TRIPS_OF_CLAIM
 
@@ -91,6 +93,55 @@ def test_an_idle_worker_sends_at_most_five_commands_a_second(
     for _ in range(4):
         broker.acquire(queues, limit=10, wait=0.5, lease=60)
     assert len(listener.names) / (time.monotonic() - began) <= 5, listener.names
+
+
+def test_many_that_are_overdue_are_made_ready_in_portions(broker: MongoBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that one who acquires a few does not wait for a million, nor into a time-out."""
+    monkeypatch.setattr(commands, "PORTION", 10)
+    broker.enqueue([Message(f"m{index}", "q", b"body", eta=PAST) for index in range(35)])
+    taken = broker.acquire(["q"], limit=3, wait=30, lease=60)
+    assert len(taken) == 3
+    assert broker._messages().count_documents({"state": "ready"}) == 7
+    while len(taken) < 35:
+        taken += broker.acquire(["q"], limit=3, wait=30, lease=60)
+    assert len({one.message.id for one in taken}) == 35
+    assert broker.acquire(["q"], limit=3, wait=0, lease=60) == []
+
+
+def test_what_is_overdue_in_other_queues_has_been_searched_for_itself(broker: MongoBroker) -> None:
+    broker.enqueue([Message("1", "a", b""), Message("2", "b", b""), Message("3", "b", b"", PAST, priority=5)])
+    for queue, first in (("a", "1"), ("b", "3")):
+        [taken] = broker.acquire([queue], limit=1, wait=0, lease=60)
+        assert taken.message.id == first
+
+
+@pytest.mark.parametrize("kind", ["broker", "backend"])
+def test_news_for_others_make_nobody_look_without_a_pause(
+    broker: MongoBroker, listener: Listener, url: str, kind: str
+) -> None:
+    with closing(MongoBackend.from_url(url)) as backend:
+        backend.fetch(["x"])
+        watch = broker._watch() if kind == "broker" else backend._watch()
+        done = threading.Event()
+
+        def notify() -> None:
+            while not done.wait(0.001):
+                watch.notify()
+
+        producer = threading.Thread(target=notify)
+        producer.start()
+        began = time.monotonic()
+        try:
+            if kind == "broker":
+                assert broker.acquire(["q"], limit=1, wait=1, lease=60) == []
+            else:
+                assert backend.wait(["x"], timeout=1) == []
+            looks = sum(name in {"aggregate", "find"} for name in listener.names)
+            elapsed = time.monotonic() - began
+        finally:
+            done.set()
+            producer.join()
+        assert looks <= 3 + elapsed / 0.02
 
 
 def test_a_change_stream_wakes_sooner_than_the_next_look(url: str) -> None:

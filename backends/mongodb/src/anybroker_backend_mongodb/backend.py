@@ -19,7 +19,7 @@ from anybroker_backend_mongodb.documents import FINISHED, GROUPS, INDEXES, LOCKS
 from anybroker_broker_mongodb.connection import Connection
 from anybroker_broker_mongodb.translation import DUPLICATE_KEY
 from anybroker_broker_mongodb.urls import MAX_BODY, MaxBody, Prefix, Target, Wake, read_url
-from anybroker_broker_mongodb.watch import POLL_CEILING
+from anybroker_broker_mongodb.watch import LEAST_PAUSE, POLL_CEILING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,7 +104,7 @@ class MongoBackend:
     def wait(self, ids: Sequence[str], *, timeout: float) -> list[Result]:
         """Those that are final, as soon as there is one; nothing after ``timeout`` seconds."""
         wanted = list(dict.fromkeys(ids))
-        deadline = time.monotonic() + timeout
+        deadline, pause = time.monotonic() + timeout, 0.0
         while wanted and not self._connection.closed:
             watch = self._watch()
             seen = watch.version
@@ -117,7 +117,8 @@ class MongoBackend:
             left = deadline - time.monotonic()
             if final or left <= 0:
                 return final
-            watch.wait(seen, left)
+            watch.wait(seen, left, pause)
+            pause = LEAST_PAUSE
         return []
 
     def forget(self, ids: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from bson import ObjectId
 from bson.errors import BSONError
-from pymongo import UpdateOne
+from pymongo import ASCENDING, UpdateOne
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from anybroker import capabilities as declare
@@ -21,7 +21,7 @@ from anybroker_broker_mongodb.documents import INDEXES, MAX_LEASE, lease_millise
 from anybroker_broker_mongodb.inspection import COLLECTION, Inspection
 from anybroker_broker_mongodb.translation import DUPLICATE_KEY
 from anybroker_broker_mongodb.urls import BrokerOptions, Target, read_url
-from anybroker_broker_mongodb.watch import POLL_CEILING
+from anybroker_broker_mongodb.watch import LEAST_PAUSE, POLL_CEILING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _PROMOTION_INTERVAL = 0.2
 """Seconds: a busy consumer makes ready what is overdue no more often than that."""
 _PRUNE_ABOVE = 4096
-"""Leases remembered for ``close`` before those that have run out are forgotten, and for settling them again."""
+"""Leases remembered for ``close`` before those that have run out are forgotten; and as many of anything else."""
 _SLACK = 0.05
 """Seconds for a round trip or two, on top of what is waited for on purpose."""
 _ARRIVALS: list[dict[str, Any]] = [
@@ -65,7 +65,8 @@ class MongoBroker(Inspection):
         """Leases that this object took: by which process, and until when by the monotonic clock."""
         self._unsettled: dict[Lease, ObjectId] = {}
         """Those whose settling failed halfway: the token by which they may be fenced since."""
-        self._promoted = float("-inf")
+        self._promoted: dict[tuple[str, ...], float] = {}
+        """When these queues were last searched for what is overdue, unless there was more of it."""
         self._idle = True
 
     @classmethod
@@ -126,11 +127,12 @@ class MongoBroker(Inspection):
             self._connection.session()
             return []
         deadline = time.monotonic() + wait
+        idle, pause = self._idle, 0.0
         while True:
             watch = self._watch()
             seen = watch.version
             try:
-                until_next = self._until_next(queues) if self._idle else 0.0
+                until_next = self._until_next(queues) if idle else 0.0
                 taken = self._claim(queues, limit, milliseconds) if until_next <= 0 else []
             except BrokerUnavailable:
                 if self._connection.closed:  # while this call was under way
@@ -139,8 +141,10 @@ class MongoBroker(Inspection):
             left = deadline - time.monotonic()
             if taken or left <= 0:
                 return taken
-            if until_next > 0:
-                watch.wait(seen, min(left, until_next))
+            if idle:
+                watch.wait(seen, min(left, max(until_next, LEAST_PAUSE)), pause)
+                pause = LEAST_PAUSE
+            idle = True
             if self._connection.closed or time.monotonic() >= deadline:
                 return []
 
@@ -226,11 +230,17 @@ class MongoBroker(Inspection):
 
     def _promote(self, messages: Messages, queues: Sequence[str], *, every: float) -> bool:
         """Make ready what is overdue, unless that has been done within ``every`` seconds; whether it was."""
-        now = time.monotonic()
-        if now < self._promoted + every:
+        now, searched = time.monotonic(), tuple(queues)
+        if now < self._promoted.get(searched, float("-inf")) + every:
             return False
-        self._promoted = now
-        messages.update_many(commands.overdue(queues), commands.make_ready())
+        overdue = commands.overdue(queues)
+        found = messages.find(overdue, {"_id": 1}).sort("due", ASCENDING).limit(commands.PORTION)
+        ids = [one["_id"] for one in found]
+        if ids:
+            messages.update_many({"_id": {"$in": ids}, **overdue}, commands.make_ready())
+        if len(self._promoted) > _PRUNE_ABOVE:
+            self._promoted.clear()
+        self._promoted[searched] = now if len(ids) < commands.PORTION else float("-inf")
         return True
 
     def _replace(self, changes: Sequence[tuple[Delivery, Message]], leases: list[Lease]) -> list[bool]:

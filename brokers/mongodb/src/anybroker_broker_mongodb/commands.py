@@ -24,6 +24,9 @@ SETTLING = 15_000
 
 More than a command takes that ends by a time-out, after which the server may still carry it out."""
 
+PORTION = 1000
+"""Messages that are made ready by one command; of a huge backlog no command does everything."""
+
 _PASSED = {"$lte": ["$due", "$$NOW"]}
 
 

@@ -18,7 +18,8 @@ POLL_CEILING = 0.25
 """Seconds between two looks of one who has waited for a while, without a change stream."""
 STREAM_CEILING = 1.0
 """The same with a change stream, which may have ended unnoticed."""
-_POLL_FLOOR = 0.01
+LEAST_PAUSE = 0.02
+"""Seconds between two looks of one who was woken in vain, and of all who poll."""
 _POLL_GROWTH = 0.25
 """The pause between two looks, as a share of the time in which nothing has come."""
 _IDLE = 5.0
@@ -53,20 +54,25 @@ class Watch:
             self._quiet_since = time.monotonic()
             self._changed.notify_all()
 
-    def wait(self, seen: int, timeout: float) -> None:
-        """Wait until there is news since version ``seen``, ``timeout`` seconds have passed, or it is time to look."""
+    def wait(self, seen: int, timeout: float, least: float = 0.0) -> None:
+        """Wait until there is news since version ``seen``, ``timeout`` seconds have passed, or it is time to look.
+
+        But for ``least`` seconds, unless ``timeout`` is less, whatever the news: most of it is for others.
+        """
+        began = time.monotonic()
         with self._changed:
             if self.streams:
                 self._want()
             if self.version == seen:
                 self._changed.wait(min(timeout, self._pause()))
+        time.sleep(max(0.0, began + min(least, timeout) - time.monotonic()))
 
     def _pause(self) -> float:
         """Seconds until the next look. The longer nothing has come, the longer."""
         if self._opened:
             return STREAM_CEILING
         quiet = time.monotonic() - self._quiet_since
-        return min(POLL_CEILING, max(_POLL_FLOOR, quiet * _POLL_GROWTH))
+        return min(POLL_CEILING, max(LEAST_PAUSE, quiet * _POLL_GROWTH))
 
     def _want(self) -> None:
         self._wanted_until = time.monotonic() + _IDLE
