@@ -27,6 +27,9 @@ ALONE: Json = {
 MEMBER: Json = {**ALONE, "setName": "rs0", "hosts": ["127.0.0.1:27017"], "setVersion": 1}
 """What the primary of a replica set says of itself."""
 
+NOT_UNICODE = "what is here is no valid Unicode"
+"""This text, when it is sent."""
+
 _OP_REPLY, _OP_QUERY, _OP_MSG = 1, 2004, 2013
 _HELLO = {"hello", "ismaster"}
 
@@ -79,7 +82,8 @@ class ScriptedMongo:
             reply, data = _OP_REPLY, struct.pack("<iqii", 8, 0, 0, 1) + bson.encode(answer)
         else:
             answer = self.reply(_message(body))
-            reply, data = _OP_MSG, struct.pack("<iB", 0, 0) + bson.encode(answer)
+            data = bson.encode(answer).replace(NOT_UNICODE.encode(), b"\xff" * len(NOT_UNICODE))
+            reply, data = _OP_MSG, struct.pack("<iB", 0, 0) + data
         return struct.pack("<iiii", 16 + len(data), 0, request, reply) + data
 
     def reply(self, command: Json) -> Json:

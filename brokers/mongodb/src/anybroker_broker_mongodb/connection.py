@@ -143,6 +143,8 @@ class Connection:
                 )
                 if indexes:
                     collection.create_indexes(list(indexes))
+                if wake == "stream" and alone:
+                    collection.watch().close()  # a server alone refuses it
         return Session(collections, streams=wake == "stream" or (wake == "auto" and not alone), alone=alone)
 
     def _begin_anew(self) -> None:

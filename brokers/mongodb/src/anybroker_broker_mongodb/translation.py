@@ -26,6 +26,7 @@ _CONFIGURATION = {
     18: "user or password are wrong, or authSource is missing",
     8000: "user or password are wrong",
     85: "an index of the same name has another form; was the collection made by something else?",
+    40573: "a server alone has no change streams, a replica set has them; leave out wake=stream",
     86: "an index of the same name has another form; was the collection made by something else?",
 }
 """Codes of MongoDB that no repetition mends."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pymongo.collection import Collection
+
+_log = logging.getLogger("anybroker.mongodb")
 
 POLL_CEILING = 0.25
 """Seconds between two looks of one who has waited for a while, without a change stream."""
@@ -27,7 +30,7 @@ _IDLE = 5.0
 _AWAIT = 1.0
 """Seconds for which the server holds one request for changes."""
 _RETRY = 1.0
-"""Seconds after which a stream that broke is opened again."""
+"""Seconds after which a stream that broke is opened again, and another attempt is made to open one."""
 _PAUSE = 0.05
 """Seconds until the next request to a server that answers at once, although there is nothing new."""
 
@@ -42,6 +45,8 @@ class Watch:
         self._collection = collection
         self._pipeline = list(pipeline)
         self._changed = threading.Condition()
+        self._closed = threading.Event()
+        self._told = False
         self._thread: threading.Thread | None = None
         self._opened = False
         self._wanted_until = 0.0
@@ -77,17 +82,24 @@ class Watch:
     def _want(self) -> None:
         self._wanted_until = time.monotonic() + _IDLE
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="anybroker-mongodb-watch", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="anybroker-mongodb-watch", daemon=True)
+            with suppress(RuntimeError):  # there can be no more threads: whoever waits looks again and again
+                thread.start()
+                self._thread = thread
 
     def _run(self) -> None:
         while self._is_wanted():
             try:
                 self._listen()
-            except PyMongoError:  # whoever looks meets the same, and says so
-                self._set_opened(opened=False)
-                with self._changed:
-                    self._changed.wait(_RETRY)
+            except PyMongoError as error:  # a failure of the server is met and told by whoever looks
+                if isinstance(error, OperationFailure) and not self._told:
+                    self._told = True
+                    _log.warning("changes of %s are looked for, not heard of: %s", self._collection.full_name, error)
+            except Exception:  # whatever it is, the next stream may do without
+                _log.exception("the change stream of %s ended", self._collection.full_name)
+            self._set_opened(opened=False)
+            if time.monotonic() < self._wanted_until:
+                self._closed.wait(_RETRY)
 
     def _is_wanted(self) -> bool:
         with self._changed:
@@ -97,17 +109,16 @@ class Watch:
             return True
 
     def _listen(self) -> None:
-        """Hear of changes until nobody has waited for a while."""
+        """Hear of changes until nobody has waited for a while, or the stream ends: the collection was dropped."""
         await_ms = int(_AWAIT * 1000)
         with self._collection.watch(self._pipeline, max_await_time_ms=await_ms, batch_size=100) as stream:
             self._set_opened(opened=True)  # what came before it was open is news, too
-            while time.monotonic() < self._wanted_until:
+            while stream.alive and time.monotonic() < self._wanted_until:
                 asked = time.monotonic()
                 if stream.try_next() is not None:
                     self.notify()
                 elif time.monotonic() - asked < _PAUSE:
                     time.sleep(_PAUSE)
-        self._set_opened(opened=False)
 
     def _set_opened(self, *, opened: bool) -> None:
         self._opened = opened
@@ -117,4 +128,5 @@ class Watch:
     def close(self) -> None:
         """Let everybody look once more, and the thread end."""
         self._wanted_until = 0.0
+        self._closed.set()
         self.notify()
