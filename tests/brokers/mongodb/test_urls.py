@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import closing
 from typing import Any
@@ -14,7 +15,7 @@ from anybroker.loading import load_backend, load_broker
 from anybroker_backend_mongodb import MongoBackend
 from anybroker_broker_mongodb import MongoBroker
 from anybroker_broker_mongodb.urls import BrokerOptions, read_url
-from tests.brokers.mongodb.scripted import ALONE, MEMBER, ScriptedMongo
+from tests.brokers.mongodb.scripted import ALONE, MEMBER, ScriptedMongo, refusal
 
 
 @pytest.mark.parametrize(
@@ -109,6 +110,34 @@ def declared(url: str) -> tuple[bool, bool]:
             assert backend.fetch(["x"]) == [None]
     before, after = found
     return before, after
+
+
+def test_a_name_that_is_not_resolved_may_be_resolved_later() -> None:
+    """Be it an outage of the name service or a name that nobody knows, which pymongo does not tell apart."""
+    with closing(load_broker("mongodb+srv://user:secret@db.anybroker.invalid/?connectTimeoutMS=500")) as broker:
+        for _ in range(2):
+            with pytest.raises(BrokerUnavailable, match="could not be resolved") as raised:
+                broker.acquire(["q"], limit=1, wait=0, lease=1)
+            assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "error"),
+    [
+        (8, "an unknown error", BrokerUnavailable),
+        (8000, "bad auth : Authentication failed.", ConfigurationError),
+        (8000, "user is not allowed to do action [find] on [tasks.messages]", BrokerUnavailable),
+        (13, "not authorized on tasks", ConfigurationError),
+    ],
+)
+def test_what_a_repetition_may_mend(code: int, text: str, error: type[Exception]) -> None:
+    """Code 8000 is what Atlas says of everything, also of an overload."""
+    with (
+        ScriptedMongo(lambda name, _: refusal(code, text) if name == "aggregate" else None) as server,
+        closing(load_broker(server.url)) as broker,
+        pytest.raises(error, match=re.escape(text)),
+    ):
+        broker.acquire(["q"], limit=1, wait=0, lease=1)
 
 
 def test_a_server_that_is_down_is_said_soon_and_without_the_password() -> None:
