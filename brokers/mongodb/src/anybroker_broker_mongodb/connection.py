@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -49,11 +50,11 @@ class Connection:
     def __init__(self, target: Target[Any], *, indexes: Mapping[str, Sequence[IndexModel]]) -> None:
         self._target = target
         self._indexes = indexes
-        self._process = os.getpid()
         self._lock = threading.Lock()
         self._session: Session | None = None
         self._users = {clients.borrow(target)}
         self.closed = False
+        _connections.add(self)
 
     @property
     def is_final(self) -> bool:
@@ -105,8 +106,6 @@ class Connection:
 
     def session(self) -> Session:
         """What this process has of it. Raises as :meth:`collection` does."""
-        if self._process != os.getpid():
-            self._begin_anew()
         session = self._session
         if session is None or self.closed:
             with self._lock:
@@ -119,7 +118,7 @@ class Connection:
         """Free the connections, unless others use them too. Idempotent."""
         self.closed = True
         session, self._session = self._session, None
-        if session is not None and self._process == os.getpid():
+        if session is not None:
             for watch in session.watches.values():
                 watch.close()
         while self._users:
@@ -147,9 +146,19 @@ class Connection:
                     collection.watch().close()  # a server alone refuses it
         return Session(collections, streams=wake == "stream" or (wake == "auto" and not alone), alone=alone)
 
-    def _begin_anew(self) -> None:
-        """In a child that was forked. A lock may have been held there by a thread that does not exist here."""
+    def begin_anew(self) -> None:
+        """In a child that was forked. The lock may have been held by a thread that does not exist here."""
         self._lock = threading.Lock()
         self._session = None
-        self._process = os.getpid()
-        self._users = {clients.borrow(self._target)}
+        self._users = set() if self.closed else {clients.borrow(self._target)}
+
+
+_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for connection in list(_connections):
+        connection.begin_anew()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)  # after that of the clients
