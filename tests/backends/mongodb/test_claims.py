@@ -48,6 +48,7 @@ def before_delete(monkeypatch: pytest.MonkeyPatch) -> BeforeDelete:
         return pymongo.MongoClient(*args, event_listeners=[heard], **options)
 
     monkeypatch.setattr(clients, "MongoClient", client)
+    monkeypatch.setattr(clients, "_here", clients._Clients())  # another test may have left a client open
     return heard
 
 

@@ -56,6 +56,7 @@ def cut(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Cut:
         return pymongo.MongoClient(*args, event_listeners=[heard], **options)
 
     monkeypatch.setattr(clients, "MongoClient", client)
+    monkeypatch.setattr(clients, "_here", clients._Clients())  # another test may have left a client open
     return heard
 
 

@@ -56,6 +56,7 @@ def listener(monkeypatch: pytest.MonkeyPatch) -> Listener:
         return pymongo.MongoClient(*args, event_listeners=[heard], **options)
 
     monkeypatch.setattr(clients, "MongoClient", client)
+    monkeypatch.setattr(clients, "_here", clients._Clients())  # another test may have left a client open
     return heard
 
 
@@ -115,6 +116,23 @@ def test_what_is_overdue_in_other_queues_has_been_searched_for_itself(broker: Mo
     for queue, first in (("a", "1"), ("b", "3")):
         [taken] = broker.acquire([queue], limit=1, wait=0, lease=60)
         assert taken.message.id == first
+
+
+@pytest.mark.parametrize("verb", ["enqueue", "update"])
+def test_one_that_is_overdue_when_it_is_sent_has_its_place_in_the_line(broker: MongoBroker, verb: str) -> None:
+    """Though what is overdue was searched for a moment ago."""
+    broker.enqueue(messages(1))
+    [held] = broker.acquire(["q"], limit=1, wait=10, lease=60)
+    broker._promoted["q",] = time.monotonic() + 60
+    if verb == "enqueue":
+        broker.enqueue([Message("late", "q", b"", PAST), Message("new", "q", b"")])
+        expected = ["late", "new"]
+    else:
+        broker.enqueue([Message("new", "q", b"")])
+        assert broker.update([(held, Message("m0", "q", b"", PAST))]) == [True]
+        expected = ["m0", "new"]
+    taken = broker.acquire(["q"], limit=2, wait=10, lease=60)
+    assert [one.message.id for one in taken] == expected
 
 
 @pytest.mark.parametrize("kind", ["broker", "backend"])

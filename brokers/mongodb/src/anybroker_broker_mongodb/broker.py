@@ -117,7 +117,7 @@ class MongoBroker(Inspection):
                 collection.insert_many([to_document(one, token) for one in messages], ordered=False)
             except BulkWriteError as error:
                 _raise_unless_duplicates(error, messages)
-        self._watch().notify()
+        self._has_sent(messages)
 
     def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
         """Lease due messages, waiting at most ``wait`` seconds for the first."""
@@ -177,7 +177,7 @@ class MongoBroker(Inspection):
         self._let_go(leases)
         with self._connection.translated():
             answers = self._replace(changes, leases)
-        self._watch().notify()
+        self._has_sent([message for _, message in changes])
         return answers
 
     def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> list[bool]:
@@ -284,6 +284,12 @@ class MongoBroker(Inspection):
             raise
         for lease in wanted:
             self._unsettled.pop(lease, None)
+
+    def _has_sent(self, messages: Sequence[Message]) -> None:
+        """Look for them at once, also for those whose ``eta`` has passed already."""
+        if any(one.eta is not None for one in messages):
+            self._promoted.clear()
+        self._watch().notify()
 
     def _hold(self, leases: Iterable[Lease], until: float) -> None:
         if len(self._held) > _PRUNE_ABOVE:
