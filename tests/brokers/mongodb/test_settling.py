@@ -89,6 +89,21 @@ def test_nobody_gets_what_is_being_settled_although_its_lease_has_ended(
     assert_settled(broker, verb)
 
 
+@pytest.mark.parametrize("verb", ["ack", "update"])
+@pytest.mark.parametrize("after", [0, 1])
+def test_its_leases_are_held_meanwhile(broker: MongoBroker, cut: Cut, verb: str, after: int) -> None:
+    """As a worker does while it waits for the server, whether they have been fenced or not."""
+    held = leased(broker)
+    cut.after = after
+    with pytest.raises(BrokerUnavailable):
+        settle(broker, verb, held)
+    assert broker.extend(held, lease=60) == [True] * NUMBER
+    assert settle(broker, verb, held[1:]) == [True] * (NUMBER - 1)
+    assert broker.extend(held, lease=60) == [True, *[False] * (NUMBER - 1)]
+    assert settle(broker, verb, held[:1]) == [True]
+    assert_settled(broker, verb)
+
+
 def test_what_others_have_got_meanwhile_is_theirs(broker: MongoBroker, cut: Cut) -> None:
     held = leased(broker)
     cut.after = 1

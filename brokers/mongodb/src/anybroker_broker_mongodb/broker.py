@@ -188,9 +188,11 @@ class MongoBroker(Inspection):
         leases = list(dict.fromkeys(map(_lease, deliveries)))
         asked = time.monotonic()
         with self._connection.translated():
-            messages = self._messages()
-            extended = messages.update_many(commands.held_by(leases), commands.extend(milliseconds)).matched_count
-            held = set(leases) if extended == len(leases) else _still_held(messages, leases)
+            messages, fences = self._messages(), self._fences(leases)
+            either = [*leases, *fences.values()]
+            extended = messages.update_many(commands.held_by(either), commands.extend(milliseconds)).matched_count
+            there = set(leases) if extended == len(leases) else _still_held(messages, either)
+        held = {one for one in leases if one in there or fences.get(one) in there}
         self._hold(held, asked + lease)
         return [_lease(one) in held for one in deliveries]
 
@@ -260,6 +262,10 @@ class MongoBroker(Inspection):
                 lost = _still_there(messages, mine, {"token": {"$ne": token}})
         return _once_each(leases, mine - lost)
 
+    def _fences(self, leases: Iterable[Lease]) -> dict[Lease, Lease]:
+        """By what those may be held now whose settling failed halfway."""
+        return {lease: (lease[0], token) for lease in leases if (token := self._unsettled.get(lease)) is not None}
+
     def _is_one_step(self, leases: Sequence[Lease]) -> bool:
         return len(leases) == 1 and leases[0] not in self._unsettled
 
@@ -270,11 +276,11 @@ class MongoBroker(Inspection):
         If settling them fails halfway, who settles them again goes on with those that have been fenced.
         """
         wanted = set(leases)
-        earlier = {lease: token for lease in wanted if (token := self._unsettled.get(lease)) is not None}
-        tokens = list(set(earlier.values()))
+        earlier = self._fences(wanted).values()
+        tokens = list({token for _, token in earlier})
         token = tokens[0] if len(tokens) == 1 else ObjectId()
         try:
-            held = [*wanted, *((id_, old) for (id_, _), old in earlier.items())]
+            held = [*wanted, *earlier]
             number = messages.update_many(commands.held_by(held), commands.fence(token, tokens)).matched_count
             yield _which(messages, wanted, token) if number < len(wanted) else wanted, token
         except Exception:
