@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pymongo
 import pytest
+from pymongo.monitoring import CommandListener
 
 from anybroker_backend_mongodb import MongoBackend
 from anybroker_backend_mongodb.documents import LOCKS
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 
-class BeforeDelete(pymongo.monitoring.CommandListener):
+class BeforeDelete(CommandListener):
     """Does something once, before the next ``delete`` is sent."""
 
     def __init__(self) -> None:

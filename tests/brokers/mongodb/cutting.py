@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pymongo
 import pytest
+from pymongo.monitoring import CommandListener
 
 from anybroker_broker_mongodb import MongoBroker, clients
 from anybroker_conformance.faults.proxy import Proxy
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pymongo.monitoring import CommandFailedEvent, CommandStartedEvent, CommandSucceededEvent
 
 
-class Cut(pymongo.monitoring.CommandListener):
+class Cut(CommandListener):
     """Cuts the connections when one of some commands is sent, after so many others of them."""
 
     def __init__(self, proxy: Proxy) -> None:
