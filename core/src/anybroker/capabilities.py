@@ -111,8 +111,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """A message is available again at most this long after its lease ran out (law 4)."""
     transit: float = 0.0
     """A message that was on its way to a consumer when the connection or the process died, before ``acquire`` returned
-    it, or in the middle of an ``update``, is available again at most so long afterwards: the service's own lease, where
-    it has one, and not the one that was asked for (law 4). 0: as any other lease."""
+    it, or in the middle of an ``ack`` or ``update``, is available again at most so long afterwards: the service's own
+    lease, where it has one, and not the one that was asked for (law 4). 0: as any other lease."""
     wake_bound: float
     """A waiting ``acquire`` returns at most this long after a message arrived (law 11)."""
     wait_slack: float

@@ -11,7 +11,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from pymemcache.client.base import Client
@@ -19,11 +19,13 @@ from pymemcache.client.base import Client
 from anybroker.backend import Result, State
 from anybroker.errors import BrokerUnavailable, MessageTooLarge
 from anybroker_backend_memcache import MemcacheBackend
+from anybroker_conformance.faults.fork import in_child
+from anybroker_conformance.faults.proxy import TO_CLIENT, Proxy
 from anybroker_conformance.faults.server import ServerProcess
 from tests.live import service
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
@@ -204,11 +206,150 @@ def test_a_group_that_vanished_is_no_hang(pair: list[ServerProcess]) -> None:
         assert backend.join("g", "a", size=2) is False
         pair[0].kill()
         pair[0].start()
-        with pytest.raises(BrokerUnavailable):
-            backend.join("g", "b", size=2)  # the connection is found to be dead
         assert backend.join("g", "b", size=2) is False
         assert backend.wait(["callback"], timeout=0.05) == []
         assert backend.join("g", "a", size=2) is True
+
+
+CALLS: dict[str, Callable[[MemcacheBackend], object]] = {
+    "store": lambda backend: backend.store(results(3), ttl=60),
+    "fetch": lambda backend: backend.fetch(["r0"]),
+    "wait": lambda backend: backend.wait(["r0"], timeout=0),
+    "forget": lambda backend: backend.forget(["r0"]),
+    "join": lambda backend: backend.join("g", "a", size=2),
+    "seal": lambda backend: backend.seal("g"),
+    "claim": lambda backend: backend.claim("lock", ttl=60),
+    "release": lambda backend: backend.release("lock", "token"),
+}
+
+
+@pytest.mark.parametrize("verb", CALLS)
+def test_the_first_call_after_a_restart_is_answered(pair: list[ServerProcess], verb: str) -> None:
+    """On each of the connections that were open."""
+    with closing(connect(pair[:1])) as backend:
+        together = threading.Barrier(4)
+
+        def use() -> None:
+            together.wait()
+            for _ in range(20):
+                backend.fetch(["x"])
+
+        threads = [threading.Thread(target=use) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        pair[0].kill()
+        pair[0].start()
+        for _ in range(6):
+            CALLS[verb](backend)
+
+
+@pytest.mark.parametrize("verb", ["fetch", "wait", "forget", "release"])
+def test_what_may_be_repeated_is_repeated_when_the_connection_breaks(pair: list[ServerProcess], verb: str) -> None:
+    """As when a host is gone without a farewell, and its connections are reset when they are used."""
+    with Proxy(*pair[0].address) as proxy:
+        url = f"memcache://{proxy.host}:{proxy.port}?timeout=20s"
+        with closing(MemcacheBackend.from_url(url)) as backend:
+            CALLS[verb](backend)
+            proxy.mark()
+            proxy.cut(TO_CLIENT, 0, reset=True)
+            CALLS[verb](backend)
+            assert proxy.fired
+
+
+def test_connections_as_old_as_one_that_broke_are_not_used(pair: list[ServerProcess]) -> None:
+    with closing(connect(pair[:1])) as backend:
+        servers = backend._servers
+        [name] = servers._by_name
+        with servers._pool(name) as pool:
+            with servers._client(name, pool) as one, servers._client(name, pool) as other:
+                one.version()
+                other.version()
+            with pytest.raises(ConnectionError), servers._client(name, pool):
+                raise ConnectionError("as if it had broken")
+            with servers._client(name, pool) as left:
+                assert left in {one, other}
+                assert left.sock is None, "to be connected anew"
+
+
+class Recorded:
+    """A socket, and how much is sent at once."""
+
+    def __init__(self, sock: Any) -> None:
+        self.sizes: list[int] = []
+        self._sock = sock
+
+    def sendall(self, data: bytes) -> None:
+        self.sizes.append(len(data))
+        self._sock.sendall(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+def test_a_large_batch_is_sent_in_portions(pair: list[ServerProcess]) -> None:
+    """So that the time-out is for a portion, not for all that a slow link has to carry."""
+    with closing(connect(pair[:1])) as backend:
+        servers = backend._servers
+        [name] = servers._by_name
+        with servers._pool(name) as pool, servers._client(name, pool) as client:
+            client.version()
+            recorded = Recorded(client.sock)
+            client.sock = cast("socket.socket", recorded)
+        stored = [Result(f"r{index}", State.SUCCEEDED, 1, bytes(600_000)) for index in range(20)]
+        assert backend.store(stored, ttl=60) == [True] * 20
+        assert backend.fetch([one.id for one in stored]) == stored
+        unknown = [f"{index:0200}" for index in range(10_000)]
+        assert backend.fetch(unknown) == [None] * 10_000
+        backend.forget(unknown)
+        assert max(recorded.sizes) <= 1.1 * 1024**2
+        assert sum(recorded.sizes) > 16_000_000
+
+
+def test_keepalive_finds_a_host_that_is_gone(pair: list[ServerProcess]) -> None:
+    with closing(connect(pair[:1])) as backend:
+        servers = backend._servers
+        [name] = servers._by_name
+        with servers._pool(name) as pool, servers._client(name, pool) as client:
+            client.version()
+            assert client.sock
+            assert client.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+def test_the_child_of_a_fork_has_begun_anew_before_its_threads_begin(pair: list[ServerProcess]) -> None:
+    """Else two of them begin at once, and one goes on with the lock or the connections that the other has made."""
+    with closing(connect(pair[:1])) as backend:
+        backend.store(results(1), ttl=60)
+        servers = backend._servers
+
+        def state() -> list[bool]:
+            fresh = not servers._pools and not servers._lock.locked()
+            return [fresh, backend.fetch(["r0"]) == results(1)]
+
+        with servers._lock:
+            assert in_child(state) == [True, True]
+        assert backend.fetch(["r0"]) == results(1)
+
+
+def test_a_lock_is_claimed_once_while_there_is_memory(pair: list[ServerProcess]) -> None:
+    """``exact_claim`` is not declared, for a memcached that is full evicts locks; until then it is so all the same."""
+    with closing(connect(pair[:1])) as backend:
+        assert not backend.capabilities.exact_claim
+        tokens: list[str | None] = []
+        together = threading.Barrier(8)
+
+        def claim() -> None:
+            for turn in range(50):
+                together.wait()
+                tokens.append(backend.claim(f"lock{turn}", ttl=60))
+
+        threads = [threading.Thread(target=claim) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sum(token is not None for token in tokens) == 50
 
 
 def test_every_address_of_a_host_is_tried(pair: list[ServerProcess], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,3 +363,20 @@ def test_every_address_of_a_host_is_tried(pair: list[ServerProcess], monkeypatch
     with closing(MemcacheBackend.from_url(f"memcache://two.addresses:{port}")) as backend:
         assert backend.store(results(1), ttl=60) == [True]
         assert backend.fetch(["r0"]) == results(1)
+
+
+def test_a_server_that_evicts_nothing_keeps_locks_when_it_is_full() -> None:
+    """As the documentation says of ``-M``."""
+    server = ServerProcess([*program(), "-l", "127.0.0.1", "-m", "4", "-M", "-p", str(port := free_port())], port=port)
+    server.start()
+    try:
+        with closing(connect([server])) as backend:
+            token = backend.claim("lock", ttl=60)
+            assert token
+            many = [Result(f"r{number}", State.SUCCEEDED, 1, bytes(200_000)) for number in range(200)]
+            with pytest.raises(BrokerUnavailable, match="out of memory"):
+                backend.store(many, ttl=60)
+            assert backend.claim("lock", ttl=60) is None
+            assert backend.release("lock", token)
+    finally:
+        server.kill()

@@ -66,4 +66,5 @@ def deaths(monkeypatch: pytest.MonkeyPatch) -> Deaths:
         return MongoClient(*args, event_listeners=[heard], **options)
 
     monkeypatch.setattr(clients, "MongoClient", client)
+    monkeypatch.setattr(clients, "_here", clients._Clients())  # another test may have left a client open
     return heard

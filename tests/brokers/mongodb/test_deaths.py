@@ -62,7 +62,7 @@ def test_a_call_that_was_interrupted_has_lost_nothing(deaths: Deaths, broker: Mo
     for queue in died:
         broker.enqueue(batch(queue))
         found: list[Message] = []
-        while taken := broker.acquire([queue], limit=NUMBER, wait=0 if len(found) == NUMBER else 10, lease=60):
+        while taken := broker.acquire([queue], limit=NUMBER, wait=0 if len(found) == NUMBER else 60, lease=60):
             found += [one.message for one in taken]
         assert sorted(found, key=lambda one: one.id) == batch(queue)
         assert broker.stats(queue).total == NUMBER

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import time
+from contextlib import closing
+from typing import Any
 
 import pytest
 
-from anybroker.capabilities import Durability
+from anybroker.capabilities import Durability, Guarantee
 from anybroker.errors import BrokerUnavailable, ConfigurationError
 from anybroker.loading import load_backend, load_broker
+from anybroker_backend_mongodb import MongoBackend
 from anybroker_broker_mongodb import MongoBroker
 from anybroker_broker_mongodb.urls import BrokerOptions, read_url
+from tests.brokers.mongodb.scripted import ALONE, MEMBER, ScriptedMongo, refusal
 
 
 @pytest.mark.parametrize(
@@ -65,16 +70,74 @@ def test_urls_that_are_wrong(url: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "durability"),
+    ("query", "is_final"),
     [
-        ("", Durability.POWER_CUT),
-        ("?w=1", Durability.PROCESS),
-        ("?w=1&journal=true", Durability.POWER_CUT),
-        ("?w=2", Durability.PROCESS),
+        ("", True),
+        ("&w=majority", True),
+        ("&w=majority&journal=true", True),
+        ("&w=majority&journal=false", False),
+        ("&w=1", False),
+        ("&w=2", False),
+        ("&w=nearby", False),
     ],
 )
-def test_the_write_concern_decides_what_is_declared(query: str, durability: Durability) -> None:
-    assert MongoBroker.from_url(f"mongodb://h/{query}").capabilities.durability is durability
+@pytest.mark.parametrize("hello", [ALONE, MEMBER], ids=["alone", "member"])
+def test_the_write_concern_decides_what_is_declared(query: str, is_final: bool, hello: dict[str, Any]) -> None:
+    """With less than a majority, the next primary may not have what was confirmed, and a journal does not help."""
+    with ScriptedMongo(hello=hello) as server:
+        assert declared(f"{server.url}{query}") == (is_final, is_final)
+
+
+@pytest.mark.parametrize(("hello", "is_final"), [(ALONE, True), (MEMBER, False)], ids=["alone", "member"])
+def test_a_journal_is_enough_for_a_server_alone(hello: dict[str, Any], is_final: bool) -> None:
+    """Where there is nobody to become primary in its place; as long as it has not answered, nobody knows."""
+    with ScriptedMongo(hello=hello) as server:
+        assert declared(f"{server.url}&w=1&journal=true") == (False, is_final)
+
+
+def declared(url: str) -> tuple[bool, bool]:
+    """Whether writes are declared to be final, before a server has answered and afterwards."""
+    found = []
+    with closing(MongoBroker.from_url(url)) as broker, closing(MongoBackend.from_url(url)) as backend:
+        for _ in range(2):
+            ours, theirs = broker.capabilities, backend.capabilities
+            guarantees = {ours.exclusive, ours.fencing, ours.final, ours.update}
+            durabilities = {ours.durability, theirs.durability}
+            assert theirs.exact_join == theirs.exact_claim == (guarantees == {Guarantee.EXACT})
+            assert durabilities == {Durability.POWER_CUT if theirs.exact_join else Durability.PROCESS}
+            found.append(theirs.exact_join)
+            assert broker.acquire(["q"], limit=1, wait=0, lease=1) == []
+            assert backend.fetch(["x"]) == [None]
+    before, after = found
+    return before, after
+
+
+def test_a_name_that_is_not_resolved_may_be_resolved_later() -> None:
+    """Be it an outage of the name service or a name that nobody knows, which pymongo does not tell apart."""
+    with closing(load_broker("mongodb+srv://user:secret@db.anybroker.invalid/?connectTimeoutMS=500")) as broker:
+        for _ in range(2):
+            with pytest.raises(BrokerUnavailable, match="could not be resolved") as raised:
+                broker.acquire(["q"], limit=1, wait=0, lease=1)
+            assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "error"),
+    [
+        (8, "an unknown error", BrokerUnavailable),
+        (8000, "bad auth : Authentication failed.", ConfigurationError),
+        (8000, "user is not allowed to do action [find] on [tasks.messages]", BrokerUnavailable),
+        (13, "not authorized on tasks", ConfigurationError),
+    ],
+)
+def test_what_a_repetition_may_mend(code: int, text: str, error: type[Exception]) -> None:
+    """Code 8000 is what Atlas says of everything, also of an overload."""
+    with (
+        ScriptedMongo(lambda name, _: refusal(code, text) if name == "aggregate" else None) as server,
+        closing(load_broker(server.url)) as broker,
+        pytest.raises(error, match=re.escape(text)),
+    ):
+        broker.acquire(["q"], limit=1, wait=0, lease=1)
 
 
 def test_a_server_that_is_down_is_said_soon_and_without_the_password() -> None:

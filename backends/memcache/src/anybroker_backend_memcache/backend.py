@@ -34,7 +34,8 @@ class MemcacheBackend:
     """Keeps results in the memory of memcached servers; made by :meth:`from_url`, connected when first used.
 
     A restart of a server, or its lack of memory, may take results, groups and locks away. What is gone is as if it had
-    never been: a result is pending, a lock is free, a group has no members, and so its callback is never enqueued.
+    never been: a result is pending, a group has no members, and so its callback is never enqueued, and a lock is free,
+    though its holder goes on: so ``claim`` is not declared to be exact.
     """
 
     def __init__(self, target: Target) -> None:
@@ -44,6 +45,7 @@ class MemcacheBackend:
         self.capabilities = BackendCapabilities(
             durability=Durability.PROCESS,
             pushed=False,
+            exact_claim=False,
             max_body=target.options.max_body,
             ttl_precision=_TTL_PRECISION,
             wake_bound=_POLL_CEILING + 0.05,

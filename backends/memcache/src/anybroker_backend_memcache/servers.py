@@ -8,23 +8,36 @@ moved to another server while its holder lives would have two holders, and a sec
 from __future__ import annotations
 
 import os
+import select
 import socket
 import threading
+import time
+import weakref
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from pymemcache.client.base import Client, PooledClient
 from pymemcache.client.rendezvous import RendezvousHash
+from pymemcache.exceptions import MemcacheUnexpectedCloseError
 
 from anybroker.errors import BrokerUnavailable
 from anybroker_backend_memcache.translation import translated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from anybroker_backend_memcache.urls import Server, Target
 
+    SentT = TypeVar("SentT", str, bytes)
+    FoundT = TypeVar("FoundT")
+
 STORED = b"STORED"
+_PORTION = 1024 * 1024
+"""Bytes of commands that are sent before their answers are read: the time-out is for so much, however large a batch."""
+_IDLE = 60
+"""Seconds after which a connection that nobody uses is not used any more."""
+_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+"""Seconds, seconds and their number: what the system asks on an idle connection, where it can be told."""
 
 
 class Write(NamedTuple):
@@ -47,7 +60,11 @@ class Write(NamedTuple):
 class _Client(Client):
     """Tries every address of a host, of which pymemcache tries one; and sends several commands at once."""
 
+    connected = float("-inf")
+    """When, by the monotonic clock."""
+
     def _connect(self) -> None:
+        self.connected = time.monotonic()
         if not isinstance(self.server, tuple):
             super()._connect()
             return
@@ -55,6 +72,10 @@ class _Client(Client):
         sock = socket.create_connection(self.server, self.connect_timeout)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in _KEEPALIVE.items():
+                if hasattr(socket, name):
+                    sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
             if self.tls_context:
                 sock = self.tls_context.wrap_socket(sock, server_hostname=self.server[0])
             sock.settimeout(self.timeout)
@@ -63,9 +84,22 @@ class _Client(Client):
             raise
         self.sock = sock
 
+    def leave_if_stale(self, broken: float) -> None:
+        """Connect anew when next used, if the server has closed the connection, or was made before one broke then.
+
+        Memcached says nothing unasked: an idle connection from which something can be read is at its end.
+        """
+        if self.sock is not None:
+            poll = select.poll()
+            poll.register(self.sock, select.POLLIN)
+            if self.connected <= broken or poll.poll(0):
+                self.close()
+
     def write(self, writes: Sequence[Write]) -> list[bytes]:
         """Store; returns what memcached says to each: ``STORED``, ``NOT_STORED``, ``EXISTS`` or ``NOT_FOUND``."""
-        answers: list[bytes] = self._misc_cmd([bytes(one) for one in writes], b"write", noreply=False)
+        answers: list[bytes] = []
+        for some in _portions([bytes(one) for one in writes]):
+            answers += self._misc_cmd(some, b"write", noreply=False)
         return answers
 
 
@@ -79,47 +113,38 @@ class Servers:
         self._lock = threading.Lock()
         self._calls = 0
         self._closed = False
-        self._process = os.getpid()
         self._pools: dict[str, PooledClient] = {}
+        self._broken: dict[str, float] = {}
+        """When a connection to a server broke for the last time, by the monotonic clock."""
         self._inherited: list[dict[str, PooledClient]] = []
         """The parent's, after a fork: kept, for the sockets are the parent's too."""
+        _all.add(self)
 
     def get(self, keys: Iterable[str]) -> dict[str, bytes]:
         """What is stored under those of the keys that are there, by one round trip for each server."""
-        found: dict[Any, bytes] = {}
-        for name, some in self._spread(keys).items():
-            with self._pool(name) as pool:
-                found |= pool.get_many(some)
-        return found
+        return self._found(keys, _Client.get_many)
 
     def gets(self, keys: Iterable[str]) -> dict[str, tuple[bytes, bytes]]:
         """The same, each with the version that ``cas`` wants."""
-        found: dict[Any, tuple[bytes, bytes]] = {}
-        for name, some in self._spread(keys).items():
-            with self._pool(name) as pool:
-                found |= pool.gets_many(some)
-        return found
+        return self._found(keys, _Client.gets_many)
 
     def write(self, writes: Sequence[Write]) -> list[bool]:
         """Store, by one round trip for each server; whether each was stored."""
         stored: dict[str, bool] = {}
         by_key = {one.key: one for one in writes}
         for name, keys in self._spread(by_key).items():
-            with self._pool(name) as pool, pool.client_pool.get_and_release(destroy_on_fail=True) as client:
-                answers = cast("_Client", client).write([by_key[key] for key in keys])
+            with self._pool(name) as pool, self._client(name, pool) as client:
+                answers = client.write([by_key[key] for key in keys])
             stored |= {key: answer == STORED for key, answer in zip(keys, answers, strict=True)}
         return [stored[one.key] for one in writes]
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove what is there, by one round trip for each server."""
         for name, some in self._spread(keys).items():
-            with self._pool(name) as pool:
-                pool.delete_many(some, noreply=False)
+            self._repeatable(name, some, lambda client, keys: client.delete_many(keys, noreply=False))
 
     def close(self) -> None:
         """Close the connections of this process, as soon as no call uses them."""
-        if self._process != os.getpid():
-            self._begin_anew()
         with self._lock:
             self._closed = True
             self._close_unused()
@@ -132,14 +157,41 @@ class Servers:
             spread.setdefault(self._ring.get_node(key), []).append(key)
         return spread
 
+    def _found(self, keys: Iterable[str], ask: Callable[[_Client, list[str]], dict[Any, FoundT]]) -> dict[str, FoundT]:
+        found: dict[str, FoundT] = {}
+        for name, some in self._spread(keys).items():
+            for answer in self._repeatable(name, some, ask):
+                found |= answer
+        return found
+
+    def _repeatable(self, name: str, keys: list[str], ask: Callable[[_Client, list[str]], FoundT]) -> list[FoundT]:
+        """What a server says to commands that may be sent twice: they are, if the connection breaks."""
+        with self._pool(name) as pool:
+            try:
+                with self._client(name, pool) as client:
+                    return [ask(client, some) for some in _portions(keys)]
+            except (ConnectionError, MemcacheUnexpectedCloseError):
+                with self._client(name, pool) as client:
+                    return [ask(client, some) for some in _portions(keys)]
+
+    @contextmanager
+    def _client(self, name: str, pool: PooledClient) -> Iterator[_Client]:
+        """A connection for one call. After one broke, those that are as old are not used any more."""
+        with pool.client_pool.get_and_release(destroy_on_fail=True) as any_client:
+            client = cast("_Client", any_client)
+            client.leave_if_stale(self._broken.get(name, float("-inf")))
+            try:
+                yield client
+            except (OSError, MemcacheUnexpectedCloseError):
+                self._broken[name] = time.monotonic()
+                raise
+
     @contextmanager
     def _pool(self, name: str) -> Iterator[PooledClient]:
         """The connections to a server, for one call. The last call closes them, if the object was closed meanwhile.
 
         A pool of pymemcache must not be closed while it is used: connections that are being made would stay open.
         """
-        if self._process != os.getpid():
-            self._begin_anew()
         with self._lock:
             if self._closed:
                 raise BrokerUnavailable(f"memcached at {name}: this object was closed")
@@ -159,13 +211,12 @@ class Servers:
                 pool.close()
             self._pools = {}
 
-    def _begin_anew(self) -> None:
-        """In a child that was forked. The lock may have been held there by a thread that does not exist here."""
+    def begin_anew(self) -> None:
+        """In a child that was forked. The lock may have been held by a thread that does not exist here."""
         self._inherited.append(self._pools)
         self._lock = threading.Lock()
         self._calls = 0
         self._pools = {}
-        self._process = os.getpid()
 
     def _new_pool(self, name: str) -> Any:
         options = self._target.options
@@ -176,9 +227,35 @@ class Servers:
             no_delay=not isinstance(self._by_name[name], str),
             tls_context=self._target.tls,
             default_noreply=False,
+            pool_idle_timeout=_IDLE,
         )
         pool.client_class = _Client
         return pool
+
+
+_all: weakref.WeakSet[Servers] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for servers in list(_all):
+        servers.begin_anew()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _portions(commands: Sequence[SentT]) -> Iterator[list[SentT]]:
+    """Parts of a batch, each as large as what is sent at once; one that is larger stands alone."""
+    portion: list[SentT] = []
+    size = 0
+    for command in commands:
+        if portion and size + len(command) > _PORTION:
+            yield portion
+            portion, size = [], 0
+        portion.append(command)
+        size += len(command)
+    if portion:
+        yield portion
 
 
 def _name(server: Server) -> str:

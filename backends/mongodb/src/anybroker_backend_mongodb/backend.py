@@ -19,7 +19,7 @@ from anybroker_backend_mongodb.documents import FINISHED, GROUPS, INDEXES, LOCKS
 from anybroker_broker_mongodb.connection import Connection
 from anybroker_broker_mongodb.translation import DUPLICATE_KEY
 from anybroker_broker_mongodb.urls import MAX_BODY, MaxBody, Prefix, Target, Wake, read_url
-from anybroker_broker_mongodb.watch import POLL_CEILING
+from anybroker_broker_mongodb.watch import LEAST_PAUSE, POLL_CEILING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,10 +66,15 @@ class MongoBackend:
 
     @property
     def capabilities(self) -> BackendCapabilities:
-        """What it promises. How soon it hears of news depends on the server, once that has answered."""
+        """What it promises; some of it depends on the server, and is less until that has answered.
+
+        Where a failover may roll back what was confirmed, members that joined and locks are forgotten, too.
+        """
         return BackendCapabilities(
             durability=self._connection.durability,
             pushed=self._connection.streams,
+            exact_join=self._connection.is_final,
+            exact_claim=self._connection.is_final,
             max_body=self._target.options.max_body,
             ttl_precision=_SLACK,
             wake_bound=_SLACK if self._connection.streams else POLL_CEILING + _SLACK,
@@ -99,7 +104,7 @@ class MongoBackend:
     def wait(self, ids: Sequence[str], *, timeout: float) -> list[Result]:
         """Those that are final, as soon as there is one; nothing after ``timeout`` seconds."""
         wanted = list(dict.fromkeys(ids))
-        deadline = time.monotonic() + timeout
+        deadline, pause = time.monotonic() + timeout, 0.0
         while wanted and not self._connection.closed:
             watch = self._watch()
             seen = watch.version
@@ -112,7 +117,8 @@ class MongoBackend:
             left = deadline - time.monotonic()
             if final or left <= 0:
                 return final
-            watch.wait(seen, left)
+            watch.wait(seen, left, pause)
+            pause = LEAST_PAUSE
         return []
 
     def forget(self, ids: Sequence[str]) -> None:

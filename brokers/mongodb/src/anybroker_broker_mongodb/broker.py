@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from bson import ObjectId
-from pymongo import UpdateOne
+from bson.errors import BSONError
+from pymongo import ASCENDING, UpdateOne
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from anybroker import capabilities as declare
@@ -19,10 +21,10 @@ from anybroker_broker_mongodb.documents import INDEXES, MAX_LEASE, lease_millise
 from anybroker_broker_mongodb.inspection import COLLECTION, Inspection
 from anybroker_broker_mongodb.translation import DUPLICATE_KEY
 from anybroker_broker_mongodb.urls import BrokerOptions, Target, read_url
-from anybroker_broker_mongodb.watch import POLL_CEILING
+from anybroker_broker_mongodb.watch import LEAST_PAUSE, POLL_CEILING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pymongo.collection import Collection
 
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 _PROMOTION_INTERVAL = 0.2
 """Seconds: a busy consumer makes ready what is overdue no more often than that."""
 _PRUNE_ABOVE = 4096
-"""Leases remembered for ``close`` before those that have run out are forgotten."""
+"""Leases remembered for ``close`` before those that have run out are forgotten; and as many of anything else."""
 _SLACK = 0.05
 """Seconds for a round trip or two, on top of what is waited for on purpose."""
 _ARRIVALS: list[dict[str, Any]] = [
@@ -61,7 +63,10 @@ class MongoBroker(Inspection):
         self._connection = Connection(target, indexes={COLLECTION: INDEXES})
         self._held: dict[Lease, tuple[int, float]] = {}
         """Leases that this object took: by which process, and until when by the monotonic clock."""
-        self._promoted = float("-inf")
+        self._unsettled: dict[Lease, ObjectId] = {}
+        """Those whose settling failed halfway: the token by which they may be fenced since."""
+        self._promoted: dict[tuple[str, ...], float] = {}
+        """When these queues were last searched for what is overdue, unless there was more of it."""
         self._idle = True
 
     @classmethod
@@ -75,10 +80,18 @@ class MongoBroker(Inspection):
 
     @property
     def capabilities(self) -> declare.Capabilities:
-        """What it promises. How soon it hears of news depends on the server, once that has answered."""
+        """What it promises; some of it depends on the server, and is less until that has answered.
+
+        Where a failover may roll back what was confirmed, a lease, an ack and a new version are taken back, too.
+        """
         bound = _SLACK if self._connection.streams else POLL_CEILING + _SLACK
+        kept = declare.Guarantee.EXACT if self._connection.is_final else declare.Guarantee.BEST_EFFORT
         return declare.Capabilities(
             durability=self._connection.durability,
+            exclusive=kept,
+            fencing=kept,
+            final=kept,
+            update=kept,
             ordering=declare.Ordering.FIFO,
             priorities=(-declare.INT32 - 1, declare.INT32),
             idempotent_enqueue=True,
@@ -87,6 +100,7 @@ class MongoBroker(Inspection):
             max_lease=MAX_LEASE,
             delay_precision=bound + _PROMOTION_INTERVAL,
             expiry_bound=bound + _PROMOTION_INTERVAL,
+            transit=commands.SETTLING / 1000 + bound + _PROMOTION_INTERVAL,
             wake_bound=bound,
             wait_slack=_SLACK,
         )
@@ -103,7 +117,7 @@ class MongoBroker(Inspection):
                 collection.insert_many([to_document(one, token) for one in messages], ordered=False)
             except BulkWriteError as error:
                 _raise_unless_duplicates(error, messages)
-        self._watch().notify()
+        self._has_sent(messages)
 
     def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
         """Lease due messages, waiting at most ``wait`` seconds for the first."""
@@ -113,11 +127,12 @@ class MongoBroker(Inspection):
             self._connection.session()
             return []
         deadline = time.monotonic() + wait
+        idle, pause = self._idle, 0.0
         while True:
             watch = self._watch()
             seen = watch.version
             try:
-                until_next = self._until_next(queues) if self._idle else 0.0
+                until_next = self._until_next(queues) if idle else 0.0
                 taken = self._claim(queues, limit, milliseconds) if until_next <= 0 else []
             except BrokerUnavailable:
                 if self._connection.closed:  # while this call was under way
@@ -126,8 +141,10 @@ class MongoBroker(Inspection):
             left = deadline - time.monotonic()
             if taken or left <= 0:
                 return taken
-            if until_next > 0:
-                watch.wait(seen, min(left, until_next))
+            if idle:
+                watch.wait(seen, min(left, max(until_next, LEAST_PAUSE)), pause)
+                pause = LEAST_PAUSE
+            idle = True
             if self._connection.closed or time.monotonic() >= deadline:
                 return []
 
@@ -139,13 +156,14 @@ class MongoBroker(Inspection):
         self._let_go(leases)
         with self._connection.translated():
             messages = self._messages()
-            if len(leases) == 1:
+            if self._is_one_step(leases):
                 return [messages.delete_one(commands.held_by(leases)).deleted_count == 1]
-            mine, fence = _fenced(messages, leases)
-            fenced = [(id_, fence) for id_, _ in mine]
-            if mine and messages.delete_many(commands.held_by(fenced)).deleted_count < len(mine):
-                mine -= _still_there(messages, mine)  # the second step came too late: others have them
-        return _once_each(leases, mine)
+            with self._fenced(messages, leases) as (mine, fence):
+                lost: set[Lease] = set()
+                fenced = [(id_, fence) for id_, _ in mine]
+                if mine and messages.delete_many(commands.held_by(fenced)).deleted_count < len(mine):
+                    lost = _still_there(messages, mine)  # the second step came too late: others have them
+        return _once_each(leases, mine - lost)
 
     def update(self, changes: Sequence[tuple[Delivery, Message]]) -> list[bool]:
         """Replace leased messages by their new versions; False where the lease had been lost.
@@ -159,7 +177,7 @@ class MongoBroker(Inspection):
         self._let_go(leases)
         with self._connection.translated():
             answers = self._replace(changes, leases)
-        self._watch().notify()
+        self._has_sent([message for _, message in changes])
         return answers
 
     def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> list[bool]:
@@ -170,9 +188,11 @@ class MongoBroker(Inspection):
         leases = list(dict.fromkeys(map(_lease, deliveries)))
         asked = time.monotonic()
         with self._connection.translated():
-            messages = self._messages()
-            extended = messages.update_many(commands.held_by(leases), commands.extend(milliseconds)).matched_count
-            held = set(leases) if extended == len(leases) else _still_held(messages, leases)
+            messages, fences = self._messages(), self._fences(leases)
+            either = [*leases, *fences.values()]
+            extended = messages.update_many(commands.held_by(either), commands.extend(milliseconds)).matched_count
+            there = set(leases) if extended == len(leases) else _still_held(messages, either)
+        held = {one for one in leases if one in there or fences.get(one) in there}
         self._hold(held, asked + lease)
         return [_lease(one) in held for one in deliveries]
 
@@ -212,32 +232,70 @@ class MongoBroker(Inspection):
 
     def _promote(self, messages: Messages, queues: Sequence[str], *, every: float) -> bool:
         """Make ready what is overdue, unless that has been done within ``every`` seconds; whether it was."""
-        now = time.monotonic()
-        if now < self._promoted + every:
+        now, searched = time.monotonic(), tuple(queues)
+        if now < self._promoted.get(searched, float("-inf")) + every:
             return False
-        self._promoted = now
-        messages.update_many(commands.overdue(queues), commands.make_ready())
+        overdue = commands.overdue(queues)
+        found = messages.find(overdue, {"_id": 1}).sort("due", ASCENDING).limit(commands.PORTION)
+        ids = [one["_id"] for one in found]
+        if ids:
+            messages.update_many({"_id": {"$in": ids}, **overdue}, commands.make_ready())
+        if len(self._promoted) > _PRUNE_ABOVE:
+            self._promoted.clear()
+        self._promoted[searched] = now if len(ids) < commands.PORTION else float("-inf")
         return True
 
     def _replace(self, changes: Sequence[tuple[Delivery, Message]], leases: list[Lease]) -> list[bool]:
         messages, token = self._messages(), ObjectId()
-        if len(changes) == 1:
+        if self._is_one_step(leases):
             ((delivery, message),) = changes
             new = commands.replace(delivery.message, message, token)
             return [messages.update_one(commands.held_by(leases), new).matched_count == 1]
-        mine, fence = _fenced(messages, leases)
-        if mine:
-            settled = messages.bulk_write(
-                [
-                    UpdateOne({"_id": new.id, "token": fence}, commands.replace(old.message, new, token))
-                    for (old, new), is_first in zip(changes, _once_each(leases, mine), strict=True)
-                    if is_first
-                ],
-                ordered=False,
-            ).matched_count
-            if settled < len(mine):
-                mine -= _still_there(messages, mine, {"token": {"$ne": token}})
-        return _once_each(leases, mine)
+        with self._fenced(messages, leases) as (mine, fence):
+            lost: set[Lease] = set()
+            writes = [
+                UpdateOne({"_id": new.id, "token": fence}, commands.replace(old.message, new, token))
+                for (old, new), is_first in zip(changes, _once_each(leases, mine), strict=True)
+                if is_first
+            ]
+            if writes and messages.bulk_write(writes, ordered=False).matched_count < len(mine):
+                lost = _still_there(messages, mine, {"token": {"$ne": token}})
+        return _once_each(leases, mine - lost)
+
+    def _fences(self, leases: Iterable[Lease]) -> dict[Lease, Lease]:
+        """By what those may be held now whose settling failed halfway."""
+        return {lease: (lease[0], token) for lease in leases if (token := self._unsettled.get(lease)) is not None}
+
+    def _is_one_step(self, leases: Sequence[Lease]) -> bool:
+        return len(leases) == 1 and leases[0] not in self._unsettled
+
+    @contextmanager
+    def _fenced(self, messages: Messages, leases: Sequence[Lease]) -> Iterator[tuple[set[Lease], ObjectId]]:
+        """Those of ``leases`` that were held until now, and the token by which nobody but the caller holds them.
+
+        If settling them fails halfway, who settles them again goes on with those that have been fenced.
+        """
+        wanted = set(leases)
+        earlier = self._fences(wanted).values()
+        tokens = list({token for _, token in earlier})
+        token = tokens[0] if len(tokens) == 1 else ObjectId()
+        try:
+            held = [*wanted, *earlier]
+            number = messages.update_many(commands.held_by(held), commands.fence(token, tokens)).matched_count
+            yield _which(messages, wanted, token) if number < len(wanted) else wanted, token
+        except Exception:
+            self._unsettled.update(dict.fromkeys(wanted, token))
+            for lease in list(self._unsettled)[:-_PRUNE_ABOVE]:
+                self._unsettled.pop(lease, None)
+            raise
+        for lease in wanted:
+            self._unsettled.pop(lease, None)
+
+    def _has_sent(self, messages: Sequence[Message]) -> None:
+        """Look for them at once, also for those whose ``eta`` has passed already."""
+        if any(one.eta is not None for one in messages):
+            self._promoted.clear()
+        self._watch().notify()
 
     def _hold(self, leases: Iterable[Lease], until: float) -> None:
         if len(self._held) > _PRUNE_ABOVE:
@@ -270,10 +328,10 @@ def _first(messages: Messages, queues: Sequence[str], limit: int, milliseconds: 
         try:
             found = list(messages.aggregate(commands.first(queue, limit - len(taken))))
             taken += _taken(messages, found, milliseconds) if found else []
-        except PyMongoError:
+        except (PyMongoError, BSONError):
             if not taken:
                 raise
-            break  # what other queues have brought counts more
+            break  # whoever has not heard of what the earlier queues have brought cannot settle it
         if len(taken) >= limit:
             break
     return taken
@@ -294,17 +352,10 @@ def _still_held(messages: Messages, leases: Sequence[Lease]) -> set[Lease]:
     return {(one["_id"], one["token"]) for one in found}
 
 
-def _fenced(messages: Messages, leases: Sequence[Lease]) -> tuple[set[Lease], ObjectId]:
-    """Those of ``leases`` that were held until now, and the token by which nobody but the caller holds them."""
-    token = ObjectId()
-    wanted = set(leases)
-    number = messages.update_many(commands.held_by(wanted), commands.fence(token)).matched_count
-    if number == len(wanted):
-        return wanted, token
-    if not number:
-        return set(), token
-    found = messages.find(commands.held_by((id_, token) for id_, _ in wanted), {"fenced": 1})
-    return wanted & {(one["_id"], one["fenced"]) for one in found}, token
+def _which(messages: Messages, leases: set[Lease], token: ObjectId) -> set[Lease]:
+    """Those that have been fenced by a token."""
+    found = messages.find(commands.held_by((id_, token) for id_, _ in leases), {"fenced": 1})
+    return leases & {(one["_id"], one["fenced"]) for one in found}
 
 
 def _still_there(messages: Messages, leases: set[Lease], condition: dict[str, Any] | None = None) -> set[Lease]:

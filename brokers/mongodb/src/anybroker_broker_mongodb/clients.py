@@ -32,7 +32,7 @@ _inherited: list[_Clients] = []
 
 def borrow(target: Target[Any]) -> int:
     """Count one more user of a URL; returns the process in which it is one."""
-    clients = _of_this_process()
+    clients = _here
     with clients.lock:
         clients.users[target.url] = clients.users.get(target.url, 0) + 1
     return clients.process
@@ -40,7 +40,7 @@ def borrow(target: Target[Any]) -> int:
 
 def client(target: Target[Any]) -> Client:
     """The client for a URL, made when it is first asked for. Raises what pymongo raises."""
-    clients = _of_this_process()
+    clients = _here
     with clients.lock:
         found = clients.clients.get(target.url)
         if found is None:
@@ -52,7 +52,7 @@ def client(target: Target[Any]) -> Client:
 
 def give_back(target: Target[Any], process: int) -> None:
     """One user less; the last one closes the client. Nothing happens in another process than that of ``borrow``."""
-    clients = _of_this_process()
+    clients = _here
     if clients.process != process:
         return
     with clients.lock:
@@ -65,9 +65,10 @@ def give_back(target: Target[Any], process: int) -> None:
         unused.close()
 
 
-def _of_this_process() -> _Clients:
+def _after_fork_in_child() -> None:
     global _here  # noqa: PLW0603  one for the process, as its name says
-    if _here.process != os.getpid():
-        _inherited.append(_here)
-        _here = _Clients()
-    return _here
+    _inherited.append(_here)
+    _here = _Clients()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

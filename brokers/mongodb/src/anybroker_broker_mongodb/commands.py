@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-SETTLING = 250
-"""Milliseconds for which a message that is being settled stays leased at least: time for the second of two steps."""
+SETTLING = 15_000
+"""Milliseconds for which a message that is being settled stays leased at least: time for the second of two steps.
+
+More than a command takes that ends by a time-out, after which the server may still carry it out."""
+
+PORTION = 1000
+"""Messages that are made ready by one command; of a huge backlog no command does everything."""
 
 _PASSED = {"$lte": ["$due", "$$NOW"]}
 
@@ -88,14 +93,16 @@ def held_by(leases: Iterable[tuple[str, ObjectId]]) -> Json:
     return {"_id": {"$in": [id_ for some in ids.values() for id_ in some]}, "$or": held}
 
 
-def fence(token: ObjectId) -> list[Json]:
+def fence(token: ObjectId, earlier: Sequence[ObjectId] = ()) -> list[Json]:
     """Takes a lease from its holder and gives it to the one who settles: the first of two steps to settle a batch.
 
     One command tells how many of a batch it has changed, but not which. Whoever has fenced a message can look at
     leisure which ones these are, by the token that was fenced, and nobody else can settle it or get it meanwhile.
+    What the ``earlier`` tokens hold was fenced before, and keeps the token that was fenced then.
     """
     due = {"$max": ["$due", {"$add": ["$$NOW", SETTLING]}]}
-    return [{"$set": {"fenced": "$token"}}, {"$set": {"state": LEASED, "token": token, "due": due}}]
+    fenced = {"$cond": [{"$in": ["$token", list(earlier)]}, "$fenced", "$token"]} if earlier else "$token"
+    return [{"$set": {"fenced": fenced}}, {"$set": {"state": LEASED, "token": token, "due": due}}]
 
 
 def extend(milliseconds: int) -> list[Json]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +36,11 @@ _CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
 class Session:
     """What one process has of a connection, once a server has answered."""
 
-    def __init__(self, collections: dict[str, Documents], *, streams: bool) -> None:
+    def __init__(self, collections: dict[str, Documents], *, streams: bool, alone: bool) -> None:
         self.collections = collections
         self.streams = streams
+        self.alone = alone
+        """It is one server, and no replica set or sharded cluster."""
         self.watches: dict[str, Watch] = {}
 
 
@@ -47,27 +50,35 @@ class Connection:
     def __init__(self, target: Target[Any], *, indexes: Mapping[str, Sequence[IndexModel]]) -> None:
         self._target = target
         self._indexes = indexes
-        self._process = os.getpid()
         self._lock = threading.Lock()
         self._session: Session | None = None
         self._users = {clients.borrow(target)}
         self.closed = False
+        _connections.add(self)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing takes back a write that was confirmed.
+
+        A majority confirms from its journals on the disks, unless it is told not to (MongoDB, *Write Concern*). What
+        fewer members have confirmed is rolled back when another one becomes primary, journal or not: so a journal is
+        enough for a server alone only, and as long as no server has answered, it is not known to be one.
+        """
+        concern, session = self._target.write_concern, self._session
+        if concern["w"] == "majority":
+            return concern.get("j") is not False
+        return bool(concern.get("j")) and session is not None and session.alone
 
     @property
     def durability(self) -> Durability:
-        """What a write that was confirmed survives.
-
-        A majority confirms from its journal on the disk, and so does one server that is asked to (MongoDB, *Write
-        Concern*); what a single member has confirmed otherwise may be in its memory only.
-        """
-        concern = self._target.write_concern
-        written = concern["w"] == "majority" or concern.get("j")
-        return Durability.POWER_CUT if written else Durability.PROCESS
+        """What a write that was confirmed survives."""
+        return Durability.POWER_CUT if self.is_final else Durability.PROCESS
 
     @property
     def streams(self) -> bool:
         """Whether those who wait are woken by a change stream; as long as no server has answered, not."""
-        return self._target.options.wake == "stream" or (self._session is not None and self._session.streams)
+        session = self._session
+        return self._target.options.wake == "stream" if session is None else session.streams
 
     def translated(self) -> AbstractContextManager[None]:
         """Let what pymongo raises inside be an error of the contract."""
@@ -95,8 +106,6 @@ class Connection:
 
     def session(self) -> Session:
         """What this process has of it. Raises as :meth:`collection` does."""
-        if self._process != os.getpid():
-            self._begin_anew()
         session = self._session
         if session is None or self.closed:
             with self._lock:
@@ -109,7 +118,7 @@ class Connection:
         """Free the connections, unless others use them too. Idempotent."""
         self.closed = True
         session, self._session = self._session, None
-        if session is not None and self._process == os.getpid():
+        if session is not None:
             for watch in session.watches.values():
                 watch.close()
         while self._users:
@@ -121,7 +130,7 @@ class Connection:
         with self.translated():
             client = clients.client(self._target)
             hello = client.admin.command("hello")
-            wake, has_streams = self._target.options.wake, "setName" in hello or hello.get("msg") == "isdbgrid"
+            wake, alone = self._target.options.wake, "setName" not in hello and hello.get("msg") != "isdbgrid"
             database = client[self._target.database]
             collections = {}
             for name, indexes in self._indexes.items():
@@ -133,11 +142,23 @@ class Connection:
                 )
                 if indexes:
                     collection.create_indexes(list(indexes))
-        return Session(collections, streams=wake == "stream" or (wake == "auto" and has_streams))
+                if wake == "stream" and alone:
+                    collection.watch().close()  # a server alone refuses it
+        return Session(collections, streams=wake == "stream" or (wake == "auto" and not alone), alone=alone)
 
-    def _begin_anew(self) -> None:
-        """In a child that was forked. A lock may have been held there by a thread that does not exist here."""
+    def begin_anew(self) -> None:
+        """In a child that was forked. The lock may have been held by a thread that does not exist here."""
         self._lock = threading.Lock()
         self._session = None
-        self._process = os.getpid()
-        self._users = {clients.borrow(self._target)}
+        self._users = set() if self.closed else {clients.borrow(self._target)}
+
+
+_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for connection in list(_connections):
+        connection.begin_anew()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)  # after that of the clients

@@ -20,15 +20,18 @@ DUPLICATE_KEY = 11000
 
 _TOO_LARGE = frozenset({10334, 17280, 17419, 17420})
 """BSONObjectTooLarge, an index key too long, documents that would grow over 16 MB."""
+_AUTHENTICATION_FAILED = 18
 _CONFIGURATION = {
-    8: "the server rejects it",
     13: "the user may not do this; it needs the role readWrite on the database",
-    18: "user or password are wrong, or authSource is missing",
-    8000: "user or password are wrong",
+    _AUTHENTICATION_FAILED: "user or password are wrong, or authSource is missing",
     85: "an index of the same name has another form; was the collection made by something else?",
+    40573: "a server alone has no change streams, a replica set has them; leave out wake=stream",
     86: "an index of the same name has another form; was the collection made by something else?",
 }
 """Codes of MongoDB that no repetition mends."""
+_ATLAS = 8000
+"""What Atlas says of everything; of a wrong user or password with this text."""
+_BAD_AUTH = "bad auth"
 
 
 @contextmanager
@@ -48,13 +51,23 @@ def translation(error: Exception, address: Address) -> AnybrokerError:
     code = error.code if isinstance(error, errors.OperationFailure) else None
     if isinstance(error, errors.DocumentTooLarge) or code in _TOO_LARGE:
         return MessageTooLarge(f"{address}: a document of MongoDB has at most 16 MiB: {text}")
+    if code == _ATLAS and _BAD_AUTH in text:
+        code = _AUTHENTICATION_FAILED
     if code in _CONFIGURATION:
         return ConfigurationError(f"{address}: {_CONFIGURATION[code]}: {text}")
+    if _is_lookup(error):
+        return BrokerUnavailable(f"{address}: its name could not be resolved: {text}")
     if isinstance(error, UnicodeError | OverflowError | BSONError):
         return ConfigurationError(f"ids, queues and keys are valid Unicode, numbers have 64 bits: {text}")
     if isinstance(error, errors.ConfigurationError | errors.InvalidName | ValueError | TypeError):
         return ConfigurationError(f"{address}: {text}")
     return BrokerUnavailable(f"{address}: {text}")
+
+
+def _is_lookup(error: Exception) -> bool:
+    """Whether dnspython failed to look up ``mongodb+srv://``, which pymongo calls a wrong configuration."""
+    cause = error.__cause__ or error.__context__
+    return isinstance(error, errors.ConfigurationError) and type(cause).__module__.partition(".")[0] == "dns"
 
 
 def _text(error: Exception, address: Address) -> str:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pymongo.collection import Collection
 
+_log = logging.getLogger("anybroker.mongodb")
+
 POLL_CEILING = 0.25
 """Seconds between two looks of one who has waited for a while, without a change stream."""
 STREAM_CEILING = 1.0
 """The same with a change stream, which may have ended unnoticed."""
-_POLL_FLOOR = 0.01
+LEAST_PAUSE = 0.02
+"""Seconds between two looks of one who was woken in vain, and of all who poll."""
 _POLL_GROWTH = 0.25
 """The pause between two looks, as a share of the time in which nothing has come."""
 _IDLE = 5.0
@@ -26,7 +30,7 @@ _IDLE = 5.0
 _AWAIT = 1.0
 """Seconds for which the server holds one request for changes."""
 _RETRY = 1.0
-"""Seconds after which a stream that broke is opened again."""
+"""Seconds after which a stream that broke is opened again, and another attempt is made to open one."""
 _PAUSE = 0.05
 """Seconds until the next request to a server that answers at once, although there is nothing new."""
 
@@ -41,6 +45,8 @@ class Watch:
         self._collection = collection
         self._pipeline = list(pipeline)
         self._changed = threading.Condition()
+        self._closed = threading.Event()
+        self._told = False
         self._thread: threading.Thread | None = None
         self._opened = False
         self._wanted_until = 0.0
@@ -53,35 +59,47 @@ class Watch:
             self._quiet_since = time.monotonic()
             self._changed.notify_all()
 
-    def wait(self, seen: int, timeout: float) -> None:
-        """Wait until there is news since version ``seen``, ``timeout`` seconds have passed, or it is time to look."""
+    def wait(self, seen: int, timeout: float, least: float = 0.0) -> None:
+        """Wait until there is news since version ``seen``, ``timeout`` seconds have passed, or it is time to look.
+
+        But for ``least`` seconds, unless ``timeout`` is less, whatever the news: most of it is for others.
+        """
+        began = time.monotonic()
         with self._changed:
             if self.streams:
                 self._want()
             if self.version == seen:
                 self._changed.wait(min(timeout, self._pause()))
+        time.sleep(max(0.0, began + min(least, timeout) - time.monotonic()))
 
     def _pause(self) -> float:
         """Seconds until the next look. The longer nothing has come, the longer."""
         if self._opened:
             return STREAM_CEILING
         quiet = time.monotonic() - self._quiet_since
-        return min(POLL_CEILING, max(_POLL_FLOOR, quiet * _POLL_GROWTH))
+        return min(POLL_CEILING, max(LEAST_PAUSE, quiet * _POLL_GROWTH))
 
     def _want(self) -> None:
         self._wanted_until = time.monotonic() + _IDLE
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="anybroker-mongodb-watch", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="anybroker-mongodb-watch", daemon=True)
+            with suppress(RuntimeError):  # there can be no more threads: whoever waits looks again and again
+                thread.start()
+                self._thread = thread
 
     def _run(self) -> None:
         while self._is_wanted():
             try:
                 self._listen()
-            except PyMongoError:  # whoever looks meets the same, and says so
-                self._set_opened(opened=False)
-                with self._changed:
-                    self._changed.wait(_RETRY)
+            except PyMongoError as error:  # a failure of the server is met and told by whoever looks
+                if isinstance(error, OperationFailure) and not self._told:
+                    self._told = True
+                    _log.warning("changes of %s are looked for, not heard of: %s", self._collection.full_name, error)
+            except Exception:  # whatever it is, the next stream may do without
+                _log.exception("the change stream of %s ended", self._collection.full_name)
+            self._set_opened(opened=False)
+            if time.monotonic() < self._wanted_until:
+                self._closed.wait(_RETRY)
 
     def _is_wanted(self) -> bool:
         with self._changed:
@@ -91,17 +109,16 @@ class Watch:
             return True
 
     def _listen(self) -> None:
-        """Hear of changes until nobody has waited for a while."""
+        """Hear of changes until nobody has waited for a while, or the stream ends: the collection was dropped."""
         await_ms = int(_AWAIT * 1000)
         with self._collection.watch(self._pipeline, max_await_time_ms=await_ms, batch_size=100) as stream:
             self._set_opened(opened=True)  # what came before it was open is news, too
-            while time.monotonic() < self._wanted_until:
+            while stream.alive and time.monotonic() < self._wanted_until:
                 asked = time.monotonic()
                 if stream.try_next() is not None:
                     self.notify()
                 elif time.monotonic() - asked < _PAUSE:
                     time.sleep(_PAUSE)
-        self._set_opened(opened=False)
 
     def _set_opened(self, *, opened: bool) -> None:
         self._opened = opened
@@ -111,4 +128,5 @@ class Watch:
     def close(self) -> None:
         """Let everybody look once more, and the thread end."""
         self._wanted_until = 0.0
+        self._closed.set()
         self.notify()

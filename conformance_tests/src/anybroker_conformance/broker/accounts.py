@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 def settle_accounts(subject: Subject, queues: Sequence[str], *, within: float = PATIENCE) -> None:
     """Drain the queues, then see that every message of theirs is accounted for.
 
-    ``within``: seconds without a message after which what is missing is lost.
+    ``within``: seconds without a message after which what is missing is lost. What an ``ack`` without an answer has
+    left there may rest for as long as ``transit`` declares.
     """
     left = open_accounts(subject.history(), queues)
+    within = max(within, subject.capabilities.transit + PATIENCE)
     deadline = time.monotonic() + within
     emptied = False
-    while (left or not emptied) and time.monotonic() < deadline:
+    while (left or not emptied or _rests(subject, queues)) and time.monotonic() < deadline:
         taken = subject.broker.acquire(list(queues), limit=100, wait=WATCH, lease=subject.long)
         answers = subject.broker.ack(taken)
         left -= {one.message.id for one, gone in zip(taken, answers, strict=True) if gone}
@@ -35,6 +37,11 @@ def settle_accounts(subject: Subject, queues: Sequence[str], *, within: float = 
     if left:
         raise LawBroken(f"{len(left)} messages were lost", min(left))
     subject.assert_gone(*queues, why="everything was acknowledged")
+
+
+def _rests(subject: Subject, queues: Sequence[str]) -> bool:
+    declared = subject.capabilities
+    return declared.inspect and declared.transit > 0 and any(subject.stats(queue).total for queue in queues)
 
 
 def open_accounts(history: History, queues: Sequence[str]) -> set[str]:
