@@ -39,6 +39,8 @@ SAFE = 2.0
 """Seconds that a lease must have left for an update, which takes two calls; else it is held a little longer first."""
 HOLD = 3
 """Seconds for which it is held then."""
+LAG = 1
+"""Seconds that SQS may have handed a message out before it was here: it counts the 12 hours from then."""
 MORE = 0.2
 """Seconds for which an acquire that has messages goes on receiving, before it returns them."""
 
@@ -118,7 +120,7 @@ class SqsBroker:
         here = self._open()
         settling = Settling([one.token for one in deliveries])
         places = list(settling.claimed)
-        outcomes = batches.delete(here.connection, [settling.claimed[place].key for place in places])
+        outcomes = batches.delete(here.connection, [settling.claimed[place] for place in places])
         for place, error in zip(places, outcomes, strict=True):
             settling.end(place, error)
         return settling.answers()
@@ -140,9 +142,12 @@ class SqsBroker:
         self._open()
         now = time.monotonic()
         tokens = [one.token for one in deliveries]
-        held = {one: None for one in tokens if isinstance(one, Lease) and one.held}
-        changes = [(one, min(seconds, MAX_LEASE - whole(now - one.began))) for one in held]
-        outcomes: dict[Hashable, AnybrokerError | None] = dict(zip(held, self._hide(changes), strict=True))
+        held = dict.fromkeys(one for one in tokens if isinstance(one, Lease) and one.held)
+        changes = [(one, min(seconds, MAX_LEASE - whole(now - one.began) - LAG)) for one in held]
+        changes = [(one, left) for one, left in changes if left > 0]
+        outcomes: dict[Hashable, AnybrokerError | None] = dict(
+            zip((one for one, _ in changes), self._hide(changes), strict=True)
+        )
         for error in outcomes.values():
             if error is not None and not isinstance(error, LeaseLost):
                 raise error
@@ -221,7 +226,7 @@ class SqsBroker:
             else:
                 settling.end(place, error)
         places = list(settling.claimed)
-        outcomes = batches.delete(self._here.connection, [settling.claimed[place].key for place in places])
+        outcomes = batches.delete(self._here.connection, [settling.claimed[place] for place in places])
         for place, error in zip(places, outcomes, strict=True):
             # the new version is there, so this much is true even if somebody else got the old one at this moment
             settling.end(place, None if isinstance(error, LeaseLost) else error)
@@ -346,7 +351,9 @@ class SqsBroker:
 
     def after_fork(self) -> None:
         """In the child: nothing of the parent's is used, neither connections nor leases nor locks."""
+        closed = self._here.closed
         self._here = self._new_process()
+        self._here.closed = closed
 
 
 _brokers: weakref.WeakSet[SqsBroker] = weakref.WeakSet()
