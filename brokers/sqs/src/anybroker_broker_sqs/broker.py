@@ -6,9 +6,12 @@ import logging
 import os
 import time
 import weakref
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Self
+
+import msgspec
 
 from anybroker import capabilities as declare
 from anybroker.broker import Delivery
@@ -41,6 +44,8 @@ HOLD = 3
 """Seconds for which it is held then."""
 LAG = 1
 """Seconds that SQS may have handed a message out before it was here: it counts the 12 hours from then."""
+ROUNDS = 2
+"""How often a message of a FIFO queue is handed on unseen, which counts; after that it waits here."""
 MORE = 0.2
 """Seconds for which an acquire that has messages goes on receiving, before it returns them."""
 
@@ -177,13 +182,17 @@ class SqsBroker:
 
     # sending
 
-    def _pack(self, messages: Sequence[Message], tokens: Sequence[Hashable] = ()) -> list[Sendable]:
-        """Turn messages into entries; ``tokens`` are those of the versions that they replace."""
+    def _pack(
+        self, messages: Sequence[Message], tokens: Sequence[Hashable] = (), counts: Sequence[int] = ()
+    ) -> list[Sendable]:
+        """Turn messages into entries; ``tokens`` and ``counts`` are those of the versions that they replace."""
         now = datetime.now(UTC)
         before = [token.message_id if isinstance(token, Lease) else None for token in tokens] or [None] * len(messages)
         return [
-            envelope.pack(message, now=now, fifo=self._fifo, limit=self._limit, replaces=replaces)
-            for message, replaces in zip(messages, before, strict=True)
+            envelope.pack(
+                message, now=now, fifo=self._fifo, limit=self._limit, replaces=replaces, deliveries=deliveries
+            )
+            for message, replaces, deliveries in zip(messages, before, counts or [0] * len(messages), strict=True)
         ]
 
     def _send(self, sendables: Sequence[Sendable]) -> Outcomes:
@@ -255,6 +264,31 @@ class SqsBroker:
         ours = [lease for lease in leases if lease.claim()]
         batches.change_visibility(here.connection, [(*lease.key, 0) for lease in ours])
 
+    def _return_unseen(self, here: Process, unseen: Sequence[Delivery]) -> None:
+        """Let others have what nobody here has seen.
+
+        SQS has counted a receive all the same. One of a standard queue is sent anew, with the count of before; one of
+        a FIFO queue would lose its place.
+        """
+        leases = [one.token for one in unseen if isinstance(one.token, Lease)]
+        if not self._fifo:
+            counts = [max(0, (one.delivery_count or 1) - 1) for one in unseen]
+            with suppress(AnybrokerError):  # else it is given back as it is
+                self._replace(Settling(leases), self._pack([one.message for one in unseen], leases, counts))
+        self._give_back(here, leases)
+
+    def _keep(self, unseen: Sequence[Delivery], lease: int) -> list[Delivery]:
+        """Hold what has been handed round often enough, for another ``lease``; returns what is held."""
+        if not self._fifo or all((one.delivery_count or 1) <= ROUNDS for one in unseen):
+            return []
+        until = datetime.now(UTC) + timedelta(seconds=lease)
+        outcomes = self._hide([(one.token, lease) for one in unseen if isinstance(one.token, Lease)])
+        return [
+            msgspec.structs.replace(one, lease_until=until)
+            for one, error in zip(unseen, outcomes, strict=True)
+            if error is None
+        ]
+
     # receiving
 
     def _receive_all(self, here: Process, queue: str, limit: int, lease: int) -> list[Delivery]:
@@ -307,17 +341,18 @@ class SqsBroker:
         early: list[Received] = []
         for raw in raws:
             token = Lease(url, raw["ReceiptHandle"], raw["MessageId"], began, lease)
-            one = Received(envelope.unpack(raw, queue), token, raw["Attributes"])
+            message, deliveries = envelope.unpack(raw, queue)
+            one = Received(message, token, raw["Attributes"], deliveries)
             (early if one.waits(now) else due).append(one)
         here.held.add([one.lease for one in due])
         if early:
             self._put_off(early)
-        if here.closed:
-            self._give_back(here, [one.lease for one in due])
-            return Portion([], full=False)
         until = now + timedelta(seconds=began + lease - time.monotonic())
-        deliveries = [Delivery(one.message, one.lease, one.count, until) for one in due]
-        return Portion(deliveries, full=len(raws) == min(self._portion, number))
+        taken = [Delivery(one.message, one.lease, one.count, until) for one in due]
+        if here.closed:
+            self._return_unseen(here, taken)
+            return Portion([], full=False)
+        return Portion(taken, full=len(raws) == min(self._portion, number))
 
     def _put_off(self, early: Sequence[Received]) -> None:
         """Let messages wait on, unseen: SQS delays a message by 15 minutes at most, and one of a FIFO queue not at all.
@@ -345,7 +380,8 @@ class SqsBroker:
 
     def _new_process(self) -> Process:
         def polls(here: Process) -> Polls:
-            return Polls(partial(self._poll, here), partial(self._give_back, here), self._settings.options.wait)
+            give_back = partial(self._return_unseen, here)
+            return Polls(partial(self._poll, here), give_back, self._keep, self._settings.options.wait)
 
         return Process(Connection(self._settings), polls)
 
