@@ -37,7 +37,8 @@ def test_a_poll_that_fails_is_told_and_the_next_one_is_made() -> None:
 def test_what_must_not_be_given_back_is_held_until_somebody_asks() -> None:
     """A poll finds what nobody asks for any more: its lease is made longer, time and again."""
     found = Delivery(Message("1", "line", b""), None, 3, datetime.now(UTC))
-    late, held, given_back = threading.Event(), threading.Semaphore(0), []
+    late, held = threading.Event(), threading.Semaphore(0)
+    given_back: list[Delivery] = []
 
     def receive(queue: str, *_: object) -> list[Delivery]:
         if queue == "other":
