@@ -29,12 +29,11 @@ class PubSubBroker:
         self._inherited: list[Session] = []
         """Of the processes that this one was forked from; gRPC does not like them to be collected."""
         self._closed = False
-        certain = Guarantee.EXACT if settings.options.exactly_once else Guarantee.BEST_EFFORT
         self.capabilities = Capabilities(
             durability=Durability.PROCESS if settings.emulated else Durability.POWER_CUT,
-            exclusive=certain,
-            fencing=certain,
-            final=certain,
+            exclusive=Guarantee.BEST_EFFORT,
+            fencing=Guarantee.EXACT if settings.options.exactly_once else Guarantee.BEST_EFFORT,
+            final=Guarantee.BEST_EFFORT,
             update=Guarantee.BEST_EFFORT,
             clock=Clock.CLIENT,
             overview=True,
