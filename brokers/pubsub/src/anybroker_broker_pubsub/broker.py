@@ -72,7 +72,10 @@ class PubSubBroker:
         end = time.monotonic() + max(0.0, wait)
         waiting = len(names) == 1 and wait > 0
         while True:
-            taken = session.wait(names, limit, end, lease) if waiting else session.look(names, limit, lease)
+            if waiting:
+                taken = session.wait(names, limit, end, lease)
+            else:
+                taken = session.look(names, limit, lease, covered=wait > 0)
             if taken or time.monotonic() >= end:
                 return taken
             waiting = True

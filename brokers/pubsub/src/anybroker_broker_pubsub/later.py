@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from anybroker_broker_pubsub.topology import Topology
 
 POLL = 2.0
-"""Seconds that a pull waits for messages."""
+"""Seconds that a pull waits for messages at least."""
 TICK = 0.5
 """Seconds after which the thread looks whether there is anything to do."""
 SOON = 1.5
@@ -73,8 +73,9 @@ class Waiting(NamedTuple):
 class Later:
     """The thread of a consumer that looks after what is not due."""
 
-    def __init__(self, connection: Connection, topology: Topology, chore: Callable[[], object]) -> None:
-        """``chore`` is called twice a second, from the thread."""
+    def __init__(self, connection: Connection, topology: Topology, chore: Callable[[], object], longest: float) -> None:
+        """``chore`` is called twice a second, from the thread. ``longest``: seconds of a pull."""
+        self._poll = max(POLL, longest)
         self._connection = connection
         self._topology = topology
         self._chore = chore
@@ -145,7 +146,7 @@ class Later:
     def _pull(self) -> Call:
         subscription = self._topology.names.subscription(self._topology.ensure_later())
         request = PullRequest(subscription=subscription, max_messages=PULL_BATCH)
-        call = self._connection.start(PULL, request, timeout=POLL + GRACE)
+        call = self._connection.start(PULL, request, timeout=self._poll + GRACE)
         call.when_done(self._wake.set)
         return call
 
