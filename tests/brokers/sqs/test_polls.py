@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from anybroker import App
 from anybroker.broker import Delivery, Message
 from anybroker.errors import BrokerUnavailable
 from anybroker_broker_sqs.polls import Polls
+from tests.brokers.sqs.scripted import ScriptedSqs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from tests.brokers.sqs.scripted import Answer
 
 
 def test_a_poll_that_fails_is_told_and_the_next_one_is_made() -> None:
@@ -60,3 +64,40 @@ def test_what_must_not_be_given_back_is_held_until_somebody_asks() -> None:
         assert given_back == []
     finally:
         polls.close()
+
+
+def test_an_idle_worker_hears_of_a_task_by_the_poll_that_is_open() -> None:
+    """And not by the next one: its queue is asked by a short poll and one long poll, which is answered at the end."""
+    polling, sent, ran = threading.Event(), threading.Event(), threading.Event()
+
+    def answer(operation: str, call: dict[str, Any]) -> Answer | None:
+        if operation != "ReceiveMessage" or call["WaitTimeSeconds"] == 0 or ran.is_set():
+            return None
+        polling.set()
+        assert sent.wait(20)
+        asked.append(sqs.operations["ReceiveMessage"])
+        return 200, {
+            "Messages": [
+                {
+                    "MessageId": "1",
+                    "ReceiptHandle": "handle",
+                    "Body": '{"v":1,"id":"1","task":"note","args":[]}',
+                    "Attributes": {"ApproximateReceiveCount": "1"},
+                }
+            ]
+        }
+
+    asked: list[int] = []
+    with ScriptedSqs(answer) as sqs:
+        app = App(sqs.url)
+
+        @app.task(name="note", results=False)
+        def note() -> None:
+            ran.set()
+
+        with app.worker(concurrency=1):
+            assert polling.wait(60)
+            sent.set()
+            assert ran.wait(60)
+        app.close()
+    assert asked == [2]
