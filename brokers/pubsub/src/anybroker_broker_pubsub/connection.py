@@ -63,6 +63,7 @@ PullRequest = types.PullRequest.pb()
 AcknowledgeRequest, ModifyRequest = types.AcknowledgeRequest.pb(), types.ModifyAckDeadlineRequest.pb()
 Topic, Subscription = types.Topic.pb(), types.Subscription.pb()
 GetSubscriptionRequest = types.GetSubscriptionRequest.pb()
+DeleteTopicRequest, DeleteSubscriptionRequest = types.DeleteTopicRequest.pb(), types.DeleteSubscriptionRequest.pb()
 ListTopicsRequest, SeekRequest = types.ListTopicsRequest.pb(), types.SeekRequest.pb()
 
 PUBLISH = Method("Publisher", "Publish", PublishRequest, types.PublishResponse.pb(), "topic", "pubsub.topics.publish")
@@ -93,6 +94,15 @@ CREATE_SUBSCRIPTION = Method(
 )
 GET_SUBSCRIPTION = Method(
     "Subscriber", "GetSubscription", GetSubscriptionRequest, Subscription, "subscription", "pubsub.subscriptions.get"
+)
+DELETE_TOPIC = Method("Publisher", "DeleteTopic", DeleteTopicRequest, empty_pb2.Empty, "topic", "pubsub.topics.delete")
+DELETE_SUBSCRIPTION = Method(
+    "Subscriber",
+    "DeleteSubscription",
+    DeleteSubscriptionRequest,
+    empty_pb2.Empty,
+    "subscription",
+    "pubsub.subscriptions.delete",
 )
 LIST_TOPICS = Method(
     "Publisher", "ListTopics", ListTopicsRequest, types.ListTopicsResponse.pb(), "project", "pubsub.topics.list"

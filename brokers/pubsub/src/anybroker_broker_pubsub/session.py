@@ -42,6 +42,7 @@ class Session:
     def __init__(self, settings: Settings) -> None:
         self.pid = os.getpid()
         self._exactly_once = settings.options.exactly_once
+        self._create = settings.options.create
         self._connection = Connection(settings)
         self._topology = Topology(self._connection, settings)
         self._pulls = Pulls(self._connection, self._topology, settings.pull_wait)
@@ -56,9 +57,8 @@ class Session:
 
     def clear(self, queue: str) -> None:
         """Forget what is in a queue; nothing where there is none."""
-        names = self._topology.names
         with suppress(NotThere):
-            overview.clear(self._connection, names.subscription(names.of(queue)))
+            overview.clear(self._connection, self._topology.names, queue, create=self._create)
 
     # storing
 
