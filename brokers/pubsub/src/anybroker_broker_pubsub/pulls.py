@@ -100,7 +100,8 @@ class Pulls:
 
     def covers(self, queue: str) -> bool:
         """Whether a pull of it is on its way that the next :meth:`wait` takes over."""
-        return any(name == queue and not call.done for name, call in self._left)
+        with self._lock:
+            return any(name == queue and not call.done for name, call in self._left)
 
     def take_unclaimed(self, *, everything: bool = False) -> list[Pulled]:
         """What pulls brought that nobody came for."""
