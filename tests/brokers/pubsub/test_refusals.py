@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import grpc
@@ -166,6 +167,40 @@ def test_a_subscription_that_breaks_what_is_declared_is_refused(server: Scripted
     server.answer("GetSubscription", lambda *_: _plain())
     with pytest.raises(ConfigurationError, match="exactly-once"):
         broker.enqueue([Message("1", "q", b"")])
+
+
+def test_what_a_pull_finds_after_its_acquire_has_waited_is_for_the_next_one(server: Scripted) -> None:
+    """A pull that ended with the wait would take a message along that is just being handed out."""
+    published = threading.Event()
+
+    def late(request: object, context: grpc.ServicerContext) -> object:
+        assert published.wait(60)
+        assert context.time_remaining() > 10, "it ends before the service has said that nothing is there"
+        return bringing("a")(request, context)
+
+    server.answer("Pull", late)
+    broker = load_broker(f"pubsub://p1/?endpoint=127.0.0.1:{server.port}&wait=60s")
+    broker.enqueue([Message("1", "q", b"")])
+    assert broker.acquire(["q"], limit=1, wait=0.1, lease=30) == []
+    published.set()
+    [found] = broker.acquire(["q"], limit=1, wait=60, lease=30)
+    assert found.message.id == "a"
+    assert len(server.asked("Pull")) == 1
+    broker.close()
+
+
+def test_a_service_that_is_silent_for_long_is_asked_whether_it_is_there(
+    server: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anybroker_broker_pubsub.pulls.SILENCE", 0.0)
+    server.answer("Pull", lambda _, context: silent.wait(60) and context.abort(Code.ABORTED, "late"))
+    server.answer("Pull", failing(Code.UNAVAILABLE, "gone"))
+    silent = threading.Event()
+    broker = load_broker(f"pubsub://p1/?endpoint=127.0.0.1:{server.port}&wait=60s")
+    with pytest.raises(BrokerUnavailable, match="gone"):
+        broker.acquire(["q"], limit=1, wait=0.1, lease=30)
+    silent.set()
+    broker.close()
 
 
 def _published() -> object:

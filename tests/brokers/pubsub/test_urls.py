@@ -91,6 +91,7 @@ def test_what_is_declared_depends_on_the_url() -> None:
     real = load_broker("pubsub://p1/?exactly_once=yes&ack_deadline=20").capabilities
     assert (emulated.durability, real.durability) == (Durability.PROCESS, Durability.POWER_CUT)
     assert (emulated.fencing, real.fencing) == (Guarantee.BEST_EFFORT, Guarantee.EXACT)
+    assert (real.exclusive, real.final) == (Guarantee.BEST_EFFORT, Guarantee.BEST_EFFORT), "what has an eta may be two"
     assert (emulated.transit, real.transit) == (31.0, 21.0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,9 @@ from anybroker_broker_sqs.connection import ATTEMPTS
 from tests.brokers.sqs.scripted import ScriptedSqs, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from anybroker.broker import Broker
+    from anybroker.broker import Broker, Delivery
     from tests.brokers.sqs.scripted import Answer
 
 MESSAGES = [Message(str(number), "q", b"%d" % number) for number in range(10)]
@@ -313,7 +314,81 @@ def test_no_lease_lasts_longer_than_12_hours_from_the_receive() -> None:
         held.token.began -= 3600  # type: ignore[attr-defined]  # it is ours
         assert broker.extend([held], lease=43_200) == [True]
         [entry] = sqs.calls[-1][1]["Entries"]
-        assert 43_200 - 3602 <= entry["VisibilityTimeout"] <= 43_200 - 3600
+        assert 43_200 - 3660 <= entry["VisibilityTimeout"] < 43_200 - 3600
+
+
+def test_a_lease_that_reaches_the_12_hours_ends_and_is_not_given_back() -> None:
+    def answer(operation: str, _: object) -> Answer | None:
+        return received("0") if operation == "ReceiveMessage" else None
+
+    with ScriptedSqs(answer) as sqs, closing(load_broker(sqs.url)) as broker:
+        [held] = broker.acquire(["q"], limit=1, wait=0, lease=43_200)
+        held.token.began -= 43_199.5  # type: ignore[attr-defined]  # it is ours
+        assert broker.extend([held], lease=30) == [False]
+        assert sqs.operations["ChangeMessageVisibilityBatch"] == 0
+        assert broker.ack([held]) == [True], "until then it is held"
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+def test_a_repeated_delete_is_believed_to_have_been_done_only_under_a_valid_lease(*, in_time: bool) -> None:
+    """A FIFO queue says the same of a message that the first call has deleted, and of a lease that has ended."""
+    held: list[Delivery] = []
+
+    def answer(operation: str, _: object) -> Answer | None:
+        if operation == "ReceiveMessage":
+            return received("0")
+        if operation != "DeleteMessageBatch":
+            return None
+        if sqs.operations[operation] == 1:
+            return refusal("InternalError", 500)
+        if not in_time:
+            held[0].token.ends = time.monotonic()  # type: ignore[attr-defined]  # it is ours
+        expired = {"Id": "0", "SenderFault": True, "Code": "InvalidParameterValue", "Message": "it has expired"}
+        return 200, {"Successful": [], "Failed": [expired]}
+
+    with ScriptedSqs(answer) as sqs, closing(load_broker(f"{sqs.url}&fifo=yes")) as broker:
+        held += broker.acquire(["q"], limit=1, wait=0, lease=60)
+        assert broker.ack(held) == [in_time]
+        assert sqs.operations["DeleteMessageBatch"] == 2
+
+
+def test_the_child_of_a_fork_settles_nothing_of_its_parent() -> None:
+    def answer(operation: str, _: object) -> Answer | None:
+        return received("0") if operation == "ReceiveMessage" else None
+
+    with ScriptedSqs(answer) as sqs, closing(load_broker(sqs.url)) as broker:
+        held = broker.acquire(["q"], limit=1, wait=0, lease=60)
+
+        def child() -> bool:
+            answers = [broker.ack(held), broker.extend(held, lease=60), broker.update([(held[0], held[0].message)])]
+            return answers == [[False]] * 3
+
+        assert in_a_fork(child)
+        assert set(sqs.operations) == {"GetQueueUrl", "ReceiveMessage"}
+        assert broker.ack(held) == [True]
+
+
+def test_a_broker_that_was_closed_is_closed_in_the_child_of_a_fork() -> None:
+    def child() -> bool:
+        with pytest.raises(BrokerUnavailable, match="closed"):
+            broker.acquire(["q"], limit=1, wait=0, lease=1)
+        return True
+
+    with ScriptedSqs() as sqs:
+        broker = load_broker(sqs.url)
+        broker.close()
+        assert in_a_fork(child)
+
+
+def in_a_fork(function: Callable[[], bool]) -> bool:
+    """Whether it returns True in a child of this process."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os._exit(0 if function() else 1)
+        finally:
+            os._exit(2)
+    return os.waitpid(pid, 0)[1] == 0
 
 
 def test_no_error_shows_a_secret() -> None:

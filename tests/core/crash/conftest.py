@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ from anybroker.worker.process import WorkerOptions
 
 if TYPE_CHECKING:
     import signal
+    from typing import Unpack
+
+    from anybroker.sending import SendOptions
 
 HERE = Path(__file__).parent
 LEASE = 1.0
@@ -99,6 +103,22 @@ class Site:
         lines = [line.split() for line in self.record.read_text().splitlines()]
         return [line for line in lines if line[: len(words)] == words]
 
+    def noted(self, word: str = "note") -> list[int]:
+        """The numbers behind a word, in order."""
+        return [int(line[1]) for line in self.lines(word)]
+
+    def until(self, condition: Callable[[], object], *, within: float = 100.0) -> None:
+        """Wait for it, at most so many seconds."""
+        deadline = time.monotonic() + within
+        while not condition():
+            assert time.monotonic() < deadline, f"{self.record.read_text()[-500:]}\n{self.logs}"
+            time.sleep(0.02)
+
+    @property
+    def logs(self) -> str:
+        """Of all processes."""
+        return "\n".join(process.log for process in self._processes)
+
     def flag(self, name: str) -> None:
         """Let those who wait for it go on."""
         (self.directory / name).touch()
@@ -109,6 +129,10 @@ class Site:
 
     def send(self, name: str, *args: object, **options: Any) -> Any:
         return self.app.send_by_name(name, args, **options)
+
+    def send_all(self, name: str, numbers: range, **options: Unpack[SendOptions]) -> None:
+        """Send a task for each number, at once."""
+        self.app.send_many([self.app.signature(name, [number], {}, options) for number in numbers])
 
     def close(self) -> None:
         for process in self._processes:

@@ -73,6 +73,23 @@ def die_once(number: int, how: str) -> None:
     record("note", number)
 
 
+@app.task(name="flaky", results=False, retry=Retry(max=3, after=0.1))
+def flaky(number: int) -> None:
+    """Fails the first time."""
+    record("tried", number)
+    flag = _FLAGS / f"failed-{number}"
+    if not flag.exists():
+        flag.touch()
+        raise ValueError(number)
+    record("note", number)
+
+
+@app.task(name="fails", results=False, retry=Retry(max=0))
+def fails(number: int) -> None:
+    record("failed", number)
+    raise ValueError(number)
+
+
 @app.task(name="stuck", timeout=0.3, retry=Retry(max=0))
 def stuck() -> None:
     """In a call that no exception interrupts."""

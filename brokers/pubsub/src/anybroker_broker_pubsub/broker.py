@@ -29,12 +29,11 @@ class PubSubBroker:
         self._inherited: list[Session] = []
         """Of the processes that this one was forked from; gRPC does not like them to be collected."""
         self._closed = False
-        certain = Guarantee.EXACT if settings.options.exactly_once else Guarantee.BEST_EFFORT
         self.capabilities = Capabilities(
             durability=Durability.PROCESS if settings.emulated else Durability.POWER_CUT,
-            exclusive=certain,
-            fencing=certain,
-            final=certain,
+            exclusive=Guarantee.BEST_EFFORT,
+            fencing=Guarantee.EXACT if settings.options.exactly_once else Guarantee.BEST_EFFORT,
+            final=Guarantee.BEST_EFFORT,
             update=Guarantee.BEST_EFFORT,
             clock=Clock.CLIENT,
             overview=True,
@@ -73,7 +72,10 @@ class PubSubBroker:
         end = time.monotonic() + max(0.0, wait)
         waiting = len(names) == 1 and wait > 0
         while True:
-            taken = session.wait(names, limit, end, lease) if waiting else session.look(names, limit, lease)
+            if waiting:
+                taken = session.wait(names, limit, end, lease)
+            else:
+                taken = session.look(names, limit, lease, covered=wait > 0)
             if taken or time.monotonic() >= end:
                 return taken
             waiting = True

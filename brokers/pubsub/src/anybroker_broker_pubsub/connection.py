@@ -63,6 +63,7 @@ PullRequest = types.PullRequest.pb()
 AcknowledgeRequest, ModifyRequest = types.AcknowledgeRequest.pb(), types.ModifyAckDeadlineRequest.pb()
 Topic, Subscription = types.Topic.pb(), types.Subscription.pb()
 GetSubscriptionRequest = types.GetSubscriptionRequest.pb()
+DeleteTopicRequest, DeleteSubscriptionRequest = types.DeleteTopicRequest.pb(), types.DeleteSubscriptionRequest.pb()
 ListTopicsRequest, SeekRequest = types.ListTopicsRequest.pb(), types.SeekRequest.pb()
 
 PUBLISH = Method("Publisher", "Publish", PublishRequest, types.PublishResponse.pb(), "topic", "pubsub.topics.publish")
@@ -94,6 +95,15 @@ CREATE_SUBSCRIPTION = Method(
 GET_SUBSCRIPTION = Method(
     "Subscriber", "GetSubscription", GetSubscriptionRequest, Subscription, "subscription", "pubsub.subscriptions.get"
 )
+DELETE_TOPIC = Method("Publisher", "DeleteTopic", DeleteTopicRequest, empty_pb2.Empty, "topic", "pubsub.topics.delete")
+DELETE_SUBSCRIPTION = Method(
+    "Subscriber",
+    "DeleteSubscription",
+    DeleteSubscriptionRequest,
+    empty_pb2.Empty,
+    "subscription",
+    "pubsub.subscriptions.delete",
+)
 LIST_TOPICS = Method(
     "Publisher", "ListTopics", ListTopicsRequest, types.ListTopicsResponse.pb(), "project", "pubsub.topics.list"
 )
@@ -105,10 +115,13 @@ SEEK = Method(
 class Call:
     """A call under way."""
 
-    def __init__(self, method: Method, resource: str, timeout: float, shown: str) -> None:
+    def __init__(
+        self, method: Method, resource: str, timeout: float, shown: str, answered: Callable[[], object]
+    ) -> None:
         self._method = method
         self._resource = resource
         self._shown = shown
+        self._answered = answered
         self._latest = time.monotonic() + timeout + STUCK
         self._ended = threading.Event()
         self._future: Any = None
@@ -146,8 +159,10 @@ class Call:
             self._future.cancel()
 
     def _start(self, stub: Any, request: Any, timeout: float) -> None:
-        def ended(_: object) -> None:
+        def ended(future: Any) -> None:
             self.done_at = time.monotonic()
+            if future.code() is grpc.StatusCode.OK:
+                self._answered()
             self._ended.set()
 
         metadata: Any = routing_header.to_grpc_metadata(((self._method.resource, self._resource),))  # type: ignore[no-untyped-call]
@@ -164,10 +179,12 @@ class Connection:
         with gate.entered():
             self._channel = _channel(settings)
         self._stubs: dict[Method, Any] = {}
+        self.answered_at = 0.0
+        """When the service last answered a call; seconds of ``time.monotonic``."""
 
     def start(self, method: Method, request: Any, *, timeout: float = CALL_TIMEOUT) -> Call:
         """Begin a call. Raises ``BrokerUnavailable`` after :meth:`close`."""
-        call = Call(method, getattr(request, method.resource), timeout, self._shown)
+        call = Call(method, getattr(request, method.resource), timeout, self._shown, self._answered)
         try:
             call._start(self._stub(method), request, timeout)  # noqa: SLF001 (the two are one)
         except ValueError as error:  # what gRPC says of a closed channel
@@ -182,6 +199,9 @@ class Connection:
         """End all calls."""
         with gate.entered():
             self._channel.close()
+
+    def _answered(self) -> None:
+        self.answered_at = time.monotonic()
 
     def _stub(self, method: Method) -> Any:
         stub = self._stubs.get(method)

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,14 +26,14 @@ from anybroker_broker_pubsub.publishing import publish
 from anybroker_broker_pubsub.pulls import GRACE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
     from datetime import timedelta
 
     from anybroker_broker_pubsub.connection import Call, Connection
     from anybroker_broker_pubsub.topology import Topology
 
 POLL = 2.0
-"""Seconds that a pull waits for messages."""
+"""Seconds that a pull waits for messages at least."""
 TICK = 0.5
 """Seconds after which the thread looks whether there is anything to do."""
 SOON = 1.5
@@ -45,8 +46,15 @@ STOP = 1.0
 """Seconds that a close waits for the thread, which may be in the middle of a call."""
 PAUSE = 1.0
 """Seconds before the next try after an error."""
+REFUSED = 10
+"""Seconds for which a message is parked that its queue's topic did not take."""
 _SOURCE = "CloudPubSubDeadLetterSourceSubscription"
 """Attribute of a message that Pub/Sub itself has given up and put here."""
+
+Pair = tuple[str, Any]
+"""An ack id, and the message to be published before it is acknowledged."""
+Target = tuple[str, Sequence[Pair]]
+"""A topic, and what is for it."""
 
 _log = logging.getLogger("anybroker.pubsub")
 
@@ -65,8 +73,9 @@ class Waiting(NamedTuple):
 class Later:
     """The thread of a consumer that looks after what is not due."""
 
-    def __init__(self, connection: Connection, topology: Topology, chore: Callable[[], object]) -> None:
-        """``chore`` is called twice a second, from the thread."""
+    def __init__(self, connection: Connection, topology: Topology, chore: Callable[[], object], longest: float) -> None:
+        """``chore`` is called twice a second, from the thread. ``longest``: seconds of a pull."""
+        self._poll = max(POLL, longest)
         self._connection = connection
         self._topology = topology
         self._chore = chore
@@ -137,7 +146,7 @@ class Later:
     def _pull(self) -> Call:
         subscription = self._topology.names.subscription(self._topology.ensure_later())
         request = PullRequest(subscription=subscription, max_messages=PULL_BATCH)
-        call = self._connection.start(PULL, request, timeout=POLL + GRACE)
+        call = self._connection.start(PULL, request, timeout=self._poll + GRACE)
         call.when_done(self._wake.set)
         return call
 
@@ -177,32 +186,53 @@ class Later:
 
     def _deliver(self, due: Sequence[Waiting]) -> None:
         """Publish what is due to the topics of its queues."""
-        targets: defaultdict[str, list[tuple[str, Any]]] = defaultdict(list)
+        names = self._topology.names
+        queues: defaultdict[str, list[Pair]] = defaultdict(list)
+        targets: list[Target] = []
         for one in due:
-            topic = self._target(one.message)
-            if topic is None:
-                _log.error(
-                    "a message in %s belongs to no queue: %s", self._topology.names.later, one.message.message_id
-                )
+            queue, source = one.message.attributes.get(QUEUE), one.message.attributes.get(_SOURCE)
+            pair = (one.ack_id, forwarded(one.message))
+            if queue:
+                queues[queue].append(pair)
+            elif source:
+                targets.append((names.topic(source), [pair]))
             else:
-                targets[topic].append((one.ack_id, forwarded(one.message)))
-        self._move(list(targets.items()))
+                _log.error("a message in %s belongs to no queue: %s", names.later, one.message.message_id)
+        for queue, pairs in queues.items():
+            try:
+                targets.append((names.topic(self._topology.ensure(queue)), pairs))
+            except TimedOut:
+                raise
+            except AnybrokerError as error:
+                self._park(names.topic(names.of(queue)), pairs, error)
+        self._move(targets)
 
-    def _target(self, message: Any) -> str | None:
-        """The topic of the queue that a message is for."""
-        queue, source = message.attributes.get(QUEUE), message.attributes.get(_SOURCE)
-        if queue:
-            return self._topology.names.topic(self._topology.ensure(queue))
-        return self._topology.names.topic(source) if source else None
+    def _move(self, targets: Sequence[Target]) -> None:
+        """Publish, then acknowledge what is stored. What one topic does not take holds up no other."""
+        stored, failed = publish(self._connection, [(topic, [one for _, one in pairs]) for topic, pairs in targets])
+        try:
+            if failed is not None:
+                for topic, pairs in targets:
+                    stored |= self._move_again(topic, [pair for pair in pairs if id(pair[1]) not in stored])
+        finally:
+            moved = [ack_id for _, pairs in targets for ack_id, message in pairs if id(message) in stored]
+            settling.acknowledge(self._connection, self._topology.names.subscription(self._topology.names.later), moved)
 
-    def _move(self, targets: Sequence[tuple[str, Sequence[tuple[str, Any]]]]) -> None:
-        """Publish, then acknowledge what is stored."""
-        batches = [(topic, [message for _, message in pairs]) for topic, pairs in targets]
-        stored, failed = publish(self._connection, batches)
-        moved = [ack_id for _, pairs in targets for ack_id, message in pairs if id(message) in stored]
-        settling.acknowledge(self._connection, self._topology.names.subscription(self._topology.names.later), moved)
-        if failed is not None:
+    def _move_again(self, topic: str, pairs: Sequence[Pair]) -> set[int]:
+        """Publish to one topic what was not taken; parks it if it is not taken again."""
+        stored, failed = publish(self._connection, [(topic, [message for _, message in pairs])])
+        if isinstance(failed, TimedOut):
             raise failed
+        if isinstance(failed, NotThere):
+            self._topology.forget()
+        if failed is not None:
+            self._park(topic, [pair for pair in pairs if id(pair[1]) not in stored], failed)
+        return stored
+
+    def _park(self, topic: str, pairs: Sequence[Pair], error: AnybrokerError) -> None:
+        subscription = self._topology.names.subscription(self._topology.names.later)
+        settling.modify(self._connection, subscription, [ack_id for ack_id, _ in pairs], REFUSED)
+        _log.warning("%d messages that are due wait, since %s takes none: %s", len(pairs), topic, error)
 
 
 def _hop(left: float, kept: timedelta) -> int:

@@ -1,7 +1,8 @@
 """What a message looks like in Pub/Sub: its body is the data, and three attributes tell what is beside it.
 
 ``id``, ``eta`` (ISO 8601) and, while it is not due, ``queue``. A message without them, sent by another program, is one
-all the same: its id is that of Pub/Sub, and it is due.
+all the same: its id is that of Pub/Sub, and it is due. ``deliveries`` is there when a consumer pulled a message, had no
+use for it and published it anew: how often it had been delivered before.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from anybroker_broker_pubsub.options import MAX_ATTRIBUTE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ID, ETA, QUEUE = "id", "eta", "queue"
+ID, ETA, QUEUE, DELIVERIES = "id", "eta", "queue", "deliveries"
 _RESERVED = ("goog", "CloudPubSub")
 """Begins attributes that are Google's to set; nobody else may publish the first."""
 
@@ -48,6 +49,22 @@ def eta_of(attributes: Mapping[str, str]) -> datetime | None:
     except ValueError:
         return None
     return eta if eta.tzinfo is not None else eta.replace(tzinfo=UTC)
+
+
+def delivery_count(received: Any) -> int | None:
+    """How often it was delivered, of a ``ReceivedMessage``; None where Pub/Sub does not count."""
+    before = received.message.attributes.get(DELIVERIES, "")
+    counted: int = received.delivery_attempt
+    return counted + (int(before) if before.isdecimal() and before.isascii() else 0) if counted else None
+
+
+def unseen(received: Any) -> Any:
+    """The same message, to be published anew as if it had not been delivered this time; of a ``ReceivedMessage``."""
+    again = forwarded(received.message)
+    count = delivery_count(received)
+    if count is not None and count > 1:
+        again.attributes[DELIVERIES] = str(count - 1)
+    return again
 
 
 def forwarded(received: Any, *, queue: str | None = None) -> Any:

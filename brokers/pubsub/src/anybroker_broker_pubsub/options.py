@@ -29,6 +29,12 @@ MIN_RETENTION, MAX_RETENTION = timedelta(minutes=10), timedelta(days=31)
 """How long a subscription keeps a message that nobody acknowledges (Subscription.message_retention_duration)."""
 DEFAULT_RETENTION = timedelta(days=7)
 """Of a subscription that was made without saying (Subscription.message_retention_duration)."""
+PULL_WAIT = 60.0
+"""Seconds for the answer to a pull, as in Google's clients: more than the service takes to say that nothing is there.
+
+A pull that ends before that may be the one that a message has just been handed out to.
+"""
+MAX_PULL_WAIT = 600.0
 EMULATED_RETENTION = timedelta(days=7)
 """The longest that the emulator takes."""
 
@@ -52,6 +58,8 @@ class Options(msgspec.Struct, frozen=True):
     """Of subscriptions that are created, 10 s to 600 s. A lease of just this length costs no call of its own."""
     retention: timedelta | None = None
     """How long created subscriptions keep a message that nobody takes, 10 minutes to 31 days; as long as they can."""
+    wait: timedelta | None = None
+    """Seconds of a pull of an idle consumer, up to 10 minutes: 60; on an emulator as long as a worker asks for."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -71,6 +79,16 @@ class Settings(msgspec.Struct, frozen=True):
     def retention(self) -> timedelta:
         """How long subscriptions keep a message."""
         return self.options.retention or (EMULATED_RETENTION if self.emulated else MAX_RETENTION)
+
+    @property
+    def pull_wait(self) -> float:
+        """Seconds of a pull at least; 0: as long as an ``acquire`` waits.
+
+        The emulator answers in time, and does not notice that a client has gone: a long pull would outlive its process.
+        """
+        if self.options.wait is not None:
+            return self.options.wait.total_seconds()
+        return 0.0 if self.emulated else PULL_WAIT
 
     @property
     def shown(self) -> str:
@@ -102,6 +120,8 @@ def read_settings(url: str) -> Settings:
         raise ConfigurationError(f"{address}: ack_deadline is 10 s to 600 s")
     if options.retention is not None and not MIN_RETENTION <= options.retention <= MAX_RETENTION:
         raise ConfigurationError(f"{address}: retention is 10 minutes to 31 days")
+    if options.wait is not None and not 0 <= options.wait.total_seconds() <= MAX_PULL_WAIT:
+        raise ConfigurationError(f"{address}: wait is at most 10 minutes")
     return Settings(project, options, _endpoint(options.endpoint, str(address)))
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from anybroker.errors import AnybrokerError
+from anybroker_broker_pubsub.clock import server_time
 from anybroker_broker_pubsub.connection import LIST_TOPICS, SEEK, ListTopicsRequest, SeekRequest
 
 if TYPE_CHECKING:
@@ -27,8 +30,15 @@ def known_queues(connection: Connection, names: Names) -> list[str]:
         request.page_token = answer.next_page_token
 
 
-def clear(connection: Connection, subscription: str) -> None:
-    """Let a subscription begin with what is published from now on (``Seek`` to a time)."""
-    request = SeekRequest(subscription=subscription)
-    request.time.FromDatetime(datetime.now(UTC))
+def clear(connection: Connection, names: Names, queue: str, *, create: bool) -> None:
+    """Let a subscription begin with what is published from now on (``Seek`` to a time).
+
+    By the service's clock; by ours where nothing may be created to read it.
+    """
+    now = datetime.now(UTC)
+    if create:
+        with suppress(AnybrokerError):
+            now = server_time(connection, names)
+    request = SeekRequest(subscription=names.subscription(names.of(queue)))
+    request.time.FromDatetime(now)
     connection.call(SEEK, request)

@@ -3,8 +3,9 @@
 Pull, and not streaming pull: a consumer gets as many as it has room for and no more, so that one that is busy keeps
 nothing from one that is idle, and nothing waits in the memory of a process.
 
-A pull is never cancelled: what the service had just sent would be lost to everybody until its ack deadline. When one
-queue has answered, the pulls of the others go on, and the next ``acquire`` takes over what they bring.
+A pull is never cancelled, and lasts longer than the service lets it wait: what it had just sent would be lost to
+everybody until its ack deadline. When one queue has answered, or the ``acquire`` has waited long enough, pulls go on,
+and the next ``acquire`` takes over what they bring. What nobody comes for is given back.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ GRACE = 1.0
 """Seconds that a pull has longer than its caller waits: the emulator answers so much before its deadline."""
 EARLY = 0.05
 """Seconds before the end of the wait at which a pull that brought nothing is not repeated."""
+SILENCE = 10.0
+"""Seconds without an answer to anything after which a long pull is not trusted to be heard."""
 UNCLAIMED = 0.5
 """Seconds after which messages that nobody came for are given back."""
 
@@ -46,7 +49,9 @@ class Pulled(NamedTuple):
 class Pulls:
     """The pulls of one object. Thread-safe."""
 
-    def __init__(self, connection: Connection, topology: Topology) -> None:
+    def __init__(self, connection: Connection, topology: Topology, longest: float) -> None:
+        """``longest``: seconds of a pull, also where the caller waits for less; 0: as long as the caller."""
+        self._longest = longest
         self._connection = connection
         self._topology = topology
         self._left: list[tuple[str, Call]] = []
@@ -54,7 +59,10 @@ class Pulls:
         self._lock = threading.Lock()
 
     def look(self, queue: str, limit: int) -> Pulled:
-        """What a queue has now. Raises ``BrokerUnavailable``."""
+        """What a queue has now. Raises ``BrokerUnavailable``.
+
+        Asked also where another pull is on its way: that one may have been lost.
+        """
         call = self._claim(queue, ended=True)
         if call is not None and (pulled := self._ended(queue, call)) and pulled.messages:
             return pulled
@@ -65,13 +73,14 @@ class Pulls:
         """The first messages that one of the queues gets within ``wait`` seconds. Raises ``BrokerUnavailable``."""
         arrived = threading.Event()
         latest = time.monotonic() + wait
+        patience = 0.0 if wait < self._longest else GRACE
         calls: dict[str, Call] = {}
         heard = False
         try:
             for queue in queues:
-                calls[queue] = self._claim(queue) or self._start(queue, limit, timeout=wait + GRACE)
+                calls[queue] = self._claim(queue) or self._start(queue, limit, timeout=max(wait, self._longest) + GRACE)
                 calls[queue].when_done(arrived.set)
-            while calls and (left := latest + GRACE - time.monotonic()) > 0:
+            while calls and (left := latest + patience - time.monotonic()) > 0:
                 arrived.wait(left)
                 arrived.clear()
                 for queue in [name for name, call in calls.items() if call.done]:
@@ -81,12 +90,18 @@ class Pulls:
                         return pulled
                     if (left := latest - time.monotonic()) > EARLY:
                         time.sleep(EARLY)  # a service that does not wait is not asked without a pause
-                        calls[queue] = self._start(queue, limit, timeout=left - EARLY + GRACE)
+                        calls[queue] = self._start(queue, limit, timeout=max(left - EARLY, self._longest) + GRACE)
                         calls[queue].when_done(arrived.set)
         finally:
             self._leave(calls)
         # only silence all the time: either nothing is there, or nobody
-        return None if heard else self.look(queues[0], limit)
+        silent = patience > 0 or time.monotonic() - self._connection.answered_at > SILENCE
+        return None if heard or not silent else self.look(queues[0], limit)
+
+    def covers(self, queue: str) -> bool:
+        """Whether a pull of it is on its way that the next :meth:`wait` takes over."""
+        with self._lock:
+            return any(name == queue and not call.done for name, call in self._left)
 
     def take_unclaimed(self, *, everything: bool = False) -> list[Pulled]:
         """What pulls brought that nobody came for."""

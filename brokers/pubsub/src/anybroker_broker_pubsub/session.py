@@ -18,8 +18,8 @@ from anybroker_broker_pubsub.connection import Connection
 from anybroker_broker_pubsub.errors import NotThere
 from anybroker_broker_pubsub.later import Later
 from anybroker_broker_pubsub.leases import Claim, Leases
-from anybroker_broker_pubsub.messages import eta_of, forwarded, pack, unpack
-from anybroker_broker_pubsub.options import MAX_LEASE, MIN_LEASE
+from anybroker_broker_pubsub.messages import delivery_count, eta_of, forwarded, pack, unpack, unseen
+from anybroker_broker_pubsub.options import MAX_LEASE, MIN_ACK_DEADLINE, MIN_LEASE
 from anybroker_broker_pubsub.publishing import publish
 from anybroker_broker_pubsub.pulls import Pulled, Pulls
 from anybroker_broker_pubsub.topology import Topology
@@ -42,11 +42,12 @@ class Session:
     def __init__(self, settings: Settings) -> None:
         self.pid = os.getpid()
         self._exactly_once = settings.options.exactly_once
+        self._create = settings.options.create
         self._connection = Connection(settings)
         self._topology = Topology(self._connection, settings)
-        self._pulls = Pulls(self._connection, self._topology)
+        self._pulls = Pulls(self._connection, self._topology, settings.pull_wait)
         self._leases = Leases()
-        self.later = Later(self._connection, self._topology, self._return_unclaimed)
+        self.later = Later(self._connection, self._topology, self._return_unclaimed, settings.pull_wait)
 
     # looking
 
@@ -56,9 +57,8 @@ class Session:
 
     def clear(self, queue: str) -> None:
         """Forget what is in a queue; nothing where there is none."""
-        names = self._topology.names
         with suppress(NotThere):
-            overview.clear(self._connection, names.subscription(names.of(queue)))
+            overview.clear(self._connection, self._topology.names, queue, create=self._create)
 
     # storing
 
@@ -92,12 +92,12 @@ class Session:
 
     # taking
 
-    def look(self, queues: Sequence[str], limit: int, lease: float) -> list[Delivery]:
-        """What the queues have now, in their order."""
+    def look(self, queues: Sequence[str], limit: int, lease: float, *, covered: bool) -> list[Delivery]:
+        """What the queues have now, in their order. ``covered``: not where a pull is on its way, which brings it."""
         taken: list[Delivery] = []
         try:
             for queue in queues:
-                while len(taken) < limit:
+                while len(taken) < limit and not (covered and self._pulls.covers(queue)):
                     pulled = self._again(partial(self._pulls.look, queue, limit - len(taken)))
                     taken += self._admit(pulled, limit - len(taken), lease)
                     if not pulled.messages:
@@ -122,7 +122,8 @@ class Session:
             eta = eta_of(one.message.attributes)
             (due if eta is None or eta <= now else early).append(one)
         self._put_off(name, pulled.queue, early)
-        self._give_back(name, [one.ack_id for one in due[limit:]])
+        with suppress(AnybrokerError):  # it comes back by its deadline
+            self._return_unseen(name, due[limit:])
         due, since, seconds = due[:limit], pulled.at, _whole(lease)
         if due and (self._topology.deadline(name) != seconds or time.monotonic() - since > 1.0):
             since = time.monotonic()
@@ -134,7 +135,7 @@ class Session:
         lease_until = datetime.now(UTC) + timedelta(seconds=until - time.monotonic())
         tokens = self._leases.hold(pulled.queue, [one.ack_id for one in due], until)
         return [
-            Delivery(unpack(one.message, pulled.queue), token, one.delivery_attempt or None, lease_until)
+            Delivery(unpack(one.message, pulled.queue), token, delivery_count(one), lease_until)
             for one, token in zip(due, tokens, strict=True)
         ]
 
@@ -154,7 +155,22 @@ class Session:
 
     def _return_unclaimed(self, *, everything: bool = False) -> None:
         for pulled in self._pulls.take_unclaimed(everything=everything):
-            self._give_back(self._topology.names.of(pulled.queue), [one.ack_id for one in pulled.messages])
+            name = self._topology.names.of(pulled.queue)
+            if time.monotonic() - pulled.at < (self._topology.deadline(name) or MIN_ACK_DEADLINE) - 1.0:
+                with suppress(AnybrokerError):  # else it has come back, or comes, by its deadline
+                    self._return_unseen(name, pulled.messages)
+
+    def _return_unseen(self, name: str, received: Sequence[Any]) -> None:
+        """Let others have what nobody here has seen.
+
+        Giving it back would count as a delivery, so it is published anew, with the count of before. What Pub/Sub does
+        not count, and what it does not take, is given back.
+        """
+        made = [(one.ack_id, unseen(one)) for one in received if one.delivery_attempt]
+        stored, _ = publish(self._connection, [(self._topology.names.topic(name), [again for _, again in made])])
+        moved = [ack_id for ack_id, again in made if id(again) in stored]
+        settling.acknowledge(self._connection, self._topology.names.subscription(name), moved)
+        self._give_back(name, [one.ack_id for one in received if one.ack_id not in moved])
 
     # settling
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from anybroker.errors import AnybrokerError, BrokerUnavailable, LeaseLost
-from anybroker_broker_sqs.errors import of_answer
+from anybroker_broker_sqs.errors import LostInRepetition, of_answer
 from anybroker_broker_sqs.options import BATCH
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from anybroker_broker_sqs.connection import Connection
     from anybroker_broker_sqs.envelope import Sendable
+    from anybroker_broker_sqs.leases import Lease
 
 Outcomes = list[AnybrokerError | None]
 """For each entry why it failed, or None."""
@@ -48,9 +49,22 @@ def send(
     return _make(connection, calls, len(messages), in_order=in_order)
 
 
-def delete(connection: Connection, handles: Sequence[tuple[str, str]]) -> Outcomes:
-    """Delete messages by URL and receipt handle."""
-    return _settle(connection, "DeleteMessageBatch", handles, lambda place: {"ReceiptHandle": handles[place][1]})
+def delete(connection: Connection, leases: Sequence[Lease]) -> Outcomes:
+    """Delete messages.
+
+    A FIFO queue refuses a receipt handle that has expired, and one whose message is gone. A repeated call that was
+    refused while the lease was valid tells that the first one has deleted the message.
+    """
+    outcomes = _settle(
+        connection,
+        "DeleteMessageBatch",
+        [lease.key for lease in leases],
+        lambda place: {"ReceiptHandle": leases[place].handle},
+    )
+    return [
+        None if isinstance(outcome, LostInRepetition) and lease.valid else outcome
+        for lease, outcome in zip(leases, outcomes, strict=True)
+    ]
 
 
 def change_visibility(connection: Connection, changes: Sequence[tuple[str, str, int]]) -> Outcomes:
@@ -99,9 +113,8 @@ def _make_one(connection: Connection, call: Call) -> Outcomes:
         outcomes[int(done["Id"])] = None
     for failed in answer.get("Failed", ()):
         outcomes[int(failed["Id"])] = of_answer(failed, name, connection.where)
-    if name == "DeleteMessage" and answer["ResponseMetadata"]["RetryAttempts"]:
-        # boto3 has asked again, because no answer came: what is not there any more, the first call has deleted
-        outcomes = [None if isinstance(outcome, LeaseLost) else outcome for outcome in outcomes]
+    if answer["ResponseMetadata"]["RetryAttempts"]:
+        return [LostInRepetition(str(one)) if isinstance(one, LeaseLost) else one for one in outcomes]
     return outcomes
 
 

@@ -6,9 +6,12 @@ import logging
 import os
 import time
 import weakref
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Self
+
+import msgspec
 
 from anybroker import capabilities as declare
 from anybroker.broker import Delivery
@@ -39,6 +42,10 @@ SAFE = 2.0
 """Seconds that a lease must have left for an update, which takes two calls; else it is held a little longer first."""
 HOLD = 3
 """Seconds for which it is held then."""
+LAG = 1
+"""Seconds that SQS may have handed a message out before it was here: it counts the 12 hours from then."""
+ROUNDS = 2
+"""How often a message of a FIFO queue is handed on unseen, which counts; after that it waits here."""
 MORE = 0.2
 """Seconds for which an acquire that has messages goes on receiving, before it returns them."""
 
@@ -118,7 +125,7 @@ class SqsBroker:
         here = self._open()
         settling = Settling([one.token for one in deliveries])
         places = list(settling.claimed)
-        outcomes = batches.delete(here.connection, [settling.claimed[place].key for place in places])
+        outcomes = batches.delete(here.connection, [settling.claimed[place] for place in places])
         for place, error in zip(places, outcomes, strict=True):
             settling.end(place, error)
         return settling.answers()
@@ -140,9 +147,12 @@ class SqsBroker:
         self._open()
         now = time.monotonic()
         tokens = [one.token for one in deliveries]
-        held = {one: None for one in tokens if isinstance(one, Lease) and one.held}
-        changes = [(one, min(seconds, MAX_LEASE - whole(now - one.began))) for one in held]
-        outcomes: dict[Hashable, AnybrokerError | None] = dict(zip(held, self._hide(changes), strict=True))
+        held = dict.fromkeys(one for one in tokens if isinstance(one, Lease) and one.held)
+        changes = [(one, min(seconds, MAX_LEASE - whole(now - one.began) - LAG)) for one in held]
+        changes = [(one, left) for one, left in changes if left > 0]
+        outcomes: dict[Hashable, AnybrokerError | None] = dict(
+            zip((one for one, _ in changes), self._hide(changes), strict=True)
+        )
         for error in outcomes.values():
             if error is not None and not isinstance(error, LeaseLost):
                 raise error
@@ -172,13 +182,17 @@ class SqsBroker:
 
     # sending
 
-    def _pack(self, messages: Sequence[Message], tokens: Sequence[Hashable] = ()) -> list[Sendable]:
-        """Turn messages into entries; ``tokens`` are those of the versions that they replace."""
+    def _pack(
+        self, messages: Sequence[Message], tokens: Sequence[Hashable] = (), counts: Sequence[int] = ()
+    ) -> list[Sendable]:
+        """Turn messages into entries; ``tokens`` and ``counts`` are those of the versions that they replace."""
         now = datetime.now(UTC)
         before = [token.message_id if isinstance(token, Lease) else None for token in tokens] or [None] * len(messages)
         return [
-            envelope.pack(message, now=now, fifo=self._fifo, limit=self._limit, replaces=replaces)
-            for message, replaces in zip(messages, before, strict=True)
+            envelope.pack(
+                message, now=now, fifo=self._fifo, limit=self._limit, replaces=replaces, deliveries=deliveries
+            )
+            for message, replaces, deliveries in zip(messages, before, counts or [0] * len(messages), strict=True)
         ]
 
     def _send(self, sendables: Sequence[Sendable]) -> Outcomes:
@@ -221,7 +235,7 @@ class SqsBroker:
             else:
                 settling.end(place, error)
         places = list(settling.claimed)
-        outcomes = batches.delete(self._here.connection, [settling.claimed[place].key for place in places])
+        outcomes = batches.delete(self._here.connection, [settling.claimed[place] for place in places])
         for place, error in zip(places, outcomes, strict=True):
             # the new version is there, so this much is true even if somebody else got the old one at this moment
             settling.end(place, None if isinstance(error, LeaseLost) else error)
@@ -249,6 +263,31 @@ class SqsBroker:
         """Let others have messages at once; where that cannot be said, when the lease ends."""
         ours = [lease for lease in leases if lease.claim()]
         batches.change_visibility(here.connection, [(*lease.key, 0) for lease in ours])
+
+    def _return_unseen(self, here: Process, unseen: Sequence[Delivery]) -> None:
+        """Let others have what nobody here has seen.
+
+        SQS has counted a receive all the same. One of a standard queue is sent anew, with the count of before; one of
+        a FIFO queue would lose its place.
+        """
+        leases = [one.token for one in unseen if isinstance(one.token, Lease)]
+        if not self._fifo:
+            counts = [max(0, (one.delivery_count or 1) - 1) for one in unseen]
+            with suppress(AnybrokerError):  # else it is given back as it is
+                self._replace(Settling(leases), self._pack([one.message for one in unseen], leases, counts))
+        self._give_back(here, leases)
+
+    def _keep(self, unseen: Sequence[Delivery], lease: int) -> list[Delivery]:
+        """Hold what has been handed round often enough, for another ``lease``; returns what is held."""
+        if not self._fifo or all((one.delivery_count or 1) <= ROUNDS for one in unseen):
+            return []
+        until = datetime.now(UTC) + timedelta(seconds=lease)
+        outcomes = self._hide([(one.token, lease) for one in unseen if isinstance(one.token, Lease)])
+        return [
+            msgspec.structs.replace(one, lease_until=until)
+            for one, error in zip(unseen, outcomes, strict=True)
+            if error is None
+        ]
 
     # receiving
 
@@ -302,17 +341,18 @@ class SqsBroker:
         early: list[Received] = []
         for raw in raws:
             token = Lease(url, raw["ReceiptHandle"], raw["MessageId"], began, lease)
-            one = Received(envelope.unpack(raw, queue), token, raw["Attributes"])
+            message, deliveries = envelope.unpack(raw, queue)
+            one = Received(message, token, raw["Attributes"], deliveries)
             (early if one.waits(now) else due).append(one)
         here.held.add([one.lease for one in due])
         if early:
             self._put_off(early)
-        if here.closed:
-            self._give_back(here, [one.lease for one in due])
-            return Portion([], full=False)
         until = now + timedelta(seconds=began + lease - time.monotonic())
-        deliveries = [Delivery(one.message, one.lease, one.count, until) for one in due]
-        return Portion(deliveries, full=len(raws) == min(self._portion, number))
+        taken = [Delivery(one.message, one.lease, one.count, until) for one in due]
+        if here.closed:
+            self._return_unseen(here, taken)
+            return Portion([], full=False)
+        return Portion(taken, full=len(raws) == min(self._portion, number))
 
     def _put_off(self, early: Sequence[Received]) -> None:
         """Let messages wait on, unseen: SQS delays a message by 15 minutes at most, and one of a FIFO queue not at all.
@@ -340,13 +380,16 @@ class SqsBroker:
 
     def _new_process(self) -> Process:
         def polls(here: Process) -> Polls:
-            return Polls(partial(self._poll, here), partial(self._give_back, here), self._settings.options.wait)
+            give_back = partial(self._return_unseen, here)
+            return Polls(partial(self._poll, here), give_back, self._keep, self._settings.options.wait)
 
         return Process(Connection(self._settings), polls)
 
     def after_fork(self) -> None:
         """In the child: nothing of the parent's is used, neither connections nor leases nor locks."""
+        closed = self._here.closed
         self._here = self._new_process()
+        self._here.closed = closed
 
 
 _brokers: weakref.WeakSet[SqsBroker] = weakref.WeakSet()

@@ -44,6 +44,8 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     """The ordering key."""
     encoding: Literal["base64"] | None = None
     """Of the body; None: the text in UTF-8."""
+    deliveries: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """How often it was delivered before a consumer that received it unseen sent it anew."""
 
 
 class Sendable(msgspec.Struct, frozen=True):
@@ -65,16 +67,18 @@ def largest_body(message_size: int) -> int:
     return (message_size - RESERVE) * 3 // 4
 
 
-def pack(message: Message, *, now: datetime, fifo: bool, limit: int, replaces: str | None = None) -> Sendable:
+def pack(
+    message: Message, *, now: datetime, fifo: bool, limit: int, replaces: str | None = None, deliveries: int = 0
+) -> Sendable:
     """Turn a message into an entry. Raises ``MessageTooLarge``.
 
-    ``replaces``: the id in SQS of the version before it.
+    ``replaces``: the id in SQS of the version before it; ``deliveries``: of this version, in earlier entries.
     """
     text, encoding = _text(message.body)
     eta = message.eta.astimezone(UTC) if message.eta is not None else None
     meta = _FORBIDDEN.sub(
         lambda char: f"\\u{ord(char[0]):04x}",
-        _encode(Meta(message.id, eta, message.ordering_key, encoding)).decode(),
+        _encode(Meta(message.id, eta, message.ordering_key, encoding, deliveries)).decode(),
     )
     size = (len(text) if encoding else len(message.body)) + len(meta.encode()) + _OVERHEAD
     if size > limit:
@@ -93,8 +97,11 @@ def pack(message: Message, *, now: datetime, fifo: bool, limit: int, replaces: s
     return Sendable(message, entry, size)
 
 
-def unpack(raw: Mapping[str, Any], queue: str) -> Message:
-    """Turn what was received into a message. An attribute that is not ours, or not right, is ignored."""
+def unpack(raw: Mapping[str, Any], queue: str) -> tuple[Message, int]:
+    """Turn what was received into a message, and how often it was delivered in earlier entries.
+
+    An attribute that is not ours, or not right, is ignored.
+    """
     text = raw["Body"]
     value = raw.get("MessageAttributes", {}).get(ATTRIBUTE, {}).get("StringValue")
     meta = _NONE
@@ -106,7 +113,7 @@ def unpack(raw: Mapping[str, Any], queue: str) -> Message:
         with suppress(ValueError):  # else it is the text that somebody else has sent
             body = b"" if text == _EMPTY else base64.b64decode(text, validate=True)
     key = meta.key if value is not None else raw.get("Attributes", {}).get("MessageGroupId")
-    return Message(meta.id or raw["MessageId"], queue, body, meta.eta, 0, key)
+    return Message(meta.id or raw["MessageId"], queue, body, meta.eta, 0, key), meta.deliveries
 
 
 def group(key: str | None) -> str:

@@ -46,6 +46,10 @@ class QueueMissing(BrokerUnavailable):
     """The queue does not exist: not yet, or not any more."""
 
 
+class LostInRepetition(LeaseLost):
+    """Refused when boto3 asked again because no answer came: by the first call, perhaps, the message is gone."""
+
+
 _BY_CODE: dict[str, type[AnybrokerError]] = {
     **dict.fromkeys(("NonExistentQueue", "QueueDoesNotExist"), QueueMissing),
     **dict.fromkeys(("BatchRequestTooLong", "InvalidMessageContents"), MessageTooLarge),

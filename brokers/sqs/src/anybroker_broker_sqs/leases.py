@@ -6,6 +6,7 @@ lost is decided here first: by its time, and by what was done with it in this pr
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
 
 
 class Lease:
-    """The token of a delivery. Any object of the process may settle it, one thread alone at a time.
+    """The token of a delivery. Any object of the process that took it may settle it, one thread alone at a time.
+
+    The child of a fork holds nothing: its parent still does.
 
     ``claim`` it before settling; ``release`` it if the settle could not be done.
     """
 
-    __slots__ = ("_free", "began", "ends", "handle", "message_id", "settled", "successor", "url")
+    __slots__ = ("_free", "_pid", "began", "ends", "handle", "message_id", "settled", "successor", "url")
 
     def __init__(self, url: str, handle: str, message_id: str, began: float, seconds: int) -> None:
         self.url = url
@@ -33,6 +36,7 @@ class Lease:
         self.began = began
         """By the monotonic clock, as ``ends``."""
         self.ends = began + seconds
+        self._pid = os.getpid()
         self.settled = False
         """It was, in a call that raised because of another message: to be answered when the call is repeated."""
         self.successor: Message | None = None
@@ -59,8 +63,8 @@ class Lease:
 
     @property
     def valid(self) -> bool:
-        """Whether its time has not run out."""
-        return self.settled or time.monotonic() < self.ends
+        """Whether this process has it, and its time has not run out."""
+        return (self.settled or time.monotonic() < self.ends) and self._pid == os.getpid()
 
     @property
     def held(self) -> bool:

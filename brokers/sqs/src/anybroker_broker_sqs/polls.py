@@ -3,7 +3,8 @@
 SQS lets a poll wait for 20 seconds, for one queue. An ``acquire`` may wait for several, and for less; so a poll may
 outlast the ``acquire`` that began it, and what it finds is for the next one. A consumer that goes on asking costs one
 call in 20 seconds, whatever it asks for. One that stops asking is soon no longer polled for, and what arrives in
-between is given back at once.
+between is given back at once: a worker that is busy with another queue would pass it to the next one of its kind.
+Where that counts as a delivery, it is kept after a while for whoever asks here.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import time
 from typing import TYPE_CHECKING
 
 from anybroker.errors import AnybrokerError, BrokerUnavailable
-from anybroker_broker_sqs.leases import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from anybroker.broker import Delivery
 
     Receive = Callable[[str, int, int, int], list[Delivery]]
-    GiveBack = Callable[[Sequence[Lease]], None]
+    GiveBack = Callable[[Sequence[Delivery]], None]
+    Keep = Callable[[Sequence[Delivery], int], list[Delivery]]
 
 GRACE = 0.05
 """Seconds for which what was found waits for the next ``acquire`` before it is given back."""
@@ -29,6 +30,8 @@ RECENT = 1.0
 """Seconds after an ``acquire`` for which another one is expected."""
 ENDING = 1.5
 """Seconds within which a poll must end for ``close`` to wait for it: the shortest takes one."""
+KEPT = 300.0
+"""Seconds for which what must not be given back waits for the next ``acquire``."""
 IDLE = 10.0
 """Seconds after which a thread ends that nobody needs."""
 
@@ -36,10 +39,13 @@ IDLE = 10.0
 class Polls:
     """The long polls of one broker object. ``longest`` is in seconds, as every time here."""
 
-    def __init__(self, receive: Receive, give_back: GiveBack, longest: int) -> None:
+    def __init__(self, receive: Receive, give_back: GiveBack, keep: Keep, longest: int) -> None:
         self.receive = receive
         """Called with queue, wait, lease and number."""
         self.give_back = give_back
+        """Called with what nobody wanted."""
+        self.keep = keep
+        """Called with the same, and the lease: holds, and returns, what is not to be given back."""
         self.longest = longest
         self.changed = threading.Condition()
         self.closed = False
@@ -153,9 +159,9 @@ class _Poller:
                         self._polls.end(self)
                         return
                 self._wanted = False
-            left = self._hand_over(self._poll_until_found())
+            left = self._keep(self._offer(self._poll_until_found(), GRACE))
             if left:
-                self._polls.give_back([one.token for one in left if isinstance(one.token, Lease)])
+                self._polls.give_back(left)
             with changed:
                 self.busy = self.polling
                 changed.notify_all()
@@ -178,14 +184,24 @@ class _Poller:
             wait = min(2 * wait, self._polls.longest)
         return []
 
-    def _hand_over(self, found: list[Delivery]) -> list[Delivery]:
+    def _keep(self, left: list[Delivery]) -> list[Delivery]:
+        """Go on offering what must not be given back; returns what must after all."""
+        until = time.monotonic() + KEPT
+        while left and not self._polls.closed and time.monotonic() < until:
+            kept = self._polls.keep(left, self._lease)
+            if not kept:
+                break
+            left = self._offer(kept, self._lease / 3)
+        return left
+
+    def _offer(self, found: list[Delivery], seconds: float) -> list[Delivery]:
         """Offer what was found to whoever asks soon; returns what nobody wanted."""
         changed = self._polls.changed
         with changed:
-            self.polling = False
+            self.polling = self._wanted
             self.found = found
             changed.notify_all()
             if found and not self._polls.closed:
-                changed.wait_for(lambda: not self.found or self._polls.closed, GRACE)
+                changed.wait_for(lambda: not self.found or self._polls.closed, seconds)
             left, self.found = self.found, []
         return left

@@ -19,12 +19,16 @@ MARGIN = timedelta(hours=12)
 
 
 class Received:
-    """One of the messages that a ReceiveMessage brought. ``attributes`` are those of the system."""
+    """One of the messages that a ReceiveMessage brought. ``attributes`` are those of the system.
 
-    def __init__(self, message: Message, lease: Lease, attributes: Mapping[str, str]) -> None:
+    ``deliveries`` are those before it was sent anew.
+    """
+
+    def __init__(self, message: Message, lease: Lease, attributes: Mapping[str, str], deliveries: int = 0) -> None:
         self.message = message
         self.lease = lease
         self._attributes = attributes
+        self._deliveries = deliveries
 
     def waits(self, now: datetime) -> bool:
         """Whether it is not due yet."""
@@ -42,7 +46,7 @@ class Received:
     @property
     def count(self) -> int:
         """How often it was delivered. Each look at a message of a FIFO queue that was not due yet was no delivery."""
-        received = int(self._attributes["ApproximateReceiveCount"])
+        received = self._deliveries + int(self._attributes["ApproximateReceiveCount"])
         eta = self.message.eta
         if eta is None or "ApproximateFirstReceiveTimestamp" not in self._attributes:
             return received
