@@ -15,6 +15,8 @@ from anybroker_conformance.services import mongo_wire, probes
 from anybroker_conformance.services.service import NotReadyError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from anybroker_conformance.services import Running
 
 VALUE = "42"
@@ -103,12 +105,20 @@ def rabbitmq(service: Running, method: str, path: str, body: object) -> Any:
 
 
 def _await_on_disk(service: Running) -> None:
-    """RabbitMQ 3.10 answers a declaration before it has written it down, and forgets a queue when it is killed then."""
+    """RabbitMQ 3.10 answers a declaration before it has written it down, and forgets a queue when it is killed then.
+
+    Its database logs what is changed, and after it, by a write of its own, that it counts.
+    """
     data = service._door.state.folder / service.name
     deadline = time.monotonic() + 30
-    while not any(QUEUE.encode() in file.read_bytes() for file in data.rglob("*") if file.suffix in MNESIA):
+    while not any(_has_queue(file) for file in data.rglob("*") if file.suffix in MNESIA):
         assert time.monotonic() < deadline, f"{QUEUE} is in no file of {data}"
         time.sleep(0.02)
+
+
+def _has_queue(file: Path) -> bool:
+    _, queue, rest = file.read_bytes().rpartition(QUEUE.encode())
+    return bool(queue) and (file.suffix != ".LOG" or b"committed" in rest)
 
 
 def sqs(service: Running, **parameters: str) -> str:

@@ -6,18 +6,23 @@ import logging
 import os
 import threading
 import time
-from typing import TYPE_CHECKING
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
+import pika
 import pytest
 from pika import spec
 
-from anybroker.broker import Message
-from anybroker.errors import BrokerUnavailable, ConfigurationError
+from anybroker.broker import Delivery, Message
+from anybroker.errors import BrokerUnavailable, ConfigurationError, MessageTooLarge
 from anybroker_broker_amqp import AmqpBroker
 from tests.brokers.amqp.server import rabbitmq
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from pika.adapters.blocking_connection import BlockingChannel
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
@@ -68,7 +73,7 @@ def test_an_alarm_stops_enqueue_and_nothing_else(make_broker: Callable[..., Amqp
     broker.enqueue([message("5")])
 
 
-def test_a_consumer_timeout_is_warned_of_and_survived(
+def test_a_channel_that_the_server_closes_for_its_consumer_timeout_is_survived(
     make_broker: Callable[..., AmqpBroker], caplog: pytest.LogCaptureFixture
 ) -> None:
     set_timeout = (
@@ -76,22 +81,47 @@ def test_a_consumer_timeout_is_warned_of_and_survived(
     )
     rabbitmq.ctl("eval", set_timeout.format(3000, 200))
     try:
-        broker = make_broker("consumer_timeout=3s")
+        broker = make_broker()
         broker.enqueue([message("1"), message("2")])
         [held] = broker.acquire(["q"], limit=1, wait=5, lease=60)
         with caplog.at_level(logging.WARNING, "anybroker.amqp"):
-            deadline = time.monotonic() + 30
-            while broker.extend([held], lease=60) == [True]:
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
+            until_lost(broker, held)
         said = [record.getMessage() for record in caplog.records]
-        assert any("a message is held since" in text for text in said), said
         assert sum("has closed a channel" in text for text in said) == 1, said
         assert broker.ack([held]) == [False]
         back = [one.message.id for _ in range(2) for one in broker.acquire(["q"], limit=1, wait=10, lease=60)]
         assert sorted(back) == ["1", "2"]
     finally:
         rabbitmq.ctl("eval", set_timeout.format(1800000, 60000))
+
+
+def until_lost(broker: AmqpBroker, held: Delivery) -> None:
+    deadline = time.monotonic() + 30
+    while broker.extend([held], lease=60) == [True]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("type", ["quorum", "classic"])
+def test_a_lease_ends_where_the_server_would_let_it_last(
+    make_broker: Callable[..., AmqpBroker], caplog: pytest.LogCaptureFixture, type: str
+) -> None:
+    """From RabbitMQ 4.3 on, it does not close the channel."""
+    broker, other = make_broker(f"consumer_timeout=3s&type={type}"), make_broker(f"type={type}")
+    broker.enqueue([message("1"), message("2")])
+    held = broker.acquire(["q"], limit=2, wait=5, lease=60)
+    with caplog.at_level(logging.WARNING, "anybroker.amqp"):
+        back = [one for _ in range(2) for one in other.acquire(["q"], limit=2, wait=30, lease=60)][:2]
+    assert {one.message.id for one in back} == {"1", "2"}
+    said = [record.getMessage() for record in caplog.records]
+    assert [text[:18] for text in said] == ["a message is held ", "a message was held"]
+    assert all(datetime.now(UTC) >= one.lease_until for one in held)
+    assert broker.ack(held) == [False, False]
+    assert broker.extend(held, lease=60) == [False, False]
+    assert other.ack(back) == [True, True]
+    broker.enqueue([message("3")])
+    [third] = broker.acquire(["q"], limit=2, wait=5, lease=60)
+    assert broker.ack([third]) == [True]
 
 
 def test_a_queue_deleted_under_a_waiting_consumer_is_made_again(
@@ -108,12 +138,12 @@ def test_a_queue_deleted_under_a_waiting_consumer_is_made_again(
     waiting = threading.Thread(target=wait)
     with caplog.at_level(logging.WARNING, "anybroker.amqp"):
         waiting.start()
-        time.sleep(0.5)  # it is most probably waiting; if not, the queue is missing when it begins to
-        rabbitmq.ctl("delete_queue", name(broker))
+        until_consumed(name(broker))
+        delete("queue", name(broker))
         other.enqueue([message("2")])
         waiting.join(30)
     assert taken == ["2"]
-    assert sum("was deleted" in record.getMessage() for record in caplog.records) <= 1
+    assert sum("was deleted" in record.getMessage() for record in caplog.records) == 1
 
 
 def test_a_channel_that_fails_in_the_server_ends_no_acquire(
@@ -137,14 +167,105 @@ def test_a_channel_that_fails_in_the_server_ends_no_acquire(
 
 def crash_channel(queue: str) -> None:
     """Crash the channel that consumes from a queue, once there is one."""
-    deadline = time.monotonic() + 30
+    until_consumed(queue)
+    consumers = rabbitmq.ctl("-q", "list_consumers", "queue_name", "channel_pid").splitlines()
+    [pid] = [line.partition("\t")[2] for line in consumers if line.startswith(f"{queue}\t")]
+    rabbitmq.ctl("eval", f'exit(rabbit_misc:string_to_pid("{pid}"), crash).')
+
+
+@contextmanager
+def channel() -> Iterator[BlockingChannel]:
+    with closing(pika.BlockingConnection(pika.URLParameters(rabbitmq.running.url))) as connection:
+        yield connection.channel()
+
+
+def until_consumed(queue: str) -> None:
+    """Wait until somebody consumes from a queue, which may not be there yet."""
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        for line in rabbitmq.ctl("-q", "list_consumers", "queue_name", "channel_pid").splitlines():
-            found, _, pid = line.partition("\t")
-            if found == queue:
-                rabbitmq.ctl("eval", f'exit(rabbit_misc:string_to_pid("{pid}"), crash).')
-                return
+        with suppress(pika.exceptions.ChannelClosedByBroker), channel() as asked:
+            while time.monotonic() < deadline:
+                if asked.queue_declare(queue, passive=True).method.consumer_count:
+                    return
+                time.sleep(0.05)
+        time.sleep(0.05)
     raise AssertionError(f"nobody consumes from {queue}")
+
+
+def delete(kind: str, name: str) -> None:
+    """Delete a queue or an exchange."""
+    with channel() as asked:
+        asked.queue_delete(name) if kind == "queue" else asked.exchange_delete(name)
+
+
+def later(id: str, queue: str, seconds: float) -> Message:
+    return Message(id, queue, b"body", datetime.now(UTC) + timedelta(seconds=seconds))
+
+
+@pytest.mark.parametrize("type", ["quorum", "classic"])
+def test_what_comes_due_while_its_queue_is_gone_is_delivered_when_it_is_back(
+    make_broker: Callable[..., AmqpBroker], type: str
+) -> None:
+    broker, prefix = make_broker(f"type={type}"), make_broker()._options.prefix
+    broker.enqueue([later(str(number), "gone", 1) for number in range(105)] + [later("other", "q", 1)])
+    delete("queue", name(broker, "gone"))
+    until_ready(f"{prefix}delay.strays", 105)
+    [other] = broker.acquire(["q"], limit=10, wait=30, lease=60)  # none of them holds this one up
+    assert other.message.id == "other"
+    make_broker(f"type={type}").acquire(["another"], limit=1, wait=0, lease=60)
+    until_ready(f"{prefix}delay.strays", 105)
+    found = taken(make_broker(f"type={type}"), "gone", 105)
+    assert sorted(found) == sorted(str(number) for number in range(105))
+    until_ready(f"{prefix}delay.strays", 0)
+
+
+def until_ready(queue: str, number: int) -> None:
+    """Wait until a queue of RabbitMQ has so many messages."""
+    deadline = time.monotonic() + 60
+    with channel() as asked:
+        while (count := asked.queue_declare(queue, passive=True).method.message_count) != number:
+            assert time.monotonic() < deadline, count
+            time.sleep(0.1)
+
+
+def taken(broker: AmqpBroker, queue: str, number: int) -> list[str]:
+    """The ids of so many messages."""
+    found: list[str] = []
+    deadline = time.monotonic() + 60
+    while len(found) < number and time.monotonic() < deadline:
+        found += [one.message.id for one in broker.acquire([queue], limit=number, wait=1, lease=60)]
+    return found
+
+
+def test_a_queue_that_is_deleted_and_made_again_gets_what_is_on_its_way(
+    make_broker: Callable[..., AmqpBroker],
+) -> None:
+    broker = make_broker()
+    broker.enqueue([later("1", "q", 8)])
+    delete("queue", name(broker))
+    assert taken(make_broker(), "q", 1) == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"), [("exchange", "done"), ("exchange", "4"), ("queue", "4"), ("queue", "strays")]
+)
+def test_a_part_of_the_delays_that_is_deleted_is_made_again(
+    make_broker: Callable[..., AmqpBroker], kind: str, part: str
+) -> None:
+    """4: where a delay of two seconds enters."""
+    broker = make_broker()
+    broker.enqueue([later("1", "q", 0.1)])
+    assert taken(broker, "q", 1) == ["1"]
+    delete(kind, f"{broker._options.prefix}delay.{part}")
+    delete("queue", name(broker))
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            broker.enqueue([later("2", "q", 2)])
+            break
+        except BrokerUnavailable:
+            assert time.monotonic() < deadline
+    assert taken(broker, "q", 1) == ["2"]
 
 
 def test_two_copies_of_one_id_are_updated_each(make_broker: Callable[..., AmqpBroker]) -> None:
@@ -167,8 +288,8 @@ def test_an_update_removes_nothing_of_a_channel_that_came_after_it(
     [first] = broker.acquire(["q"], limit=1, wait=5, lease=60)
     publish = broker._publish
 
-    def publish_while_the_channel_goes(messages: list[Message]) -> None:
-        publish(messages)
+    def publish_while_the_channel_goes(*arguments: Any) -> None:
+        publish(*arguments)
         consumer = broker._links.consumer()
         consumer.connection.call(lambda: consumer.channel.tell(spec.Basic.Ack(999)))  # RabbitMQ closes the channel
         while not broker.acquire(["q"], limit=9, wait=0.2, lease=60):
@@ -194,12 +315,11 @@ def test_passive_declares_nothing_and_says_what_is_missing(make_broker: Callable
 
 
 def test_a_missing_permission_is_said(make_broker: Callable[..., AmqpBroker]) -> None:
-    rabbitmq.ctl("eval", 'rabbit_auth_backend_internal:add_user(<<"meek">>, <<"secret">>, <<"test">>).')
-    rabbitmq.ctl("set_permissions", "meek", "^$", ".*", ".*")
+    user = meek("^$", ".*", ".*")
     make_broker().acquire(["q"], limit=1, wait=0, lease=60)
     with pytest.raises(ConfigurationError, match="permission is missing"):
-        make_broker(user="meek:secret").enqueue([message("1")])
-    allowed = make_broker("passive=yes", user="meek:secret")
+        make_broker(user=user).enqueue([message("1")])
+    allowed = make_broker("passive=yes", user=user)
     allowed.enqueue([message("1")])
     assert allowed.ack(allowed.acquire(["q"], limit=1, wait=5, lease=60)) == [True]
 
@@ -225,3 +345,99 @@ def test_an_idle_worker_gets_what_a_busy_one_has_no_room_for(make_broker: Callab
     busy.enqueue([message(str(number)) for number in range(10)])
     assert len(busy.acquire(["q"], limit=4, wait=5, lease=60)) == 4
     assert len(idle.acquire(["q"], limit=10, wait=5, lease=60)) == 6
+
+
+# what the server refuses
+
+
+@pytest.fixture
+def small_messages() -> Iterator[None]:
+    """The server takes 1,000 bytes."""
+    rabbitmq.ctl("eval", "application:set_env(rabbit, max_message_size, 1000).")
+    yield
+    rabbitmq.ctl("eval", "application:set_env(rabbit, max_message_size, 134217728).")
+
+
+@pytest.mark.usefixtures("small_messages")
+def test_what_is_too_large_for_the_server_is_said(make_broker: Callable[..., AmqpBroker]) -> None:
+    broker = make_broker()
+    large = Message("large", "q", bytes(1001))
+    with pytest.raises(MessageTooLarge, match=r"'large' has 1,001 bytes.* raise max_message_size .*: 1,000"):
+        broker.enqueue([large])
+    publisher = broker._links.publisher()
+    with pytest.raises(MessageTooLarge, match="'large'"):
+        broker.enqueue([message("1"), large])
+    assert broker._links.publisher() is publisher  # it is known by now, and not sent
+    broker.enqueue([Message("2", "q", bytes(1000))])
+    assert taken(broker, "q", 1) == ["2"]
+
+
+@pytest.mark.usefixtures("small_messages")
+def test_messages_of_others_are_stored_beside_one_that_is_too_large(make_broker: Callable[..., AmqpBroker]) -> None:
+    broker = make_broker()
+    broker.enqueue([message("first")])
+    publisher = broker._links.publisher()
+    refused = threading.Thread(target=refuse, args=(broker, Message("large", "q", bytes(1001))))
+    sent = threading.Thread(target=broker.enqueue, args=([message("second")],))
+    holding, held = threading.Event(), threading.Event()
+    publisher.connection.call(holding.set)
+    publisher.connection.call(held.wait)  # until both have asked for it
+    assert holding.wait(60)
+    while publisher.connection._calls:
+        time.sleep(0.01)
+    for thread in (refused, sent):
+        before = len(publisher.connection._calls)
+        thread.start()
+        while len(publisher.connection._calls) == before:
+            time.sleep(0.01)
+    held.set()
+    for thread in (refused, sent):
+        thread.join(60)
+    assert set(taken(broker, "q", 2)) == {"first", "second"}
+
+
+def refuse(broker: AmqpBroker, large: Message) -> None:
+    with pytest.raises(MessageTooLarge):
+        broker.enqueue([large])
+
+
+@pytest.mark.usefixtures("small_messages")
+def test_an_update_with_a_version_that_is_too_large_changes_nothing(
+    make_broker: Callable[..., AmqpBroker],
+) -> None:
+    broker = make_broker()
+    broker.enqueue([message("1"), message("2")])
+    with pytest.raises(MessageTooLarge):  # from now on the limit is known
+        broker.enqueue([Message("0", "q", bytes(1001))])
+    one, two = broker.acquire(["q"], limit=2, wait=5, lease=60)
+    with pytest.raises(MessageTooLarge, match="'2'"):
+        broker.update([(one, message("1")), (two, Message("2", "q", bytes(1001)))])
+    assert broker.ack([one, two]) == [True, True]
+    broker.close()
+    assert make_broker().acquire(["q"], limit=1, wait=1, lease=60) == []
+
+
+def send(broker: AmqpBroker) -> None:
+    broker.enqueue([message("2")])
+
+
+def take(broker: AmqpBroker) -> None:
+    broker.acquire(["q"], limit=1, wait=5, lease=60)
+
+
+@pytest.mark.parametrize(("write", "read", "call"), [("^$", ".*", send), (".*", "^$", take)])
+def test_a_missing_permission_to_write_or_read_is_said(
+    make_broker: Callable[..., AmqpBroker], write: str, read: str, call: Callable[[AmqpBroker], None]
+) -> None:
+    make_broker().enqueue([message("1")])
+    broker = make_broker("passive=yes", user=meek("^$", write, read))
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match=r"permission is missing.*set_permissions.*ACCESS_REFUSED"):
+            call(broker)
+
+
+def meek(*permissions: str) -> str:
+    """A user who may only configure, write and read what these patterns say."""
+    rabbitmq.ctl("eval", 'catch rabbit_auth_backend_internal:add_user(<<"meek">>, <<"secret">>, <<"test">>).')
+    rabbitmq.ctl("set_permissions", "meek", *permissions)
+    return "meek:secret"

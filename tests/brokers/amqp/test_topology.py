@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pika import exceptions
+from pika import exceptions, spec
 
 from anybroker.errors import BrokerUnavailable
 from anybroker_broker_amqp import topology
@@ -28,6 +28,8 @@ class Busy:
         self.asked: list[list[str]] = []
 
     def ask(self, methods: Sequence[Any]) -> list[Any]:
+        if isinstance(methods[0], spec.Exchange.Declare):
+            raise meaning(exceptions.ChannelClosedByBroker(404, "NOT_FOUND - no delays"), "amqp://here")
         self.asked.append([method.queue for method in methods])
         if self._errors:
             raise meaning(self._errors.pop(), "amqp://here")

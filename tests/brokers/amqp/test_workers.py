@@ -167,11 +167,7 @@ def check_nothing_is_left(site: Site) -> None:
     """No message; RabbitMQ counts those of a quorum queue anew every five seconds."""
     name = site.url.rpartition("=")[2] + "default"
 
-    def empty() -> bool:
-        listed = rabbitmq.ctl("-q", "list_queues", "name", "messages").splitlines()
-        return f"{name}\t0" in listed
-
-    site.until(empty)
+    site.until(lambda: rabbitmq.queue(name).get("messages") == 0)
 
 
 def test_two_thousand_tasks_survive_kills(make_site: Callable[[str], Site]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 import msgspec
@@ -12,7 +13,7 @@ from pika import spec
 from anybroker.capabilities import BackendCapabilities, Durability
 from anybroker.loading import read_options
 from anybroker.validation import check_results
-from anybroker_backend_amqp.registers import Registers, Value
+from anybroker_backend_amqp.registers import Held, Registers, Value
 from anybroker_backend_amqp.results import to_result, to_value
 from anybroker_backend_amqp.session import Publication
 from anybroker_backend_amqp.sessions import Sessions
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _members = msgspec.msgpack.Decoder(set[str])
 _encode = msgspec.msgpack.encode
+_LOCK_WAIT = 2.0
+"""Seconds for which a shorter wait, too, waits for others to read or write: an answer is worth more than haste."""
 
 
 class AmqpBackend:
@@ -78,11 +81,16 @@ class AmqpBackend:
         wanted = list(dict.fromkeys(ids))
         deadline = time.monotonic() + timeout
         if timeout <= 0 or not wanted:
-            return self._final(wanted)
+            with suppress(Held):
+                return self._final(wanted, _LOCK_WAIT)
+            return []
         with self._waiting.listening(wanted) as (wait, unknown):
-            if found := self._final(unknown):
-                wait.found.update(result.id for result in found)
-                return found
+            try:
+                if found := self._final(unknown, max(_LOCK_WAIT, deadline - time.monotonic())):
+                    wait.found.update(result.id for result in found)
+                    return found
+            except Held:  # what is stored there meanwhile is pushed, what was stored before is read by the next wait
+                wait.found.update(unknown)
             if not self._sessions.closed:
                 wait.arrived.wait(max(0.0, deadline - time.monotonic()))
             if wait.error is not None and not wait.results:
@@ -128,8 +136,10 @@ class AmqpBackend:
         self._waiting.close()
         self._sessions.close()
 
-    def _final(self, ids: Sequence[str]) -> list[Result]:
-        return [result for result in self.fetch(ids) if result is not None and result.state.final]
+    def _final(self, ids: Sequence[str], wait: float) -> list[Result]:
+        """Those that are final. Raises ``Held`` after ``wait`` seconds."""
+        results = [to_result(*value) for value in self._results.read(ids, wait=wait) if value is not None]
+        return [result for result in results if result.state.final]
 
     def _tell(self, id_: str, value: Value) -> Publication | None:
         if not to_result(*value).state.final:

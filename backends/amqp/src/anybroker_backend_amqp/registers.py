@@ -46,6 +46,10 @@ class Value(NamedTuple):
     fields: Mapping[str, Any]
 
 
+class Held(Exception):
+    """Somebody else holds a lock for longer than the caller waits."""
+
+
 Change = Callable[[Value | None], Value | None]
 """What becomes of a value; None: it stays."""
 
@@ -61,11 +65,11 @@ class Registers:
         self._patience = patience
         self._ready = False
 
-    def read(self, keys: Sequence[str]) -> list[Value | None]:
-        """The values, None where there is none."""
+    def read(self, keys: Sequence[str], *, wait: float = math.inf) -> list[Value | None]:
+        """The values, None where there is none. Raises ``Held`` after ``wait`` seconds."""
         if not keys:
             return []
-        with self._locked(keys) as session:
+        with self._locked(keys, wait=wait) as session:
             values = self._values(session, keys)
         return [values[key] for key in keys]
 
@@ -134,21 +138,25 @@ class Registers:
     # locks
 
     @contextmanager
-    def _locked(self, keys: Sequence[str]) -> Iterator[Session]:
-        """A session, while the locks of these keys are held."""
+    def _locked(self, keys: Sequence[str], *, wait: float = math.inf) -> Iterator[Session]:
+        """A session, while the locks of these keys are held; waits so many seconds for them."""
+        deadline = time.monotonic() + wait
         locks = sorted({f"{self._prefix}lock.{crc32(self.name(key).encode()) % LOCKS:02}" for key in keys})
         with self._sessions.session() as session:
             self._prepare(session)
             cells = session.get(locks)
             if None in cells:  # who waits for one holds none of those that follow: nobody waits in a circle
                 session.give_back(cell for cell in cells if cell is not None)
-                cells = [self._wait_for(session, lock) for lock in locks]
+                cells = [self._wait_for(session, lock, deadline) for lock in locks]
             yield session
             session.give_back(cell for cell in cells if cell is not None)  # had something failed, its end would
 
-    def _wait_for(self, session: Session, lock: str) -> Got:
-        cell = session.wait_for(lock, self._patience)
+    def _wait_for(self, session: Session, lock: str, deadline: float) -> Got:
+        left = deadline - time.monotonic()
+        cell = session.wait_for(lock, max(0.0, min(self._patience, left)))
         if cell is None:
+            if left < self._patience:
+                raise Held(lock)
             raise BrokerUnavailable(f"somebody has held {lock} for {self._patience:g} s")
         return cell
 

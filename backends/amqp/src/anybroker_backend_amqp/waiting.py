@@ -38,7 +38,7 @@ class Wait:
         self.results: dict[str, Result] = {}
         """What was pushed."""
         self.found: set[str] = set()
-        """Ids of what was there already."""
+        """Ids of what was there already, or may have been."""
         self.error: BaseException | None = None
 
 
@@ -50,7 +50,7 @@ class Interest:
         """There when what is stored from now on is certain to come."""
         self.waits: list[Wait] = []
         self.current = False
-        """Nothing was stored since it was last looked for."""
+        """Nothing is stored: somebody has looked for it, in vain, and what is stored since then is pushed."""
 
 
 class Ear(Listener):
@@ -131,7 +131,7 @@ class Ear(Listener):
         """It waits no more. Call it with the lock."""
         now = time.monotonic()
         for id_, interest in zip(ids, interests, strict=True):
-            interest.current = interest.current and id_ not in wait.found
+            interest.current = id_ not in wait.found and id_ not in wait.results
             interest.waits.remove(wait)
             if not interest.waits:
                 self.idle[id_] = now
@@ -188,16 +188,10 @@ class Waiting:
                 ear.connection.call(lambda: ear.listen(new, bound))
             for one in {interest.bound for interest in interests}:  # of other waits, too
                 ear.connection.wait(one, self._timeout, doing="listen for results")
-            with ear.lock:
-                unknown = [id_ for id_, interest in zip(ids, interests, strict=True) if not interest.current]
-                for interest in interests:
-                    interest.current = True
-            try:
-                yield wait, unknown
-            except BaseException:
-                for interest in interests:
-                    interest.current = False
-                raise
+            yield wait, [id_ for id_, interest in zip(ids, interests, strict=True) if not interest.current]
+        except BaseException:
+            wait.found.update(ids)
+            raise
         finally:
             with ear.lock:
                 ear.leave(ids, wait, interests)

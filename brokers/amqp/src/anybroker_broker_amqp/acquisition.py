@@ -9,7 +9,6 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from anybroker_broker_amqp.consumer import Gone
 from anybroker_broker_amqp.reply import Reply
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ class Acquisition:
 
     def _counted(self, source: Source, method: Any) -> None:
         if isinstance(method, BaseException):
-            self.fail(Gone(f"the queue {source.name}: {method}"))
+            self.fail(self._consumer.lost(method))
             return
         self._counts[source.name] = method.message_count
         self._unanswered -= 1

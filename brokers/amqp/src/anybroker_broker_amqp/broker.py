@@ -6,11 +6,12 @@ import logging
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Self, cast
 
 from anybroker import capabilities as declare
 from anybroker.broker import Delivery
-from anybroker.errors import BrokerUnavailable
+from anybroker.errors import AnybrokerError, BrokerUnavailable, MessageTooLarge
 from anybroker.loading import read_options
 from anybroker.validation import check_changes, check_messages, check_queue_name
 from anybroker_broker_amqp import delays, overview, wire
@@ -21,11 +22,11 @@ from anybroker_broker_amqp.names import queue_name
 from anybroker_broker_amqp.overview import Management
 from anybroker_broker_amqp.reply import Reply
 from anybroker_broker_amqp.topology import Topology
-from anybroker_broker_amqp.translation import INTERNAL_ERROR, NOT_FOUND, refused_with
+from anybroker_broker_amqp.translation import INTERNAL_ERROR, NOT_FOUND, TOO_LARGE, refused_with, size_limit
 from anybroker_broker_amqp.urls import Options, split, targets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from anybroker.broker import Broker, Estimate, Message, Overview
     from anybroker_broker_amqp.consumer import Arrival, Consumer
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     Act = Callable[[Consumer, Sequence[int], Reply[list[bool]]], None]
 
 _log = logging.getLogger("anybroker.amqp")
+_STRAYS = 100
+"""So many are sent on at once."""
 _TRIES = 3
 """How often in a row a queue may vanish from under a call."""
 _PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4)
@@ -47,7 +50,7 @@ class AmqpBroker:
     ``url``: ``amqp://user:password@host:5672/vhost`` or ``amqps://``; several hosts, separated by commas, are tried in
     turn. The options are the fields of :class:`.urls.Options`.
 
-    A lease lasts as long as the channel on which the message came, and at most for the server's ``consumer_timeout``.
+    A lease lasts as long as the channel on which the message came, and at most for nearly the ``consumer_timeout``.
     """
 
     def __init__(self, url: str) -> None:
@@ -58,9 +61,11 @@ class AmqpBroker:
         self._links = Links(
             targets(address, options),
             timeout=self._timeout,
-            consumer_timeout=options.consumer_timeout.total_seconds(),
+            lease=options.longest_lease,
         )
         self._topology = Topology(self._links, options)
+        self._size_limit: int | None = None
+        """Bytes; the server's own, once it has refused a message for it."""
         self._management = Management(address, options) if options.management else None
         self.capabilities = declare.Capabilities(
             durability=declare.Durability.SERVER,
@@ -72,7 +77,7 @@ class AmqpBroker:
             overview=True,
             delivery_count=options.type == "quorum",
             max_body=options.max_body,
-            max_lease=options.consumer_timeout.total_seconds(),
+            max_lease=options.longest_lease,
             delay_precision=1.0,
             expiry_bound=1.0,
             wake_bound=0.1,
@@ -87,8 +92,9 @@ class AmqpBroker:
     def enqueue(self, messages: Sequence[Message]) -> None:
         """Store messages; returns when the server has confirmed each of them."""
         check_messages(messages, self.capabilities)
+        self._check_size(messages)
         if messages:
-            self._publish(messages)
+            self._publish(self._named(messages), [])
 
     def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:  # noqa: ARG002
         """Take up to ``limit`` messages, waiting at most ``wait`` seconds for the first."""
@@ -99,7 +105,7 @@ class AmqpBroker:
         deadline = time.monotonic() + wait
         tries = 0
         while True:
-            self._topology.declare([source.name for source in sources])
+            self._declare([source.name for source in sources])
             consumer = self._links.consumer()
             try:
                 arrivals = self._acquire(consumer, sources, limit, deadline - time.monotonic())
@@ -126,11 +132,13 @@ class AmqpBroker:
         Raises ``BrokerUnavailable``, with both versions stored, when the server goes in between.
         """
         check_changes(changes, self.capabilities)
+        self._check_size([message for _, message in changes])
         holder = self._links.holder
         answers = self._settle(holder, [delivery for delivery, _ in changes], _reserve)
         ours = [change for change, answer in zip(changes, answers, strict=True) if answer]
         if ours and holder is not None:
-            self._replace(holder, ours)
+            tags = [cast("Token", delivery.token)[1] for delivery, _ in ours]
+            self._replace(holder, tags, self._named(message for _, message in ours))
         return answers
 
     def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> list[bool]:  # noqa: ARG002
@@ -158,21 +166,62 @@ class AmqpBroker:
         levels = range(self._options.priorities, -1, -1)
         return [Source(queue_name(self._options.prefix, queue, level), queue, level) for level in levels]
 
+    def _declare(self, names: Sequence[str], delayed: Sequence[str] = ()) -> None:
+        """Make sure of queues of RabbitMQ, and send on what came due when one of them was gone."""
+        self._topology.declare(names, delayed)
+        try:
+            if number := self._topology.strays():
+                self._send_strays(number)
+        except (Gone, AnybrokerError) as error:
+            _log.warning("delayed messages that have not found their queue cannot be sent on yet: %s", error)
+
+    def _send_strays(self, number: int) -> None:
+        """Send on, of so many strays, those whose queue is known here; the others stay where they are."""
+        consumer = self._links.consumer()
+        source = Source(delays.strays(self._options.prefix), "strays", 0)
+        seen: list[int] = []
+        try:
+            while number > 0 and (arrivals := self._acquire(consumer, [source], min(number, _STRAYS), 0)):
+                number -= len(arrivals)
+                seen += [arrival.tag for arrival in arrivals]
+                found: dict[int, tuple[Message, str]] = {}
+                for arrival in arrivals:
+                    name = delays.target(self._options.prefix, arrival.properties.headers or {})
+                    if self._topology.is_known(name):
+                        found[arrival.tag] = wire.decode(arrival.properties, arrival.body, source.queue, 0), name
+                if found:
+                    tags = list(found)
+                    consumer.connection.call(partial(consumer.reserve, tags))
+                    self._replace(consumer, tags, list(found.values()))
+        finally:
+            consumer.connection.call(lambda: consumer.give_back(seen))
+
     # publishing
 
-    def _publish(self, messages: Sequence[Message]) -> None:
-        """Publish until all is confirmed; what a queue that was just declared refuses, or that is gone, again."""
-        todo = [(message, queue_name(self._options.prefix, message.queue, message.priority)) for message in messages]
-        stored: list[str] = []
+    def _named(self, messages: Iterable[Message]) -> list[tuple[Message, str]]:
+        """Messages, and the queues of RabbitMQ to which they go."""
+        prefix = self._options.prefix
+        return [(message, queue_name(prefix, message.queue, message.priority)) for message in messages]
+
+    def _check_size(self, messages: Sequence[Message]) -> None:
+        """Raise ``MessageTooLarge`` for what the server refuses, once it is known to."""
+        limit = self._size_limit
+        for message in messages:
+            if limit is not None and len(message.body) > limit:
+                raise MessageTooLarge(f"message {message.id!r} has {len(message.body):,} bytes, {TOO_LARGE}: {limit:,}")
+
+    def _publish(self, todo: Sequence[tuple[Message, str]], stored: list[str]) -> None:
+        """Publish until all is confirmed; what a queue that was just declared refuses, or that is gone, again.
+
+        ``stored`` is filled with the ids of what is confirmed, also when this raises.
+        """
         for pause in _PAUSES:
             batch, keys = self._publish_once(todo)
             returned = {place for place, key in enumerate(keys) if batch.returned and key in batch.returned}
-            failed = returned.union(batch.refused)
-            stored += [message.id for place, (message, _) in enumerate(todo[: batch.confirmed]) if place not in failed]
+            failed = returned.union(batch.refused, range(batch.confirmed, batch.size))
+            stored += [message.id for place, (message, _) in enumerate(todo) if place not in failed]
             if batch.error is not None:
-                if refused_with(batch.error) == NOT_FOUND:  # the exchanges of delays are gone
-                    self._topology.forget()
-                raise BrokerUnavailable(str(batch.error), stored=stored) from batch.error
+                self._judge(batch.error, [todo[place][0] for place in failed], stored)
             if not failed:
                 return
             if returned:
@@ -185,12 +234,24 @@ class AmqpBroker:
             stored=stored,
         )
 
+    def _judge(self, error: AnybrokerError, messages: Sequence[Message], stored: Sequence[str]) -> None:
+        """Raise why messages are not stored, unless it was for that of another thread, on the same channel."""
+        if (limit := size_limit(error)) is not None:
+            self._size_limit = limit
+            self._check_size(messages)
+        elif isinstance(error, BrokerUnavailable):
+            if refused_with(error) == NOT_FOUND:  # the exchanges of delays are gone
+                self._topology.forget()
+            raise BrokerUnavailable(str(error), stored=stored) from error
+        else:
+            raise error
+
     def _publish_once(self, todo: Sequence[tuple[Message, str]]) -> tuple[Batch, list[tuple[str, str]]]:
         """What came of it, and how each message would be named if it were returned."""
         now = datetime.now(UTC)
         furthest = now + timedelta(seconds=delays.LONGEST)
         later = [name for message, name in todo if message.eta is not None and message.eta > now]
-        self._topology.declare([name for _, name in todo], later)
+        self._declare([name for _, name in todo], later)
         publisher = self._links.publisher()
         number, body_max = publisher.channel.number, publisher.connection.body_max
         routes = [self._route(message, name, now) for message, name in todo]
@@ -224,11 +285,12 @@ class AmqpBroker:
         return arrivals
 
     def _deliveries(self, consumer: Consumer, arrivals: Sequence[Arrival]) -> list[Delivery]:
-        until = datetime.now(UTC) + self._options.consumer_timeout
+        begun = min((arrival.since for arrival in arrivals), default=0.0) - time.monotonic()
+        until = datetime.now(UTC) + timedelta(seconds=begun + self._options.longest_lease)
         counted = self.capabilities.delivery_count
         deliveries: list[Delivery] = []
         again: list[Delivery] = []
-        for source, tag, _, properties, body in arrivals:
+        for source, tag, _since, properties, body in arrivals:
             headers = properties.headers or {}
             delivery = Delivery(
                 wire.decode(properties, body, source.queue, source.priority),
@@ -270,22 +332,23 @@ class AmqpBroker:
             answers[place] = answer
         return answers
 
-    def _replace(self, consumer: Consumer, changes: Sequence[tuple[Delivery, Message]]) -> None:
+    def _replace(self, consumer: Consumer, tags: Sequence[int], versions: Sequence[tuple[Message, str]]) -> None:
         """Store new versions, then remove the old ones, whose leases are reserved with this consumer."""
-        tags = [(message.id, cast("Token", delivery.token)[1]) for delivery, message in changes]
+        stored: list[str] = []
         try:
-            self._publish([message for _, message in changes])
-        except Exception as error:
-            stored = error.stored if isinstance(error, BrokerUnavailable) else frozenset[str]()
-            number = Counter(id_ for id_, _ in tags)  # of one id, nobody knows which of several is stored
-            done = {tag for id_, tag in tags if id_ in stored and number[id_] == 1}
+            self._publish(versions, stored)
+        except Exception:
+            ids = [message.id for message, _ in versions]
+            number = Counter(ids)  # of one id, nobody knows which of several is stored
+            certain = {id_ for id_ in stored if number[id_] == 1}
+            done = {tag for id_, tag in zip(ids, tags, strict=True) if id_ in certain}
             consumer.connection.call(lambda: consumer.remove(done))
-            consumer.connection.call(lambda: consumer.restore(tag for _, tag in tags if tag not in done))
+            consumer.connection.call(lambda: consumer.restore(tag for tag in tags if tag not in done))
             raise
         reply: Reply[list[bool]] = Reply()
         if consumer.broken is not None:
             raise BrokerUnavailable("the connection went during an update: the old versions are delivered too")
-        consumer.connection.call(lambda: consumer.remove_for_certain([tag for _, tag in tags], reply))
+        consumer.connection.call(lambda: consumer.remove_for_certain(tags, reply))
         consumer.connection.wait(reply, self._timeout, doing="update")
 
 

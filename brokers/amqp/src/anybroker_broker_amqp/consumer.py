@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pika import spec
 
 from anybroker_broker_amqp.channel import Channel, Listener
-from anybroker_broker_amqp.translation import meaning
+from anybroker_broker_amqp.translation import ACCESS_REFUSED, meaning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -38,7 +38,7 @@ KEEP = 0.1
 LINGER = 0.02
 """Seconds for which the consumers of an ``acquire`` that waited in vain are there for the next one."""
 _WARN_AT = 0.8
-"""Share of the server's time-out after which a held message is warned of."""
+"""Share of a lease after which a held message is warned of."""
 _COMPACT = 1024
 _ACK = struct.Struct(">BHLHHQBB")
 
@@ -56,7 +56,8 @@ class Arrival(NamedTuple):
 
     source: Source
     tag: int
-    redelivered: bool
+    since: float
+    """When it came, in monotonic seconds: its lease has begun."""
     properties: Any
     body: bytes
 
@@ -83,20 +84,24 @@ class Subscription:
 class Consumer(Listener):
     """A channel, and everything that lasts as long as it."""
 
-    def __init__(self, connection: Connection, consumer_timeout: float) -> None:
+    def __init__(self, connection: Connection, lease: float) -> None:
+        """``lease``: seconds for which a message is held at most."""
         self.connection = connection
         self.id = secrets.token_hex(8)
         """Names the leases of this channel."""
-        self._timeout = consumer_timeout
+        self._lease = lease
+        self._over: Gone | None = None
+        """Why the leases have ended while the channel has not yet."""
         self._tags = count(1)
         self._sources: dict[str, Source] = {}
         self._subscriptions: dict[str, Subscription] = {}
         self._active: dict[Acquisition, None] = {}
         self._ready: dict[Acquisition, None] = {}
         self._lingering: dict[tuple[tuple[str, ...], int], tuple[list[Subscription], Timer]] = {}
-        self._held: dict[int, float] = {}
-        """Delivery tag of what was handed out -> since when."""
-        self._unsettled: set[int] = set()
+        self._held: set[int] = set()
+        """Delivery tags of what was handed out."""
+        self._unsettled: dict[int, float] = {}
+        """Delivery tag -> since when; the oldest first."""
         self._order: deque[int] = deque()
         """Tags in the order of delivery; also some that are settled."""
         self._buffer: dict[str, deque[Arrival]] = {}
@@ -106,19 +111,19 @@ class Consumer(Listener):
         self.channel = Channel(connection, self)
         self._counting: Channel | None = None
         connection.after_read.append(self._after_read)
-        connection.call_later(consumer_timeout * (1 - _WARN_AT) / 2, self._watch)
+        connection.call_later(lease * _WARN_AT, self._watch)
 
     @property
     def broken(self) -> BaseException | None:
         """Why nothing is held here any more."""
-        return self.connection.ended or self.channel.closed
+        return self.connection.ended or self._over or self.channel.closed
 
     # acquiring
 
     def begin(self, acquisition: Acquisition) -> None:
         """Take note of who wants messages."""
-        if self.channel.closed is not None:
-            acquisition.fail(self._lost(self.channel.closed))
+        if self.broken is not None:
+            acquisition.fail(self.lost(self.broken))
             return
         self._active[acquisition] = None
         self._sources.update((source.name, source) for source in acquisition.sources)
@@ -145,9 +150,7 @@ class Consumer(Listener):
             self._let_linger(acquisition, subscriptions)
         else:
             self._cancel(subscriptions)
-        now = time.monotonic()
-        for arrival in acquisition.got:
-            self._held[arrival.tag] = now
+        self._held.update(arrival.tag for arrival in acquisition.got)
         acquisition.reply.set(acquisition.got)
 
     def count(self, source: Source, then: Then) -> None:
@@ -228,17 +231,22 @@ class Consumer(Listener):
 
     def reserve(self, tags: Sequence[int]) -> list[bool]:
         """Take leases away from their holders, to settle them; False for each that is lost."""
-        return [self._held.pop(tag, None) is not None for tag in tags]
+        held, answers = self._held, []
+        for tag in tags:
+            answers.append(tag in held)
+            held.discard(tag)
+        return answers
 
     def restore(self, tags: Iterable[int]) -> None:
         """Give leases back to their holders: they could not be settled."""
-        now = time.monotonic()
-        self._held.update((tag, now) for tag in tags if tag in self._unsettled)
+        if self._over is None:
+            self._held.update(tag for tag in tags if tag in self._unsettled)
 
     def give_back(self, tags: Iterable[int]) -> None:
         """End leases; others get the messages at once."""
         for tag in tags:
-            if self._held.pop(tag, None) is not None and tag in self._unsettled:
+            if tag in self._held and tag in self._unsettled:
+                self._held.discard(tag)
                 self._return(tag)
 
     def holds(self, tags: Sequence[int], reply: Reply[list[bool]]) -> None:
@@ -254,8 +262,7 @@ class Consumer(Listener):
 
     def remove(self, tags: Iterable[int]) -> None:
         """Acknowledge what was reserved: the oldest together, the others one by one."""
-        chosen = set(tags) & self._unsettled
-        self._unsettled -= chosen
+        chosen = {tag for tag in tags if self._unsettled.pop(tag, None) is not None}
         last, order = 0, self._order
         while order and order[0] not in self._unsettled:
             tag = order.popleft()
@@ -274,18 +281,21 @@ class Consumer(Listener):
         self.barrier(partial(self._answer, reply, [True] * len(tags)))
 
     def _answer(self, reply: Reply[list[bool]], answers: list[bool], method: Any) -> None:
-        if isinstance(method, BaseException):
+        if isinstance(method, BaseException) and any(answers):
             reply.fail(meaning(method, self.connection.where))
         else:
             reply.set(answers)
 
     # what arrives
 
-    def on_deliver(self, consumer: str, tag: int, *, redelivered: bool, properties: Any, body: bytes) -> None:
+    def on_deliver(self, consumer: str, tag: int, *, redelivered: bool, properties: Any, body: bytes) -> None:  # noqa: ARG002
         """A message, perhaps for a consumer that is cancelled by now."""
+        if self._over is not None:
+            return
+        now = time.monotonic()
         subscription = self._subscriptions.get(consumer)
         source = subscription.source if subscription else self._sources[consumer.partition(":")[2]]
-        self._unsettled.add(tag)
+        self._unsettled[tag] = now
         self._order.append(tag)
         acquisition = None
         if subscription is not None:
@@ -295,7 +305,7 @@ class Consumer(Listener):
                 self._cancel([subscription])
         if acquisition is None or len(acquisition.got) >= acquisition.limit:
             acquisition = self._who_wants(source)
-        arrival = Arrival(source, tag, redelivered, properties, body)
+        arrival = Arrival(source, tag, now, properties, body)
         if acquisition is None:
             self._keep(arrival)
             return
@@ -324,7 +334,7 @@ class Consumer(Listener):
         if self._after_read in self.connection.after_read:
             self.connection.after_read.remove(self._after_read)
         for acquisition in list(self._active):
-            acquisition.fail(self._lost(error))
+            acquisition.fail(self.lost(error))
         if self._counting is not None:
             self._counting.close()
 
@@ -338,8 +348,11 @@ class Consumer(Listener):
             for arrival in acquisition.got:
                 self._keep(arrival)
 
-    def _lost(self, error: BaseException) -> BaseException:
-        return Gone(str(error)) if self.connection.ended is None else meaning(error, self.connection.where)
+    def lost(self, error: BaseException) -> BaseException:
+        """What somebody hears who acquires, of the end of a channel: whether it may be tried again at once."""
+        if self.connection.ended is None and getattr(error, "reply_code", 0) != ACCESS_REFUSED:
+            return Gone(str(error))
+        return meaning(error, self.connection.where)
 
     def offer(self, acquisition: Acquisition) -> None:
         """Finish it, once all is read that came together, if it has enough."""
@@ -374,26 +387,42 @@ class Consumer(Listener):
         self._buffer.clear()
 
     def _return(self, tag: int) -> None:
-        self._unsettled.discard(tag)
+        self._unsettled.pop(tag, None)
         self.channel.tell(spec.Basic.Nack(tag, requeue=True))
 
     def _watch(self) -> None:
-        """Warn before the server's patience ends."""
+        """End leases in time, and warn before."""
         if self.broken is not None:
             return
-        oldest = min(self._held.values(), default=None)
-        age = 0.0 if oldest is None else time.monotonic() - oldest
-        if age < self._timeout * _WARN_AT:
+        now = time.monotonic()
+        age = now - next(iter(self._unsettled.values()), now)
+        if age >= self._lease:
+            self._end_leases(age)
+            return
+        if age < self._lease * _WARN_AT:
             self._warned = False
         elif not self._warned:
             self._warned = True
             _log.warning(
-                "a message is held since %.0f s; after %.0f s (consumer_timeout) RabbitMQ closes the channel and "
-                "delivers it again. Raise consumer_timeout in rabbitmq.conf, and in the URL",
+                "a message is held since %.0f s; after %.0f s (consumer_timeout) all messages that are held are "
+                "delivered again. Raise consumer_timeout in rabbitmq.conf, and in the URL",
                 age,
-                self._timeout,
+                self._lease,
             )
-        self.connection.call_later(self._timeout * (1 - _WARN_AT) / 2, self._watch)
+        self.connection.call_later(self._lease * (1 if self._warned else _WARN_AT) - age, self._watch)
+
+    def _end_leases(self, age: float) -> None:
+        """Give up what is held, as by the end of the channel, so that it counts as delivered in vain.
+
+        RabbitMQ does so only up to version 4.2. From 4.3 on it takes a message of a quorum queue back without a word
+        to those whose consumer is cancelled, and then ignores its acknowledgement; classic queues wait for ever.
+        """
+        _log.warning(
+            "a message was held for %.0f s (consumer_timeout); %d messages are delivered again", age, len(self._held)
+        )
+        self._over = Gone("a message was held for too long")
+        self._held.clear()
+        self.channel.close()
 
 
 def _ack(channel: int, tag: int, *, multiple: bool = False) -> bytes:

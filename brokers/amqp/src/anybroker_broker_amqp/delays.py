@@ -6,17 +6,20 @@ exchange put it into its queue where the bit is 1, and pass it on to the next ex
 dead-lettered to the next exchange, and behind the last bit it reaches the queue that its key ends with. All messages of
 one queue wait equally long, so that none waits behind a later one. The queues are quorum queues that dead-letter *at
 least once*: what waits survives the death of the server at any moment, also between two of them.
+
+What comes due when its queue is gone comes into a queue for such *strays*, by an alternate exchange. It is not sent on
+from there by RabbitMQ, which drops or keeps messages that it dead-letters in a circle, but by a broker object.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pika import spec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from pika.amqp_object import Method
 
@@ -25,6 +28,8 @@ TICK = 0.064
 BITS = 26
 LONGEST = (2**BITS - 1) * TICK
 """Seconds, 49.7 days: RabbitMQ's longest time-to-live is below the next bit's. Longer delays take several rounds."""
+NO_LIMIT = 2**31 - 1
+"""RabbitMQ 4 drops a message that was delivered 20 times, unless told otherwise. Here that is core's to decide."""
 _HOP = 0.001
 """Seconds by which RabbitMQ may let a message expire early in each queue, for it counts in milliseconds."""
 
@@ -34,6 +39,20 @@ def exchange(prefix: str, bit: int) -> str:
     return f"{prefix}delay.{bit}" if bit >= 0 else f"{prefix}delay.done"
 
 
+def strays(prefix: str) -> str:
+    """The queue of what came due when its own was gone, and the exchange before it."""
+    return f"{prefix}delay.strays"
+
+
+def target(prefix: str, headers: Mapping[str, Any]) -> str:
+    """The queue of RabbitMQ to which a stray was to go; none where it is no stray."""
+    try:
+        key = str(headers["x-death"][0]["routing-keys"][0])
+        return prefix + key.split(".", BITS)[BITS]
+    except (LookupError, TypeError):
+        return ""
+
+
 def ready(prefix: str) -> str:
     """The exchange that is declared last: where it exists, all others do."""
     return f"{prefix}delay.ready"
@@ -41,7 +60,12 @@ def ready(prefix: str) -> str:
 
 def declarations(prefix: str) -> Iterator[Method]:
     """What makes the topology; may be repeated."""
-    yield done(prefix)
+    stray, done = strays(prefix), exchange(prefix, -1)
+    yield spec.Exchange.Declare(0, stray, "fanout", durable=True)
+    yield spec.Exchange.Declare(0, done, "topic", durable=True, arguments={"alternate-exchange": stray})
+    kept = {"x-queue-type": "quorum", "x-delivery-limit": NO_LIMIT}
+    yield spec.Queue.Declare(0, stray, durable=True, arguments=kept)
+    yield spec.Queue.Bind(0, stray, stray, "", arguments={})
     for bit in range(BITS):
         yield spec.Exchange.Declare(0, exchange(prefix, bit), "topic", durable=True)
         arguments = {
@@ -57,11 +81,6 @@ def declarations(prefix: str) -> Iterator[Method]:
         yield spec.Queue.Bind(0, queue, exchange(prefix, bit), f"{before}1.#", arguments={})
         yield spec.Exchange.Bind(0, exchange(prefix, bit - 1), exchange(prefix, bit), f"{before}0.#", arguments={})
     yield spec.Exchange.Declare(0, ready(prefix), "fanout", durable=True)
-
-
-def done(prefix: str) -> Method:
-    """The exchange through which delayed messages come to their queues."""
-    return spec.Exchange.Declare(0, exchange(prefix, -1), "topic", durable=True)
 
 
 def destination(prefix: str, queue: str) -> Method:

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 class Links:
-    """Connects when first used. ``timeout``: seconds for each answer of the server."""
+    """Connects when first used. ``timeout``: seconds for each answer of the server; ``lease``: as for a consumer."""
 
-    def __init__(self, targets: Sequence[ConnectionParameters], *, timeout: float, consumer_timeout: float) -> None:
+    def __init__(self, targets: Sequence[ConnectionParameters], *, timeout: float, lease: float) -> None:
         self.timeout = timeout
         self._targets = targets
-        self._consumer_timeout = consumer_timeout
+        self._lease = lease
         self._closed = False
         self._renew()
         forks.watch(self)
@@ -56,7 +56,7 @@ class Links:
         with self._lock:
             if self._consumer is None or self._consumer.broken is not None:
                 connection = self._consuming = self._open(self._consuming, "anybroker-amqp-consume")
-                made: Consumer = self._made(connection, lambda: Consumer(connection, self._consumer_timeout))
+                made: Consumer = self._made(connection, lambda: Consumer(connection, self._lease))
                 self._consumer = made
             return self._consumer
 

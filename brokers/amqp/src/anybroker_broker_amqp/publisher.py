@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pika import spec
 
-from anybroker.errors import BrokerUnavailable
+from anybroker.errors import AnybrokerError, BrokerUnavailable
 from anybroker_broker_amqp.channel import Channel, Listener
 from anybroker_broker_amqp.reply import Reply
 from anybroker_broker_amqp.translation import meaning
@@ -30,7 +30,7 @@ class Batch:
         self.first = 0
         """The number that the server gives to the first of them."""
         self.reply: Reply[None] = Reply()
-        self.error: BrokerUnavailable | None = None
+        self.error: AnybrokerError | None = None
         """Why not all of it is confirmed."""
         self.confirmed = 0
         """So many, from the first on, are confirmed for certain."""
@@ -72,7 +72,7 @@ class Publisher(Listener):
             self.connection.call(lambda: self._send(batch, data))
             self._await(batch, timeout)
             batch.confirmed = batch.size
-        except BrokerUnavailable as error:
+        except AnybrokerError as error:
             batch.error = error
             if batch.first:
                 batch.confirmed = max(0, min(batch.size, self._confirmed_to - batch.first + 1))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pika import exceptions
 
-from anybroker.errors import AnybrokerError, BrokerUnavailable, ConfigurationError
+from anybroker.errors import AnybrokerError, BrokerUnavailable, ConfigurationError, MessageTooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED, INTERNAL_ERROR = 403, 404, 405, 406, 541
 """Reply codes of AMQP 0-9-1."""
+
+TOO_LARGE = "larger than the server takes; raise max_message_size in rabbitmq.conf, and let max_body not exceed it"
+_LIMIT = re.compile(r"max size (\d+)")
 
 _DENIED = (exceptions.ProbableAuthenticationError, exceptions.AuthenticationError)
 
@@ -40,6 +44,12 @@ def refused_with(error: BaseException) -> int:
     return 0
 
 
+def size_limit(error: BaseException) -> int | None:
+    """Bytes of the largest message, where the server has refused a larger one."""
+    found = _LIMIT.search(str(error)) if isinstance(error, MessageTooLarge) else None
+    return int(found[1]) if found else None
+
+
 def meaning(error: BaseException, where: str) -> AnybrokerError:
     """The contract's error for one of pika or of the system, its cause. No password is in it: theirs have none."""
     code = getattr(error, "reply_code", 0)
@@ -52,9 +62,13 @@ def meaning(error: BaseException, where: str) -> AnybrokerError:
     elif isinstance(error, exceptions.ProbableAccessDeniedError):
         translation = BrokerUnavailable(f"the virtual host does not exist, or the user may not enter it: {text}")
     elif code == ACCESS_REFUSED:
-        translation = ConfigurationError(f"a permission is missing: {text}")
+        translation = ConfigurationError(
+            f"a permission is missing, which rabbitmqctl set_permissions or the management UI gives: {text}"
+        )
     elif code == PRECONDITION_FAILED and "inequivalent" in text:
         translation = ConfigurationError(f"declared otherwise before: {text}")
+    elif code == PRECONDITION_FAILED and "message size" in text:
+        translation = MessageTooLarge(f"{TOO_LARGE}: {text}")
     else:
         translation = BrokerUnavailable(text)
     translation.__cause__ = error

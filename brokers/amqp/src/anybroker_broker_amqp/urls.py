@@ -19,6 +19,9 @@ PORTS = {"amqp": 5672, "amqps": 5671}
 MAX_BODY = 16 * 1024 * 1024
 """Bytes: what RabbitMQ 4 takes unless it is configured otherwise (``max_message_size``); older versions take more."""
 
+_EARLIER, _EARLIER_AT_MOST = 0.02, 10.0
+"""Share of the server's ``consumer_timeout``, and seconds, by which a lease is shorter."""
+
 QueueType = Literal["quorum", "classic"]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -54,7 +57,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     prefetch: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = 5_000
     """Most messages that one ``acquire`` takes at once."""
     consumer_timeout: timedelta = timedelta(minutes=30)
-    """The server's ``consumer_timeout``: it takes back what is held for longer."""
+    """The server's ``consumer_timeout``: what is held for nearly as long is given back."""
 
     management: str | None = None
     """``http://host:15672``, RabbitMQ's management API: for what AMQP does not tell of queues."""
@@ -63,6 +66,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     group_ttl: timedelta = timedelta(days=7)
     """How long a group is remembered of which nothing is heard."""
+
+    @property
+    def longest_lease(self) -> float:
+        """Seconds. The server counts from when it sends a message, which is before it comes: leases end earlier."""
+        timeout = self.consumer_timeout.total_seconds()
+        return timeout - min(timeout * _EARLIER, _EARLIER_AT_MOST)
 
 
 def split(url: str) -> Address:

@@ -1,0 +1,73 @@
+"""Waiting for results while others wait, or hold a lock."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from anybroker.backend import Result, State
+from anybroker_backend_amqp import AmqpBackend
+from anybroker_backend_amqp.waiting import Ear
+from tests.brokers.amqp.server import rabbitmq
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+pytestmark = [pytest.mark.services, pytest.mark.slow]
+DONE = Result("1", State.SUCCEEDED, 1, b"done")
+
+
+@pytest.fixture
+def backends() -> Iterator[tuple[AmqpBackend, AmqpBackend]]:
+    """Two objects for the same results."""
+    url = rabbitmq.url(prefix=f"r{os.urandom(4).hex()}.")
+    with closing(AmqpBackend(url)) as one, closing(AmqpBackend(url)) as other:
+        yield one, other
+
+
+def test_who_waits_beside_another_thread_misses_nothing(
+    backends: tuple[AmqpBackend, AmqpBackend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both read before the result is stored, unless the second waits until the first one's binding is there."""
+    waiting, storing = backends
+    waiting.fetch(["1"])
+    asked, bind, read = threading.Event(), threading.Event(), threading.Event()
+    listen, final = Ear.listen, waiting._final
+
+    def listen_later(ear: Ear, *arguments: Any) -> None:
+        asked.set()
+        if bind.is_set():
+            listen(ear, *arguments)
+        else:
+            ear.connection.call_later(0.05, lambda: listen_later(ear, *arguments))
+
+    def reads(ids: Sequence[str], *arguments: Any) -> list[Result]:
+        found = final(ids, *arguments)
+        read.set()
+        return found
+
+    monkeypatch.setattr(Ear, "listen", listen_later)
+    monkeypatch.setattr(waiting, "_final", reads)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(waiting.wait, ["1"], timeout=60)
+        assert asked.wait(60)
+        second = threads.submit(waiting.wait, ["1"], timeout=60)
+        read.wait(1)
+        storing.store([DONE], ttl=60)
+        bind.set()
+        assert first.result() == second.result() == [DONE]
+
+
+def test_a_wait_ends_in_time_while_somebody_holds_the_lock(backends: tuple[AmqpBackend, AmqpBackend]) -> None:
+    """Which may be for 25 seconds, and then is an error."""
+    waiting, holding = backends
+    waiting.store([DONE], ttl=600)
+    with holding._results._locked(["1"]):
+        assert waiting.wait(["1"], timeout=0) == []
+        assert waiting.wait(["1"], timeout=0.1) == []
+    assert waiting.wait(["1"], timeout=60) == [DONE]
