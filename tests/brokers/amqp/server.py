@@ -48,9 +48,22 @@ class RabbitMQ(Service):
             return found
 
     def kill(self) -> None:
-        """RabbitMQ 3.10 notes the name of a new quorum queue on its disk within half a second, and not earlier."""
+        """Kill it when it knows of its queues for good.
+
+        RabbitMQ 3.10 notes the name of a new quorum queue on its disk within half a second, and not earlier. Its
+        database logs a queue and, by a write of its own, the decision that this counts.
+        """
         time.sleep(YOUNG)
+        deadline = time.monotonic() + 30
+        while any(_is_undecided(file.read_bytes()) for file in self.folder.rglob("LATEST.LOG")):
+            assert time.monotonic() < deadline, f"a queue does not count yet, as {self.folder} has it"
+            time.sleep(0.02)
         super().kill()
+
+
+def _is_undecided(log: bytes) -> bool:
+    _, queue, rest = log.rpartition(b"rabbit_durable_queue")
+    return bool(queue) and b"committed" not in rest
 
 
 rabbitmq = RabbitMQ("rabbitmq")
