@@ -23,7 +23,7 @@ class WaitUntil(Protocol):
 def wait_until() -> WaitUntil:
     """Return as soon as a condition holds; fail when it does not within ``timeout`` seconds."""
 
-    def wait_until(condition: Callable[[], object], timeout: float = 10.0, *, why: str = "") -> None:
+    def wait_until(condition: Callable[[], object], timeout: float = 30.0, *, why: str = "") -> None:
         deadline = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < deadline, f"not within {timeout} s: {why or condition}"

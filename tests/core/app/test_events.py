@@ -198,7 +198,7 @@ def test_a_listener_may_come_and_go_while_events_happen(make_app: Callable[..., 
 
     with app.worker(concurrency=1):
         nothing.send()
-        assert heard.wait(5)
+        assert heard.wait(30)
         nothing.send().get(timeout=5)
     assert not app.listeners.any
 

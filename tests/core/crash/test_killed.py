@@ -32,7 +32,7 @@ def test_another_worker_has_every_task_again_within_the_lease_and_a_second(site:
     assert site.app.inspect().stats("default").leased == number
     killed.kill()
     start = time.monotonic()
-    wait_until(lambda: len(site.lines("started")) == 2 * number, timeout=10)
+    wait_until(lambda: len(site.lines("started")) == 2 * number, timeout=30)
     assert time.monotonic() - start < LEASE + 1
     site.flag("go")
     wait_until(lambda: not site.left())

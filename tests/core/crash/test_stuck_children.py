@@ -109,7 +109,7 @@ def test_a_task_that_exits_with_a_code_of_ours_costs_its_process_only(
 ) -> None:
     supervisor = supervise()
     site.send("leave", code)
-    wait_until(lambda: site.lines("again"), timeout=20)
+    wait_until(lambda: site.lines("again"), timeout=60)
     assert pid_of(site, "again") != pid_of(site, "leaving")
     assert f"worker process {pid_of(site, 'leaving')} died (exit code {code})" in supervisor.log
     assert begun(supervisor) == 2
@@ -124,8 +124,8 @@ def test_a_child_that_keeps_the_interpreter_is_killed_and_replaced(
     site.send("search")
     wait_until(lambda: site.lines("searching"))
     stuck = pid_of(site, "searching")
-    wait_until(lambda: not alive(stuck), timeout=10)
-    wait_until(lambda: site.lines("again"), timeout=10)
+    wait_until(lambda: not alive(stuck), timeout=30)
+    wait_until(lambda: site.lines("again"), timeout=30)
     assert f"worker process {stuck} gave no sign of life" in supervisor.log
     wait_until(lambda: not site.left())
     supervisor.send(signal.SIGTERM)

@@ -35,7 +35,7 @@ def children(site: Site, wait_until: WaitUntil, flag: str = "go") -> set[int]:
     known = len(site.lines("started"))
     for number in range(known, known + 4):
         site.send("hold", number, flag)
-    wait_until(lambda: len(site.lines("started")) == known + 4, timeout=20)
+    wait_until(lambda: len(site.lines("started")) == known + 4, timeout=60)
     return {int(words[2]) for words in site.lines("started")[known:]}
 
 
@@ -62,8 +62,8 @@ def test_a_child_that_dies_is_replaced_and_its_task_runs_again(
 ) -> None:
     supervisor = supervised()
     site.send("die_once", 1, how)
-    wait_until(lambda: site.lines("note", 1), timeout=20)
-    wait_until(lambda: supervisor.log.count("queues default") == 3, timeout=20)
+    wait_until(lambda: site.lines("note", 1), timeout=60)
+    wait_until(lambda: supervisor.log.count("queues default") == 3, timeout=60)
     (victim,) = {words[2] for words in site.lines("dying")}
     assert f"worker process {victim} died" in supervisor.log
     assert ("exit code 3" if how == "exit" else "SIGKILL") in supervisor.log
@@ -77,9 +77,9 @@ def test_a_child_that_is_killed_from_outside_is_replaced(
     supervisor = supervised()
     pids = children(site, wait_until)
     os.kill(min(pids), signal.SIGKILL)
-    wait_until(lambda: supervisor.log.count("queues default") == 3, timeout=20)
+    wait_until(lambda: supervisor.log.count("queues default") == 3, timeout=60)
     site.flag("go")
-    wait_until(lambda: not site.left(), timeout=20)
+    wait_until(lambda: not site.left(), timeout=60)
     assert {int(words[1]) for words in site.lines("finished")} == set(range(4))
     supervisor.send(signal.SIGTERM)
     assert supervisor.wait(20) == 0
@@ -93,7 +93,7 @@ def test_children_stop_by_themselves_when_their_supervisor_is_killed(
     supervisor.kill()
     wait_until(lambda: supervisor.log.count("supervisor is gone") == 2)
     site.flag("go")
-    wait_until(lambda: not any(alive(pid) for pid in pids), timeout=20)
+    wait_until(lambda: not any(alive(pid) for pid in pids), timeout=60)
     assert len(site.lines("finished")) == 4, "running tasks were finished"
     assert site.left() == 0
 
@@ -120,7 +120,7 @@ def test_a_task_that_ignores_its_time_limit_costs_its_process_and_no_more(
     notes = [site.send("note", number) for number in range(20)]
     wait_until(lambda: not alive(pid), timeout=20, why="the process is replaced")
     assert handle.status.final
-    wait_until(lambda: not site.left(), timeout=20)
+    wait_until(lambda: not site.left(), timeout=60)
     assert len(site.lines("note")) == len(notes)
     assert len(children(site, wait_until)) == 2
     site.flag("go")
