@@ -139,8 +139,35 @@ def test_a_slot_moves_to_another_node(cluster: Running) -> None:
         traffic.finish()
 
 
-def _move(cluster: Running, key: str) -> None:
-    """What ``redis-cli --cluster reshard`` does: https://redis.io/docs/latest/commands/cluster-setslot/."""
+def test_a_call_goes_on_when_its_keys_have_been_on_the_move_for_long(cluster: Running) -> None:
+    """While some of its keys are here and some there, it waits; then it goes where its script is not known."""
+    broker = RedisBroker(f"{cluster.url}?timeout=30s&prefix=halfway")
+    broker.enqueue([Message(f"{number}", "q", b"") for number in range(2)])
+    broker.stats("q")
+    held = broker.acquire(["q"], limit=1, wait=0, lease=60)
+    answers: list[bool] = []
+    call = threading.Thread(target=lambda: answers.extend(broker.ack(held)))
+    moved: list[bytes] = []
+
+    def first_key_is_there(port: int) -> None:
+        if not moved:
+            with redis_py.Redis(port=port) as target:
+                target.script_flush()
+            call.start()
+            time.sleep(1.0)  # fifty times that the call is told to come again
+        moved.append(b"")
+
+    _move(cluster, "{halfway}:queues", first_key_is_there)
+    call.join(PATIENCE)
+    assert answers == [True]
+    broker.close()
+
+
+def _move(cluster: Running, key: str, moved: Callable[[int], None] = lambda _: time.sleep(0.05)) -> None:
+    """What ``redis-cli --cluster reshard`` does: https://redis.io/docs/latest/commands/cluster-setslot/.
+
+    ``moved`` is called after each key, with the port of the node that has it now.
+    """
     source_node = _owner(cluster, key)
     source = redis_py.Redis(port=cluster.ports[source_node])
     slot = source.execute_command("CLUSTER", "KEYSLOT", key)
@@ -151,7 +178,7 @@ def _move(cluster: Running, key: str) -> None:
     source.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
     while keys := source.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1):
         source.execute_command("MIGRATE", "127.0.0.1", cluster.ports[masters[0]], "", 0, 5000, "KEYS", *keys)
-        time.sleep(0.05)  # others send and work meanwhile
+        moved(cluster.ports[masters[0]])
     for client in (target, source):
         client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", target_id)
 

@@ -188,17 +188,17 @@ def send_until_it_raises(broker: RedisBroker) -> None:
 
 def test_a_server_that_stands_still(redis: Running, admin: Any) -> None:  # noqa: ARG001  the server is empty
     """Calls give up after ``timeout``; what they asked for may have happened, and is not lost."""
-    impatient = RedisBroker(f"{redis.url}?timeout=300ms")
+    impatient = RedisBroker(f"{redis.url}?timeout=2s")
     impatient.enqueue(messages(2))
     redis.pause()
     try:
         started = time.monotonic()
         with pytest.raises(BrokerUnavailable):
             impatient.acquire(["q"], limit=1, wait=0, lease=0.5)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20
     finally:
         redis.resume()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     found: set[str] = set()
     while len(found) < 2:
         found |= set(patiently(drain, impatient))
@@ -208,7 +208,7 @@ def test_a_server_that_stands_still(redis: Running, admin: Any) -> None:  # noqa
 
 def test_too_few_replicas(redis: Running, admin: Any) -> None:  # noqa: ARG001  the server is empty
     """What no replica has is not reported as stored."""
-    broker = RedisBroker(f"{redis.url}?replicas=1&timeout=200ms")
+    broker = RedisBroker(f"{redis.url}?replicas=1&timeout=5s")
     with pytest.raises(BrokerUnavailable, match="0 of 1 replicas") as caught:
         broker.enqueue(messages(1))
     assert caught.value.stored == frozenset()

@@ -177,28 +177,29 @@ class Link:
         Returns its answer, and that of ``wait``. Raises ``error``, or a later one, where that does not help.
         """
         deadline = time.monotonic() + self._timeout
-        for _ in range(MAX_REDIRECTIONS):
-            answers: list[Any] = []
+        redirections = 0
+        while True:
+            there = None
             if isinstance(error, NoScriptError) and script is not None:
                 command = _with_source(command, script)
-                self._exchange([command, *wait], answers)
-            elif isinstance(error, MovedError):
-                self._servers.changed()
-                self._end_idle()
-                self._exchange([command, *wait], answers)
-            elif isinstance(error, AskError):
-                there = self._servers.at(error.host, error.port)
-                self._exchange([("ASKING",), command, *wait], answers, there)
-                del answers[0]
+            elif isinstance(error, AskError) and redirections < MAX_REDIRECTIONS:  # a MovedError, too
+                redirections += 1
+                if isinstance(error, MovedError):
+                    self._servers.changed()
+                    self._end_idle()
+                else:
+                    there = self._servers.at(error.host, error.port)
             elif isinstance(error, TryAgainError) and time.monotonic() < deadline:
                 time.sleep(TRY_AGAIN)
-                self._exchange([command, *wait], answers)
             else:
-                break
+                raise error
+            answers: list[Any] = []
+            self._exchange([*([("ASKING",)] if there else []), command, *wait], answers, there)
+            if there:
+                del answers[0]
             if not isinstance(answers[0], ResponseError):
                 return answers[0], answers[-1]
             error = answers[0]
-        raise error
 
     def _wait(self) -> list[Command]:
         """What makes the replicas have what was written before on the same connection."""
