@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from anybroker.errors import BrokerUnavailable
 from anybroker_broker_pubsub.connection import CALL_TIMEOUT, PULL, PullRequest
 from anybroker_broker_pubsub.errors import TimedOut
-from anybroker_broker_pubsub.options import PULL_BATCH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,9 +48,13 @@ class Pulled(NamedTuple):
 class Pulls:
     """The pulls of one object. Thread-safe."""
 
-    def __init__(self, connection: Connection, topology: Topology, longest: float) -> None:
-        """``longest``: seconds of a pull, also where the caller waits for less; 0: as long as the caller."""
+    def __init__(self, connection: Connection, topology: Topology, longest: float, portion: int) -> None:
+        """``longest``: seconds of a pull, also where the caller waits for less; 0: as long as the caller.
+
+        ``portion``: messages of a pull at most.
+        """
         self._longest = longest
+        self._portion = portion
         self._connection = connection
         self._topology = topology
         self._left: list[tuple[str, Call]] = []
@@ -118,7 +121,7 @@ class Pulls:
     def _start(self, queue: str, limit: int, *, timeout: float, immediately: bool = False) -> Call:
         subscription = self._topology.names.subscription(self._topology.ensure(queue))
         request = PullRequest(
-            subscription=subscription, max_messages=min(limit, PULL_BATCH), return_immediately=immediately
+            subscription=subscription, max_messages=min(limit, self._portion), return_immediately=immediately
         )
         return self._connection.start(PULL, request, timeout=timeout)
 
