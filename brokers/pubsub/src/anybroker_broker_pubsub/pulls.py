@@ -31,6 +31,10 @@ EARLY = 0.05
 """Seconds before the end of the wait at which a pull that brought nothing is not repeated."""
 SILENCE = 10.0
 """Seconds without an answer to anything after which a long pull is not trusted to be heard."""
+AT_ONCE = 8
+"""Pulls of one message that are on their way at a time, at most."""
+LOOK = 1.0
+"""Seconds after which no further ones begin: what they have brought is to be held."""
 UNCLAIMED = 0.5
 """Seconds after which messages that nobody came for are given back."""
 
@@ -69,8 +73,31 @@ class Pulls:
         call = self._claim(queue, ended=True)
         if call is not None and (pulled := self._ended(queue, call)) and pulled.messages:
             return pulled
+        if self._portion == 1:
+            return self._one_by_one(queue, limit)
         call = self._start(queue, limit, timeout=CALL_TIMEOUT, immediately=True)
         return Pulled(queue, self._answer(call), call.done_at)
+
+    def _one_by_one(self, queue: str, limit: int) -> Pulled:
+        """Up to so many messages by pulls of one, more at a time while all bring one, for about a second."""
+        began = time.monotonic()
+        found: list[Any] = []
+        while len(found) < limit and time.monotonic() < began + LOOK:
+            number = min(limit - len(found), 1 + len(found), AT_ONCE)
+            calls = [self._start(queue, 1, timeout=CALL_TIMEOUT, immediately=True) for _ in range(number)]
+            brought: list[Any] = []
+            failed: BrokerUnavailable | None = None
+            for call in calls:
+                try:
+                    brought += self._answer(call)
+                except BrokerUnavailable as error:
+                    failed = error
+            found += brought
+            if failed is not None and not found:
+                raise failed
+            if len(brought) < number:
+                break
+        return Pulled(queue, found, began)
 
     def wait(self, queues: Sequence[str], limit: int, wait: float) -> Pulled | None:
         """The first messages that one of the queues gets within ``wait`` seconds. Raises ``BrokerUnavailable``."""
