@@ -25,8 +25,9 @@ _started: list[Service] = []
 class Service:
     """A service by its name. ``stop``, ``kill`` and ``start`` are what a conformance suite asks of its ``server``."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, how: str = HOW) -> None:
         self._name = name
+        self._how = how
         self._running: Running | None = None
         self.folder = Path()
         """Of its state, while it runs."""
@@ -37,7 +38,7 @@ class Service:
         if self._running is None:
             self.folder = Path(tempfile.mkdtemp(prefix=self._name)) / "state"
             _started.append(self)
-            _, failures = Door(State(self.folder)).up([self._name], HOW)
+            _, failures = Door(State(self.folder)).up([self._name], self._how)
             assert not failures, "\n".join(failures)
             self._running = running(self.folder)[self._name]
         return self._running

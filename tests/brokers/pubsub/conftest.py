@@ -11,8 +11,12 @@ import anybroker_broker_pubsub  # noqa: F401  before a test module loads gRPC, w
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-OTHERWISE = ("law03", "law05")
-"""Laws whose form changes with exactly-once delivery; the others are proven with it by ``make soak``."""
+OTHERWISE = {
+    "TestPubSubBroker": (),
+    "TestPubSubExactlyOnce": ("law03", "law05"),
+    "TestPubSubOrdered": ("law04", "law07", "law08", "law10"),
+}
+"""Laws whose form changes with the kind of subscriptions; the others are proven on that kind by ``make soak``."""
 LONG = {
     "test_law03_exclusive__a_long_lease_beside_short_ones",
     "test_law03_exclusive__every_combination_at_every_delivery",
@@ -46,10 +50,10 @@ LONG = {
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    kept = tuple(f"test_{law}" for law in OTHERWISE)
     for item in items:
         if "/pubsub/test_laws.py::" not in item.nodeid:
             continue
-        alike = "::TestPubSubExactlyOnce::" in item.nodeid and not item.name.startswith(kept)
+        otherwise = OTHERWISE[item.nodeid.split("::")[1]]
+        alike = bool(otherwise) and not item.name.startswith(tuple(f"test_{law}" for law in otherwise))
         if alike or item.name in LONG:
             item.add_marker(pytest.mark.soak)

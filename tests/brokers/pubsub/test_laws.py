@@ -1,11 +1,11 @@
-"""Every law of a broker, on subscriptions of both kinds."""
+"""Every law of a broker, on subscriptions of every kind."""
 
 from __future__ import annotations
 
 import pytest
 
 from anybroker_conformance import BrokerConformance
-from tests.brokers.pubsub.server import OwnPrefix, pubsub
+from tests.brokers.pubsub.server import OwnPrefix, pubsub, stand_in
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
@@ -18,3 +18,8 @@ class TestPubSubBroker(BrokerConformance):
 class TestPubSubExactlyOnce(BrokerConformance):
     url = OwnPrefix(pubsub, ack_deadline=10, exactly_once="yes")
     server = pubsub
+
+
+class TestPubSubOrdered(BrokerConformance):
+    url = OwnPrefix(stand_in, ack_deadline=10, ordering="yes", retention="31d")
+    server = stand_in

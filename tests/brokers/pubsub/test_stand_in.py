@@ -9,14 +9,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
+from google.api_core.exceptions import InvalidArgument
+from google.pubsub_v1 import PublisherClient, PubsubMessage
+from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 
 from anybroker.broker import Message
 from anybroker_broker_pubsub import PubSubBroker
 from anybroker_broker_pubsub.later import _hop
-from anybroker_conformance.services import Running, pubsub, running
+from anybroker_conformance.services import Running, running
 from anybroker_conformance.services.door import Door
 from anybroker_conformance.services.state import State
+from tests.brokers.pubsub.server import without_emulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +32,7 @@ pytestmark = [pytest.mark.services, pytest.mark.slow]
 @pytest.fixture(scope="module")
 def stand_in() -> Iterator[Running]:
     """The stand-in, also where Google's emulator is installed."""
-    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory(prefix="pubsub") as parent:
-        patch.setattr(pubsub, "_emulator", lambda: None)
+    with without_emulator(), TemporaryDirectory(prefix="pubsub") as parent:
         folder = Path(parent) / "state"
         door = Door(State(folder))
         try:
@@ -78,6 +82,18 @@ def test_every_delivery_has_an_ack_id_of_its_own(stand_in: Running) -> None:
         assert broker.ack([first, second]) == [False, True]
 
 
+def test_a_request_with_two_ordering_keys_is_refused(stand_in: Running) -> None:
+    """Google forbids it, and so the adapter must not do it; its emulator takes it."""
+    channel = grpc.insecure_channel(f"127.0.0.1:{stand_in.ports['grpc']}")
+    with PublisherClient(transport=PublisherGrpcTransport(channel=channel)) as publisher:
+        topic = f"projects/anybroker/topics/s{secrets.token_hex(4)}"
+        publisher.create_topic(name=topic)
+        messages = [PubsubMessage(data=b"x", ordering_key=key) for key in "ab"]
+        with pytest.raises(InvalidArgument, match="ordering key"):
+            publisher.publish(topic=topic, messages=messages)
+        assert len(publisher.publish(topic=topic, messages=messages[:1]).message_ids) == 1
+
+
 def test_what_waits_is_renewed_in_the_time_for_which_it_is_kept(stand_in: Running) -> None:
     """Whoever made the subscription: what it keeps counts, and not what this URL would have made."""
     prefix = f"s{secrets.token_hex(4)}-"
@@ -86,7 +102,7 @@ def test_what_waits_is_renewed_in_the_time_for_which_it_is_kept(stand_in: Runnin
     for url in urls:
         with closing(PubSubBroker.from_url(url)) as broker:
             broker.enqueue([later])
-            assert broker._here()._topology.later_retention == timedelta(minutes=10)
+            assert broker._here()._topology.retention(f"{prefix}~later") == timedelta(minutes=10)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ GOOD = [
     "pubsub://p1/?endpoint=localhost:8085&prefix=shop-&create=no",
     "pubsub://p1/?endpoint=europe-west1-pubsub.googleapis.com:443&exactly_once=yes",
     "pubsub://p1/?ack_deadline=10m&retention=1h",
+    "pubsub://p1/?ordering=yes&exactly_once=yes",
 ]
 BAD = {
     "pubsub://": "names no project",

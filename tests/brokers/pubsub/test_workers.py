@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.brokers.pubsub.server import pubsub
+from tests.brokers.pubsub.server import pubsub, stand_in
 from tests.core.crash.conftest import Site
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anybroker.broker import Delivery
+    from tests.live import Service
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -31,8 +32,8 @@ def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
     """A site with queues of its own: ``make_site("&exactly_once=yes", max_deliveries=2)``."""
     sites: list[Site] = []
 
-    def make_site(options: str = "", **settings: object) -> Site:
-        url = f"{pubsub.running.url}&prefix=t{secrets.token_hex(4)}-{options}"
+    def make_site(options: str = "", *, server: Service = pubsub, **settings: object) -> Site:
+        url = f"{server.running.url}&prefix=t{secrets.token_hex(4)}-{options}"
         sites.append(Site(tmp_path, url, **{"lease": 2, **settings}))
         return sites[-1]
 
@@ -106,6 +107,23 @@ def test_what_is_due_later_survives_every_consumer_that_parked_it(make_site: Cal
     assert site.noted() == [] or datetime.now(UTC) >= due
     site.command("--concurrency", "4")
     site.until(lambda: set(site.noted()) == set(range(300)))
+
+
+def test_an_order_is_kept_for_each_key_though_workers_are_killed(make_site: Callable[..., Site]) -> None:
+    """Of each key, no task ran for the first time before the one that was sent before it had run."""
+    site = make_site("&ack_deadline=10&ordering=yes", server=stand_in)
+    keys, each = 4, 8
+    for number in range(keys * each):
+        site.send_all("note", range(number, number + 1), ordering_key=f"key {number % keys}")
+    for _ in range(2):
+        worker = site.command("--concurrency", "4")
+        site.until(partial(has_noted, site, len(set(site.noted())) + 5))
+        worker.kill()
+    site.command("--concurrency", "4")
+    site.until(partial(has_noted, site, keys * each))
+    for key in range(keys):
+        first_runs = list(dict.fromkeys(number for number in site.noted() if number % keys == key))
+        assert first_runs == sorted(first_runs)
 
 
 def test_tasks_survive_workers_that_are_killed_at_random(make_site: Callable[..., Site]) -> None:

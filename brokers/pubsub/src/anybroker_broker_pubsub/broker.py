@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from anybroker.broker import Estimate
-from anybroker.capabilities import Capabilities, Clock, Durability, Guarantee
+from anybroker.capabilities import Capabilities, Clock, Durability, Guarantee, Ordering
 from anybroker.errors import BrokerUnavailable, Unsupported
 from anybroker.validation import check_changes, check_messages
 from anybroker_broker_pubsub.forks import gate
@@ -35,12 +35,14 @@ class PubSubBroker:
             fencing=Guarantee.EXACT if settings.options.exactly_once else Guarantee.BEST_EFFORT,
             final=Guarantee.BEST_EFFORT,
             update=Guarantee.BEST_EFFORT,
+            ordering=Ordering.PER_KEY if settings.options.ordering else Ordering.NONE,
             clock=Clock.CLIENT,
+            delivery_count=not settings.options.ordering,
             overview=True,
             max_body=MAX_BODY,
             min_lease=MIN_LEASE,
             max_lease=MAX_LEASE,
-            delay_precision=1.0,
+            delay_precision=2.0 if settings.options.ordering else 1.0,
             expiry_bound=1.5,
             transit=settings.options.ack_deadline.total_seconds() + 1.0,
             wake_bound=0.1,

@@ -164,7 +164,7 @@ class Later:
         """Park what is far off, keep what is near, and renew what the service would soon drop."""
         parked: defaultdict[int, list[str]] = defaultdict(list)
         now, clock = datetime.now(UTC), time.monotonic()
-        kept = self._topology.later_retention
+        kept = self._topology.retention(self._topology.names.later)
         for one in received:
             eta = eta_of(one.message.attributes)
             left = (eta - now).total_seconds() if eta is not None else 0.0

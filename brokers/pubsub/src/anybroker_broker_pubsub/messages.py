@@ -3,6 +3,9 @@
 ``id``, ``eta`` (ISO 8601) and, while it is not due, ``queue``. A message without them, sent by another program, is one
 all the same: its id is that of Pub/Sub, and it is due. ``deliveries`` is there when a consumer pulled a message, had no
 use for it and published it anew: how often it had been delivered before.
+
+The ordering key is Pub/Sub's own, where no key is an empty one. So the empty key is written ``~``, and any key that
+begins with a ``~`` has one more.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ID, ETA, QUEUE, DELIVERIES = "id", "eta", "queue", "deliveries"
+_ESCAPE = "~"
 _RESERVED = ("goog", "CloudPubSub")
 """Begins attributes that are Google's to set; nobody else may publish the first."""
 
@@ -30,13 +34,18 @@ def pack(message: Message, *, queue: str | None = None) -> Any:
         attributes[ETA] = message.eta.isoformat()
     if queue is not None:
         attributes[QUEUE] = _text(queue)
-    return PubsubMessage(data=message.body, attributes=attributes)
+    key = message.ordering_key
+    if key is not None:
+        key = _text(_ESCAPE + key if not key or key.startswith(_ESCAPE) else key)
+    return PubsubMessage(data=message.body, attributes=attributes, ordering_key=key)
 
 
-def unpack(received: Any, queue: str) -> Message:
-    """Turn what was received into a message."""
+def unpack(received: Any, queue: str, *, ordered: bool) -> Message:
+    """Turn what was received into a message. ``ordered``: its ordering key counts."""
     attributes = received.attributes
-    return Message(attributes.get(ID, received.message_id), queue, received.data, eta_of(attributes))
+    key = received.ordering_key.removeprefix(_ESCAPE) if ordered and received.ordering_key else None
+    id_ = attributes.get(ID, received.message_id)
+    return Message(id_, queue, received.data, eta_of(attributes), ordering_key=key)
 
 
 def eta_of(attributes: Mapping[str, str]) -> datetime | None:

@@ -54,6 +54,11 @@ class Options(msgspec.Struct, frozen=True):
     """Whether topics and subscriptions are created when they are first used. No: they must be there."""
     exactly_once: bool = False
     """Subscriptions with exactly-once delivery: acks and leases are certain, at the cost of speed."""
+    ordering: bool = False
+    """Subscriptions with message ordering: of the messages with one ordering key one at a time, in order.
+
+    Deliveries are not counted then.
+    """
     ack_deadline: timedelta = timedelta(seconds=30)
     """Of subscriptions that are created, 10 s to 600 s. A lease of just this length costs no call of its own."""
     retention: timedelta | None = None

@@ -25,7 +25,11 @@ _FRAME = 8
 def publish(
     connection: Connection, batches: Iterable[tuple[str, Sequence[Any]]]
 ) -> tuple[set[int], AnybrokerError | None]:
-    """Publish messages to topics; returns the ``id()`` of those that are stored, and the first error."""
+    """Publish messages to topics; returns the ``id()`` of those that are stored, and the first error.
+
+    All messages of a batch have the same ordering key, which Pub/Sub wants of a request, or none. Of one key, no
+    request begins before the one before it is confirmed.
+    """
     stored: set[int] = set()
     failed: AnybrokerError | None = None
     calls: deque[tuple[Call, Sequence[Any]]] = deque()
@@ -40,8 +44,9 @@ def publish(
             failed = failed or error
 
     for topic, messages in batches:
-        for chunk, size in _chunks(topic, messages):
-            if len(calls) == IN_FLIGHT:
+        for number, (chunk, size) in enumerate(_chunks(topic, messages)):
+            in_turn = number > 0 and bool(chunk[0].ordering_key)
+            while calls and (in_turn or len(calls) == IN_FLIGHT):
                 confirm()
             if failed:
                 break

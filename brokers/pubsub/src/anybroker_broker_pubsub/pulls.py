@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from anybroker.errors import BrokerUnavailable
 from anybroker_broker_pubsub.connection import CALL_TIMEOUT, PULL, PullRequest
 from anybroker_broker_pubsub.errors import TimedOut
-from anybroker_broker_pubsub.options import PULL_BATCH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +31,10 @@ EARLY = 0.05
 """Seconds before the end of the wait at which a pull that brought nothing is not repeated."""
 SILENCE = 10.0
 """Seconds without an answer to anything after which a long pull is not trusted to be heard."""
+AT_ONCE = 8
+"""Pulls of one message that are on their way at a time, at most."""
+LOOK = 1.0
+"""Seconds after which no further ones begin: what they have brought is to be held."""
 UNCLAIMED = 0.5
 """Seconds after which messages that nobody came for are given back."""
 
@@ -49,9 +52,13 @@ class Pulled(NamedTuple):
 class Pulls:
     """The pulls of one object. Thread-safe."""
 
-    def __init__(self, connection: Connection, topology: Topology, longest: float) -> None:
-        """``longest``: seconds of a pull, also where the caller waits for less; 0: as long as the caller."""
+    def __init__(self, connection: Connection, topology: Topology, longest: float, portion: int) -> None:
+        """``longest``: seconds of a pull, also where the caller waits for less; 0: as long as the caller.
+
+        ``portion``: messages of a pull at most.
+        """
         self._longest = longest
+        self._portion = portion
         self._connection = connection
         self._topology = topology
         self._left: list[tuple[str, Call]] = []
@@ -66,8 +73,31 @@ class Pulls:
         call = self._claim(queue, ended=True)
         if call is not None and (pulled := self._ended(queue, call)) and pulled.messages:
             return pulled
+        if self._portion == 1:
+            return self._one_by_one(queue, limit)
         call = self._start(queue, limit, timeout=CALL_TIMEOUT, immediately=True)
         return Pulled(queue, self._answer(call), call.done_at)
+
+    def _one_by_one(self, queue: str, limit: int) -> Pulled:
+        """Up to so many messages by pulls of one, more at a time while all bring one, for about a second."""
+        began = time.monotonic()
+        found: list[Any] = []
+        while len(found) < limit and time.monotonic() < began + LOOK:
+            number = min(limit - len(found), 1 + len(found), AT_ONCE)
+            calls = [self._start(queue, 1, timeout=CALL_TIMEOUT, immediately=True) for _ in range(number)]
+            brought: list[Any] = []
+            failed: BrokerUnavailable | None = None
+            for call in calls:
+                try:
+                    brought += self._answer(call)
+                except BrokerUnavailable as error:
+                    failed = error
+            found += brought
+            if failed is not None and not found:
+                raise failed
+            if len(brought) < number:
+                break
+        return Pulled(queue, found, began)
 
     def wait(self, queues: Sequence[str], limit: int, wait: float) -> Pulled | None:
         """The first messages that one of the queues gets within ``wait`` seconds. Raises ``BrokerUnavailable``."""
@@ -118,7 +148,7 @@ class Pulls:
     def _start(self, queue: str, limit: int, *, timeout: float, immediately: bool = False) -> Call:
         subscription = self._topology.names.subscription(self._topology.ensure(queue))
         request = PullRequest(
-            subscription=subscription, max_messages=min(limit, PULL_BATCH), return_immediately=immediately
+            subscription=subscription, max_messages=min(limit, self._portion), return_immediately=immediately
         )
         return self._connection.start(PULL, request, timeout=timeout)
 

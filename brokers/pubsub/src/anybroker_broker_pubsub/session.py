@@ -12,14 +12,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from anybroker.broker import Delivery
-from anybroker.errors import AnybrokerError
+from anybroker.errors import AnybrokerError, Unsupported
 from anybroker_broker_pubsub import overview, settling
 from anybroker_broker_pubsub.connection import Connection
 from anybroker_broker_pubsub.errors import NotThere
 from anybroker_broker_pubsub.later import Later
 from anybroker_broker_pubsub.leases import Claim, Leases
 from anybroker_broker_pubsub.messages import delivery_count, eta_of, forwarded, pack, unpack, unseen
-from anybroker_broker_pubsub.options import MAX_LEASE, MIN_ACK_DEADLINE, MIN_LEASE
+from anybroker_broker_pubsub.options import MAX_ACK_DEADLINE, MAX_LEASE, MIN_ACK_DEADLINE, MIN_LEASE, PULL_BATCH
 from anybroker_broker_pubsub.publishing import publish
 from anybroker_broker_pubsub.pulls import Pulled, Pulls
 from anybroker_broker_pubsub.topology import Topology
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
+DUE_BEFORE = 30 / 31
+"""The part of a subscription's retention after which a message may be due that waits there: of 31 days, 30."""
 UPDATE_TAKES = 10.0
 """Seconds that an update may take: a lease that ends before is extended first. Not more than ``transit`` declares."""
 
@@ -45,7 +47,9 @@ class Session:
         self._create = settings.options.create
         self._connection = Connection(settings)
         self._topology = Topology(self._connection, settings)
-        self._pulls = Pulls(self._connection, self._topology, settings.pull_wait)
+        self._ordered = settings.options.ordering
+        portion = 1 if self._ordered else PULL_BATCH  # more could be of one ordering key
+        self._pulls = Pulls(self._connection, self._topology, settings.pull_wait, portion)
         self._leases = Leases()
         self.later = Later(self._connection, self._topology, self._return_unclaimed, settings.pull_wait)
 
@@ -77,15 +81,17 @@ class Session:
     def _put(self, messages: Sequence[Message]) -> tuple[set[str], AnybrokerError | None]:
         now = datetime.now(UTC)
         names = self._topology.names
-        batches: defaultdict[str, list[Any]] = defaultdict(list)
+        batches: defaultdict[tuple[str, str], list[Any]] = defaultdict(list)
         packed: list[tuple[Message, Any]] = []
         for message in messages:
-            later = message.eta is not None and message.eta > now
+            later = message.eta is not None and message.eta > now and message.ordering_key is None
             name = self._topology.ensure_later() if later else self._topology.ensure(message.queue)
+            if message.ordering_key is not None:
+                _check_kept(message, now, self._topology.retention(name))
             made = pack(message, queue=message.queue if later else None)
-            batches[names.topic(name)].append(made)
+            batches[names.topic(name), made.ordering_key].append(made)
             packed.append((message, made))
-        stored, failed = publish(self._connection, batches.items())
+        stored, failed = publish(self._connection, [(topic, made) for (topic, _), made in batches.items()])
         if isinstance(failed, NotThere) and not stored:
             raise failed
         return {message.id for message, made in packed if id(made) in stored}, failed
@@ -110,7 +116,11 @@ class Session:
     def wait(self, queues: Sequence[str], limit: int, end: float, lease: float) -> list[Delivery]:
         """The first messages that one of the queues gets, until ``end`` by ``time.monotonic``."""
         pulled = self._again(lambda: self._pulls.wait(queues, limit, max(0.0, end - time.monotonic())))
-        return self._admit(pulled, limit, lease) if pulled else []
+        taken = self._admit(pulled, limit, lease) if pulled else []
+        if taken and self._ordered:
+            with suppress(AnybrokerError):
+                taken += self.look(queues, limit - len(taken), lease, covered=False)
+        return taken
 
     def _admit(self, pulled: Pulled, limit: int, lease: float) -> list[Delivery]:
         """Deliveries of what was pulled: held as long as asked for, and due."""
@@ -120,7 +130,12 @@ class Session:
         early: list[Any] = []
         for one in pulled.messages:
             eta = eta_of(one.message.attributes)
-            (due if eta is None or eta <= now else early).append(one)
+            if eta is None or eta <= now:
+                due.append(one)
+            elif self._ordered and one.message.ordering_key:
+                self._park(name, one, eta - now)
+            else:
+                early.append(one)
         self._put_off(name, pulled.queue, early)
         with suppress(AnybrokerError):  # it comes back by its deadline
             self._return_unseen(name, due[limit:])
@@ -135,9 +150,19 @@ class Session:
         lease_until = datetime.now(UTC) + timedelta(seconds=until - time.monotonic())
         tokens = self._leases.hold(pulled.queue, [one.ack_id for one in due], until)
         return [
-            Delivery(unpack(one.message, pulled.queue), token, delivery_count(one), lease_until)
+            Delivery(
+                unpack(one.message, pulled.queue, ordered=self._ordered),
+                token,
+                None if self._ordered else delivery_count(one),
+                lease_until,
+            )
             for one, token in zip(due, tokens, strict=True)
         ]
+
+    def _park(self, name: str, received: Any, left: timedelta) -> None:
+        """Leave a message that is not due where it is: unacknowledged, so that its ordering key waits with it."""
+        seconds = min(MAX_ACK_DEADLINE, math.ceil(left.total_seconds()))
+        settling.modify(self._connection, self._topology.names.subscription(name), [received.ack_id], seconds)
 
     def _put_off(self, name: str, queue: str, early: Sequence[Any]) -> None:
         """What another program has published to a queue before it is due."""
@@ -164,9 +189,9 @@ class Session:
         """Let others have what nobody here has seen.
 
         Giving it back would count as a delivery, so it is published anew, with the count of before. What Pub/Sub does
-        not count, and what it does not take, is given back.
+        not count, what it does not take, and what has a place to keep, is given back.
         """
-        made = [(one.ack_id, unseen(one)) for one in received if one.delivery_attempt]
+        made = [(one.ack_id, unseen(one)) for one in received if one.delivery_attempt and not self._ordered]
         stored, _ = publish(self._connection, [(self._topology.names.topic(name), [again for _, again in made])])
         moved = [ack_id for ack_id, again in made if id(again) in stored]
         settling.acknowledge(self._connection, self._topology.names.subscription(name), moved)
@@ -194,19 +219,25 @@ class Session:
         gone: set[str] = set()
         try:
             certain = self._secured(live)
-            new = {
-                one.ack_id: message
-                for one, (_, message) in zip(claims, changes, strict=True)
+            pairs = [
+                (one, old, message)
+                for one, (old, message) in zip(claims, changes, strict=True)
                 if one is not None and one.ack_id in certain
-            }
+            ]
+            gone = self._extend([one for one, old, message in pairs if self._stays(old.message, message)], 0)
+            new = {one.ack_id: message for one, old, message in pairs if not self._stays(old.message, message)}
             ids, failed = self.put(list(new.values()))
             stored = {ack_id for ack_id, message in new.items() if message.id in ids}
         finally:
-            self._leases.restore([one for one in live if one.ack_id not in stored])
-        gone = self._acknowledge_all([one for one in live if one.ack_id in stored])
+            self._leases.restore([one for one in live if one.ack_id not in stored | gone])
+        gone |= self._acknowledge_all([one for one in live if one.ack_id in stored])
         if failed is not None:
             raise failed
         return [one is not None and one.ack_id in gone for one in claims]
+
+    def _stays(self, old: Message, new: Message) -> bool:
+        """Whether it is given back instead of published anew, so that it keeps its place in its ordering key's line."""
+        return self._ordered and old == new and new.ordering_key is not None
 
     def _secured(self, claims: Sequence[Claim]) -> set[str]:
         """Whose leases are valid, and will be until an update is done: nothing else tells before it is too late."""
@@ -261,6 +292,15 @@ class Session:
                     self._give_back(self._topology.names.of(queue), ack_ids)
         finally:
             self._connection.close()
+
+
+def _check_kept(message: Message, now: datetime, kept: timedelta) -> None:
+    """A message with an ordering key waits where it is, and must not be dropped there. Raises ``Unsupported``."""
+    if message.eta is not None and message.eta - now > kept * DUE_BEFORE:
+        raise Unsupported(
+            f"message {message.id!r}: with an ordering_key it may be delayed by {kept * DUE_BEFORE}, "
+            f"since its subscription keeps messages for {kept} (retention)"
+        )
 
 
 def _whole(seconds: float) -> int:

@@ -22,6 +22,8 @@ from anybroker_broker_pubsub.names import Names
 from anybroker_broker_pubsub.options import DEFAULT_RETENTION, MIN_ACK_DEADLINE
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from anybroker_broker_pubsub.connection import Connection
     from anybroker_broker_pubsub.options import Settings
 
@@ -37,10 +39,9 @@ class Topology:
         self._options = settings.options
         self._retention = settings.retention
         self.names = Names(settings.project, settings.options.prefix)
-        self.later_retention = DEFAULT_RETENTION
-        """How long a message is kept that is not due; the least that is usual, until the service has told."""
         self._deadlines: dict[str, int] = {}
         """Ack deadline of each subscription that is known to exist."""
+        self._retentions: dict[str, timedelta] = {}
 
     def ensure(self, queue: str) -> str:
         """The name of a queue's topic and subscription, which exist afterwards if they may be created."""
@@ -54,13 +55,16 @@ class Topology:
         """The name of the topic and the subscription of what is not due."""
         name = self.names.later
         if name not in self._deadlines and self._options.create:
-            found = self._create(name, {}, {"ack_deadline_seconds": MIN_ACK_DEADLINE})
-            self.later_retention = found.message_retention_duration.ToTimedelta() or DEFAULT_RETENTION
+            self._create(name, {}, {"ack_deadline_seconds": MIN_ACK_DEADLINE})
         return name
 
     def deadline(self, name: str) -> int:
         """Seconds for which a message that was pulled is held; 0 where that is not known."""
         return self._deadlines.get(name, 0)
+
+    def retention(self, name: str) -> timedelta:
+        """How long a message is kept; the least that is usual, until the service has told."""
+        return self._retentions.get(name, DEFAULT_RETENTION)
 
     def forget(self) -> None:
         """Something is missing after all: make sure again."""
@@ -69,19 +73,23 @@ class Topology:
     def _queue_fields(self) -> dict[str, Any]:
         """Pub/Sub counts deliveries for subscriptions with a dead letter topic only.
 
-        That is the topic of what is not due, from which everything returns to its queue: nothing ends there.
+        That is the topic of what is not due, from which everything returns to its queue: nothing ends there. But it
+        returns to the end of its ordering key's line, so what is ordered is not counted.
         """
-        return {
+        fields: dict[str, Any] = {
             "ack_deadline_seconds": round(self._options.ack_deadline.total_seconds()),
             "enable_exactly_once_delivery": self._options.exactly_once,
-            "dead_letter_policy": {
+            "enable_message_ordering": self._options.ordering,
+        }
+        if not self._options.ordering:
+            fields["dead_letter_policy"] = {
                 "dead_letter_topic": self.names.topic(self.names.later),
                 "max_delivery_attempts": MAX_ATTEMPTS,
-            },
-        }
+            }
+        return fields
 
-    def _create(self, name: str, labels: dict[str, str], fields: dict[str, Any]) -> Any:
-        """Make a topic and its subscription, unless they are there; returns the subscription as it is."""
+    def _create(self, name: str, labels: dict[str, str], fields: dict[str, Any]) -> None:
+        """Make a topic and its subscription, unless they are there, and note how the subscription is."""
         with suppress(AlreadyThere):
             self._connection.call(CREATE_TOPIC, Topic(name=self.names.topic(name), labels=labels))
         wanted = Subscription(
@@ -98,8 +106,8 @@ class Topology:
             request = GetSubscriptionRequest(subscription=wanted.name)
             found = self._connection.call(GET_SUBSCRIPTION, request)
             _check(found, wanted)
+        self._retentions[name] = found.message_retention_duration.ToTimedelta() or DEFAULT_RETENTION
         self._deadlines[name] = found.ack_deadline_seconds or MIN_ACK_DEADLINE
-        return found
 
 
 def _check(found: Any, wanted: Any) -> None:
@@ -110,6 +118,17 @@ def _check(found: Any, wanted: Any) -> None:
     elif found.enable_exactly_once_delivery != wanted.enable_exactly_once_delivery:
         has = "has" if found.enable_exactly_once_delivery else "has no"
         problem = f"{has} exactly-once delivery, and the URL says otherwise (exactly_once)"
+    elif found.enable_message_ordering != wanted.enable_message_ordering:
+        has = "has" if found.enable_message_ordering else "has no"
+        problem = (
+            f"{has} message ordering, and the URL says otherwise (ordering). Pub/Sub cannot change that: use another "
+            "prefix, or let workers empty the queue with the URL of before, then delete the subscription"
+        )
+    elif found.enable_message_ordering and found.dead_letter_policy.dead_letter_topic:
+        problem = (
+            "has message ordering and a dead letter topic, by which messages leave their order; "
+            "remove it (gcloud pubsub subscriptions update --clear-dead-letter-policy)"
+        )
     elif found.dead_letter_policy.dead_letter_topic == "" and wanted.dead_letter_policy.dead_letter_topic:
         problem = f"counts no deliveries; give it the dead letter topic {wanted.dead_letter_policy.dead_letter_topic}"
     if problem:

@@ -22,6 +22,7 @@ import (
 const (
 	maxRequest  = 10_000_000 // bytes
 	maxMessages = 1_000      // of a request
+	maxKey      = 1_024      // bytes of an ordering key
 	maxLabels   = 64
 )
 
@@ -56,7 +57,7 @@ func (s *service) publish(topic *topic, messages []*pb.PubsubMessage) []string {
 		message.MessageId, message.PublishTime = fmt.Sprintf("%d", s.published), now
 		ids = append(ids, message.MessageId)
 		for _, each := range topic.subscriptions {
-			each.ready.PushBack(&stored{message: message})
+			each.ready.PushBack(&stored{message: message, place: s.published})
 		}
 	}
 	for _, each := range topic.subscriptions {
@@ -140,6 +141,9 @@ func (p *publisher) Publish(_ context.Context, request *pb.PublishRequest) (*pb.
 	for _, message := range request.Messages {
 		if len(message.Data) == 0 && len(message.Attributes) == 0 {
 			return nil, status.Error(codes.InvalidArgument, "Some messages have neither data nor attributes.")
+		}
+		if key := message.OrderingKey; key != request.Messages[0].OrderingKey || len(key) > maxKey {
+			return nil, status.Error(codes.InvalidArgument, "The ordering key is too long, or not that of all messages.")
 		}
 	}
 	p.mutex.Lock()

@@ -138,6 +138,9 @@ func (s *subscriber) look(request *pb.PullRequest) (*pb.PullResponse, <-chan str
 func (s *subscriber) Acknowledge(_ context.Context, request *pb.AcknowledgeRequest) (*emptypb.Empty, error) {
 	return s.settle(request.Subscription, request.AckIds, func(of *subscription, one *lease) {
 		delete(of.held, one.ackID)
+		if of.orders(one.what) { // the next of its key may be delivered
+			of.wakeAll()
+		}
 	})
 }
 

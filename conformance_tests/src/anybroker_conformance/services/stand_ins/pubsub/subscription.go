@@ -14,6 +14,7 @@ import (
 // stored is a message in a subscription.
 type stored struct {
 	message    *pb.PubsubMessage
+	place      int // in the order of publishing
 	deliveries int32
 }
 
@@ -81,8 +82,7 @@ func (s *subscription) wakeAll() {
 func (s *subscription) hold(one *lease, until time.Time) {
 	if !until.After(time.Now()) {
 		delete(s.held, one.ackID)
-		s.ready.PushBack(one.what)
-		s.wakeAll()
+		s.makeReady(one.what)
 		return
 	}
 	one.until = until
@@ -91,6 +91,37 @@ func (s *subscription) hold(one *lease, until time.Time) {
 	if s.ends[0].ackID == one.ackID { // who waits, waits for a later one
 		s.wakeAll()
 	}
+}
+
+// makeReady puts a message that was held at the end; an ordered one before those of its key that were published later.
+func (s *subscription) makeReady(one *stored) {
+	defer s.wakeAll()
+	if s.orders(one) {
+		for element := s.ready.Front(); element != nil; element = element.Next() {
+			other := element.Value.(*stored)
+			if other.message.OrderingKey == one.message.OrderingKey && other.place > one.place {
+				s.ready.InsertBefore(one, element)
+				return
+			}
+		}
+	}
+	s.ready.PushBack(one)
+}
+
+// orders tells whether a message is delivered in the order of its key.
+func (s *subscription) orders(one *stored) bool {
+	return s.proto.EnableMessageOrdering && one.message.OrderingKey != ""
+}
+
+// heldKeys are the ordering keys of which a message is held: no other of them is delivered until all are settled.
+func (s *subscription) heldKeys() map[string]bool {
+	keys := map[string]bool{}
+	for _, one := range s.held {
+		if s.orders(one.what) {
+			keys[one.what.message.OrderingKey] = true
+		}
+	}
+	return keys
 }
 
 // expire makes the messages ready whose leases have ended; returns when the next one does, if there is one.
@@ -117,8 +148,15 @@ func (s *subscription) take(limit int, publish func(*topic, []*pb.PubsubMessage)
 	now := time.Now()
 	until := now.Add(time.Duration(s.proto.AckDeadlineSeconds) * time.Second)
 	var taken []*pb.ReceivedMessage
-	for len(taken) < limit && s.ready.Len() > 0 {
-		one := s.ready.Remove(s.ready.Front()).(*stored)
+	held := s.heldKeys()
+	for element := s.ready.Front(); element != nil && len(taken) < limit; {
+		one, next := element.Value.(*stored), element.Next()
+		if held[one.message.OrderingKey] {
+			element = next
+			continue
+		}
+		s.ready.Remove(element)
+		element = next
 		if now.Sub(one.message.PublishTime.AsTime()) > s.proto.MessageRetentionDuration.AsDuration() {
 			continue
 		}
