@@ -8,8 +8,8 @@ UV_VERSION := 0.13.9
 # uv refuses to run here where it does not fit `required-version` of pyproject.toml.
 UV := $(shell uv cache dir >/dev/null 2>&1 && echo uv || echo .tools/bin/uv)
 RUN := $(UV) run --locked
-# Most of what the laws do is waiting, for leases and processes: two tests at a time for each processor.
-TESTERS = $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
+# Most of what the laws do is waiting, for leases and processes: five tests at a time for two processors.
+TESTERS = $(shell $(PYTHON) -c 'import os; print(5 * (os.cpu_count() or 1) // 2)')
 # The tests start hundreds of processes, and each would compile again whatever it imports.
 unexport PYTHONDONTWRITEBYTECODE
 REFERENCES := MemoryBroker SqliteBroker MemoryBackend SqliteBackend

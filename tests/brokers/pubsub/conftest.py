@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 OTHERWISE = {
     "TestPubSubBroker": (),
     "TestPubSubExactlyOnce": ("law03", "law05"),
-    "TestPubSubOrdered": ("law04", "law07", "law08", "law10"),
+    "TestPubSubOrdered": ("law07", "law10"),
 }
 """Laws whose form changes with the kind of subscriptions; the others are proven on that kind by ``make soak``."""
 LONG = {
