@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 DONE = Result("1", State.SUCCEEDED, 1, b"done")
+HOLD = "[sys:{act}(element(2, element(1, Consumer))) || Consumer <- ets:tab2list(consumer_created)]."
+"""What makes RabbitMQ's channels that have a consumer stand still, so that what they are to push waits."""
 
 
 @pytest.fixture
@@ -61,6 +63,30 @@ def test_who_waits_beside_another_thread_misses_nothing(
         storing.store([DONE], ttl=60)
         bind.set()
         assert first.result() == second.result() == [DONE]
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [([DONE], [DONE]), ([DONE, Result("1", State.RETRYING, 2)], [])],
+    ids=["final", "no longer final"],
+)
+def test_what_the_server_is_slow_to_push_is_waited_for(
+    backends: tuple[AmqpBackend, AmqpBackend], stored: list[Result], expected: list[Result]
+) -> None:
+    """Who waits in turns does not read again, and yet is told what was stored last before."""
+    waiting, storing = backends
+    assert waiting.wait(["1"], timeout=0.001) == []
+    rabbitmq.ctl("eval", HOLD.format(act="suspend"))
+    try:
+        for result in stored:
+            storing.store([result], ttl=60)
+        with ThreadPoolExecutor(1) as threads:
+            found = threads.submit(waiting.wait, ["1"], timeout=0.001)
+            wait([found], timeout=0.5)
+            rabbitmq.ctl("eval", HOLD.format(act="resume"))
+            assert found.result() == expected
+    finally:
+        rabbitmq.ctl("eval", HOLD.format(act="resume"))
 
 
 def test_a_wait_ends_in_time_while_somebody_holds_the_lock(backends: tuple[AmqpBackend, AmqpBackend]) -> None:

@@ -88,10 +88,29 @@ class Ear(Listener):
         """Bind; reply when results of these ids are certain to come."""
         for id_ in ids:
             self.channel.ask(spec.Queue.Bind(0, self._queue, EXCHANGE, self._key(id_), arguments={}))
-        self.channel.ask(spec.Basic.Qos(0, 0, False), lambda answer: _pass_on(reply, answer, self.connection.where))  # noqa: FBT003
+        self._ask_channel(reply)
         if not self._sweeping:
             self._sweeping = True
             self.connection.call_later(_LINGER, self._sweep)
+
+    def catch_up(self, reply: Reply[None]) -> None:
+        """Reply when every result that was stored before has come.
+
+        Two round trips: when the queue answers, it has handed all of it to the channel; when the channel answers what
+        it is asked after that, it has sent it on.
+        """
+
+        def handed_over(answer: Any) -> None:
+            if isinstance(answer, BaseException):
+                reply.fail(meaning(answer, self.connection.where))
+            else:
+                self._ask_channel(reply)
+
+        self.channel.ask(spec.Queue.Declare(0, self._queue, passive=True, arguments={}), handed_over)
+
+    def _ask_channel(self, reply: Reply[None]) -> None:
+        """Reply when the channel has done all it was told before."""
+        self.channel.ask(spec.Basic.Qos(0, 0, False), lambda answer: _pass_on(reply, answer, self.connection.where))  # noqa: FBT003
 
     def on_deliver(self, consumer: str, tag: int, *, redelivered: bool, properties: Any, body: bytes) -> None:  # noqa: ARG002
         """A final result."""
@@ -126,6 +145,14 @@ class Ear(Listener):
             interest.waits.append(wait)
             self.idle.pop(id_, None)
         return interests, new
+
+    def unknown(self, ids: Sequence[str], wait: Wait, interests: Sequence[Interest]) -> list[str]:
+        """Those that are to be read: what came of them until now may be out of date. Call it with the lock."""
+        ids = [id_ for id_, interest in zip(ids, interests, strict=True) if not interest.current]
+        wait.results.clear()
+        if wait.error is None:
+            wait.arrived.clear()
+        return ids
 
     def leave(self, ids: Sequence[str], wait: Wait, interests: Sequence[Interest]) -> None:
         """It waits no more. Call it with the lock."""
@@ -188,7 +215,13 @@ class Waiting:
                 ear.connection.call(lambda: ear.listen(new, bound))
             for one in {interest.bound for interest in interests}:  # of other waits, too
                 ear.connection.wait(one, self._timeout, doing="listen for results")
-            yield wait, [id_ for id_, interest in zip(ids, interests, strict=True) if not interest.current]
+            if len(new) < len(ids):  # a result may be stored, and the server slow to push it
+                caught_up = Reply[None]()
+                ear.connection.call(lambda: ear.catch_up(caught_up))
+                ear.connection.wait(caught_up, self._timeout, doing="listen for results")
+            with ear.lock:
+                unknown = ear.unknown(ids, wait, interests)
+            yield wait, unknown
         except BaseException:
             wait.found.update(ids)
             raise
