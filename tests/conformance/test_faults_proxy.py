@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import pytest
 
 from anybroker_conformance.faults.proxy import TO_CLIENT, TO_SERVER, Chunk, Proxy
 from anybroker_conformance.faults.route import NoRoute, route, upstream
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,14 +76,6 @@ def receive(sock: socket.socket, size: int) -> bytes:
     while len(received) < size and (piece := sock.recv(65536)):
         received += piece
     return received
-
-
-def until(condition: object) -> None:
-    assert callable(condition)
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def test_it_is_transparent_and_counts(proxy: Proxy) -> None:

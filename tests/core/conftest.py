@@ -1,10 +1,9 @@
-"""What tests of several rooms share: waiting on a condition, addresses, apps that are closed after the test."""
+"""What tests of several rooms share: addresses, and apps that are closed after the test."""
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,23 +12,6 @@ from anybroker import App
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-
-class WaitUntil(Protocol):
-    def __call__(self, condition: Callable[[], object], timeout: float = ..., *, why: str = ...) -> None: ...
-
-
-@pytest.fixture
-def wait_until() -> WaitUntil:
-    """Return as soon as a condition holds; fail when it does not within ``timeout`` seconds."""
-
-    def wait_until(condition: Callable[[], object], timeout: float = 30.0, *, why: str = "") -> None:
-        deadline = time.monotonic() + timeout
-        while not condition():
-            assert time.monotonic() < deadline, f"not within {timeout} s: {why or condition}"
-            time.sleep(0.005)
-
-    return wait_until
 
 
 @pytest.fixture

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import secrets
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pymongo
 import pytest
-from pymongo.monitoring import CommandListener
 
 from anybroker_backend_mongodb import MongoBackend
 from anybroker_backend_mongodb.documents import LOCKS
-from anybroker_broker_mongodb import clients
+from tests.brokers.mongodb.hearing import Listener, heard_by
 from tests.live import service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pymongo.monitoring import CommandFailedEvent, CommandStartedEvent, CommandSucceededEvent
+    from pymongo.monitoring import CommandStartedEvent
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 
-class BeforeDelete(CommandListener):
+class BeforeDelete(Listener):
     """Does something once, before the next ``delete`` is sent."""
 
     def __init__(self) -> None:
@@ -36,21 +34,10 @@ class BeforeDelete(CommandListener):
             act()
             self.has_acted = True
 
-    def succeeded(self, event: CommandSucceededEvent) -> None: ...
-
-    def failed(self, event: CommandFailedEvent) -> None: ...
-
 
 @pytest.fixture
 def before_delete(monkeypatch: pytest.MonkeyPatch) -> BeforeDelete:
-    heard = BeforeDelete()
-
-    def client(*args: Any, **options: Any) -> pymongo.MongoClient[dict[str, Any]]:
-        return pymongo.MongoClient(*args, event_listeners=[heard], **options)
-
-    monkeypatch.setattr(clients, "MongoClient", client)
-    monkeypatch.setattr(clients, "_here", clients._Clients())  # another test may have left a client open
-    return heard
+    return heard_by(BeforeDelete(), monkeypatch)
 
 
 def test_a_lock_that_the_ttl_monitor_removes_meanwhile_is_free(before_delete: BeforeDelete) -> None:

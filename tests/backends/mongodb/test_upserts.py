@@ -4,48 +4,42 @@ from __future__ import annotations
 
 import secrets
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from pymongo import monitoring
 
 from anybroker.backend import Result, State
 from anybroker_backend_mongodb import MongoBackend
+from tests.brokers.mongodb.hearing import Listener, heard_by
 from tests.live import service
+
+if TYPE_CHECKING:
+    from pymongo.monitoring import CommandStartedEvent
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 
-class Upserts(monitoring.CommandListener):
+class Upserts(Listener):
     """Keeps the filters of all upserts."""
 
     def __init__(self) -> None:
         self.filters: list[Any] = []
 
-    def started(self, event: monitoring.CommandStartedEvent) -> None:
+    def started(self, event: CommandStartedEvent) -> None:
         command = event.command
         for update in [*command.get("updates", []), command]:
             if update.get("upsert"):
                 self.filters.append(update.get("q", update.get("query")))
 
-    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None: ...
 
-    def failed(self, event: monitoring.CommandFailedEvent) -> None: ...
-
-
-def test_no_upsert_has_an_expression_in_its_filter() -> None:
+def test_no_upsert_has_an_expression_in_its_filter(monkeypatch: pytest.MonkeyPatch) -> None:
     """MongoDB: "$expr is not allowed in the query predicate for an upsert" (error 224)."""
-    upserts = Upserts()
-    monitoring.register(upserts)
-    url = service("mongodb").url(prefix=f"u{secrets.token_hex(4)}", appname=secrets.token_hex(4))
-    try:
-        with closing(MongoBackend.from_url(url)) as backend:
-            for ttl in (0.001, 60.0):
-                assert backend.store([Result("1", State.SUCCEEDED, 1, b"")], ttl=ttl) == [True]
-                assert backend.claim("lock", ttl=ttl)
-                backend.join("group", "member", size=2)
-                backend.seal("group")
-    finally:
-        monitoring._LISTENERS.command_listeners.remove(upserts)
+    upserts = heard_by(Upserts(), monkeypatch)
+    with closing(MongoBackend.from_url(service("mongodb").url(prefix=f"u{secrets.token_hex(4)}"))) as backend:
+        for ttl in (0.001, 60.0):
+            assert backend.store([Result("1", State.SUCCEEDED, 1, b"")], ttl=ttl) == [True]
+            assert backend.claim("lock", ttl=ttl)
+            backend.join("group", "member", size=2)
+            backend.seal("group")
     assert len(upserts.filters) >= 8
     assert "$expr" not in str(upserts.filters)

@@ -18,6 +18,7 @@ from anybroker.broker import Delivery, Message
 from anybroker.errors import BrokerUnavailable, ConfigurationError, MessageTooLarge
 from anybroker_broker_amqp import AmqpBroker
 from tests.brokers.amqp.server import rabbitmq
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,10 +97,7 @@ def test_a_channel_that_the_server_closes_for_its_consumer_timeout_is_survived(
 
 
 def until_lost(broker: AmqpBroker, held: Delivery) -> None:
-    deadline = time.monotonic() + 30
-    while broker.extend([held], lease=60) == [True]:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    until(lambda: broker.extend([held], lease=60) == [False])
 
 
 @pytest.mark.parametrize("type", ["quorum", "classic"])
@@ -220,11 +218,8 @@ def test_what_comes_due_while_its_queue_is_gone_is_delivered_when_it_is_back(
 
 def until_ready(queue: str, number: int) -> None:
     """Wait until a queue of RabbitMQ has so many messages."""
-    deadline = time.monotonic() + 60
     with channel() as asked:
-        while (count := asked.queue_declare(queue, passive=True).method.message_count) != number:
-            assert time.monotonic() < deadline, count
-            time.sleep(0.1)
+        until(lambda: asked.queue_declare(queue, passive=True).method.message_count == number)
 
 
 def taken(broker: AmqpBroker, queue: str, number: int) -> list[str]:
@@ -382,13 +377,11 @@ def test_messages_of_others_are_stored_beside_one_that_is_too_large(make_broker:
     publisher.connection.call(holding.set)
     publisher.connection.call(held.wait)  # until both have asked for it
     assert holding.wait(60)
-    while publisher.connection._calls:
-        time.sleep(0.01)
+    until(lambda: not publisher.connection._calls)
     for thread in (refused, sent):
         before = len(publisher.connection._calls)
         thread.start()
-        while len(publisher.connection._calls) == before:
-            time.sleep(0.01)
+        until(lambda: len(publisher.connection._calls) > before)  # noqa: B023  before the next one
     held.set()
     for thread in (refused, sent):
         thread.join(60)

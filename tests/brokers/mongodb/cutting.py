@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import secrets
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pymongo
 import pytest
-from pymongo.monitoring import CommandListener
 
-from anybroker_broker_mongodb import MongoBroker, clients
+from anybroker_broker_mongodb import MongoBroker
 from anybroker_conformance.faults.proxy import Proxy
+from tests.brokers.mongodb.hearing import Listener, heard_by
 from tests.live import service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pymongo.monitoring import CommandFailedEvent, CommandStartedEvent, CommandSucceededEvent
+    from pymongo.monitoring import CommandStartedEvent
 
 
-class Cut(CommandListener):
+class Cut(Listener):
     """Cuts the connections when one of some commands is sent, after so many others of them."""
 
     def __init__(self, proxy: Proxy) -> None:
@@ -35,10 +34,6 @@ class Cut(CommandListener):
                 self.after = None
                 self._proxy.cut_now(reset=True)
 
-    def succeeded(self, event: CommandSucceededEvent) -> None: ...
-
-    def failed(self, event: CommandFailedEvent) -> None: ...
-
 
 @pytest.fixture
 def proxy() -> Iterator[Proxy]:
@@ -51,14 +46,7 @@ def proxy() -> Iterator[Proxy]:
 @pytest.fixture
 def cut(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Cut:
     """Heard by all clients that are made afterwards."""
-    heard = Cut(proxy)
-
-    def client(*args: Any, **options: Any) -> pymongo.MongoClient[dict[str, Any]]:
-        return pymongo.MongoClient(*args, event_listeners=[heard], **options)
-
-    monkeypatch.setattr(clients, "MongoClient", client)
-    monkeypatch.setattr(clients, "_here", clients._Clients())  # another test may have left a client open
-    return heard
+    return heard_by(Cut(proxy), monkeypatch)
 
 
 @pytest.fixture

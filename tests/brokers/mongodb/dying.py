@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import threading
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from pymongo import MongoClient
-from pymongo.monitoring import CommandListener
 
-from anybroker_broker_mongodb import clients
+from tests.brokers.mongodb.hearing import Listener, heard_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pymongo.monitoring import CommandFailedEvent, CommandStartedEvent, CommandSucceededEvent
+    from pymongo.monitoring import CommandStartedEvent
 
 
 class Died(BaseException):
     """What pymongo does not catch."""
 
 
-class Deaths(CommandListener):
+class Deaths(Listener):
     """Lets a call end before one of its commands, as if its process had been killed there."""
 
     def __init__(self) -> None:
@@ -50,21 +48,8 @@ class Deaths(CommandListener):
             self._left = None
             raise Died
 
-    def succeeded(self, event: CommandSucceededEvent) -> None:
-        pass
-
-    def failed(self, event: CommandFailedEvent) -> None:
-        pass
-
 
 @pytest.fixture
 def deaths(monkeypatch: pytest.MonkeyPatch) -> Deaths:
     """Heard by all clients that are made afterwards."""
-    heard = Deaths()
-
-    def client(*args: Any, **options: Any) -> MongoClient[dict[str, Any]]:
-        return MongoClient(*args, event_listeners=[heard], **options)
-
-    monkeypatch.setattr(clients, "MongoClient", client)
-    monkeypatch.setattr(clients, "_here", clients._Clients())  # another test may have left a client open
-    return heard
+    return heard_by(Deaths(), monkeypatch)

@@ -15,15 +15,16 @@ from bson import ObjectId
 
 from anybroker.broker import Message
 from anybroker_backend_mongodb import MongoBackend
-from anybroker_broker_mongodb import MongoBroker, clients, commands
+from anybroker_broker_mongodb import MongoBroker, commands
 from anybroker_broker_mongodb.documents import INDEXES, to_document
 from anybroker_broker_mongodb.urls import BrokerOptions, read_url
+from tests.brokers.mongodb.hearing import Listener, heard_by
 from tests.live import service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pymongo.monitoring import CommandFailedEvent, CommandStartedEvent, CommandSucceededEvent
+    from pymongo.monitoring import CommandStartedEvent
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
@@ -32,7 +33,7 @@ PAST = datetime(2020, 1, 1, tzinfo=UTC)
 ROUND_TRIPS_OF_CLAIM = ["aggregate", "update"]
 
 
-class Listener(pymongo.monitoring.CommandListener):
+class Names(Listener):
     """Notes the commands that are sent."""
 
     def __init__(self) -> None:
@@ -41,23 +42,10 @@ class Listener(pymongo.monitoring.CommandListener):
     def started(self, event: CommandStartedEvent) -> None:
         self.names.append(event.command_name)
 
-    def succeeded(self, event: CommandSucceededEvent) -> None:
-        pass
-
-    def failed(self, event: CommandFailedEvent) -> None:
-        pass
-
 
 @pytest.fixture
-def listener(monkeypatch: pytest.MonkeyPatch) -> Listener:
-    heard = Listener()
-
-    def client(*args: Any, **options: Any) -> pymongo.MongoClient[dict[str, Any]]:
-        return pymongo.MongoClient(*args, event_listeners=[heard], **options)
-
-    monkeypatch.setattr(clients, "MongoClient", client)
-    monkeypatch.setattr(clients, "_here", clients._Clients())  # another test may have left a client open
-    return heard
+def listener(monkeypatch: pytest.MonkeyPatch) -> Names:
+    return heard_by(Names(), monkeypatch)
 
 
 @pytest.fixture
@@ -66,7 +54,7 @@ def url() -> str:
 
 
 @pytest.fixture
-def broker(listener: Listener, url: str) -> Iterator[MongoBroker]:  # noqa: ARG001  it hears of what the broker sends
+def broker(listener: Names, url: str) -> Iterator[MongoBroker]:  # noqa: ARG001  it hears of what the broker sends
     with closing(MongoBroker.from_url(url)) as broker:
         yield broker
 
@@ -75,7 +63,7 @@ def messages(number: int, queue: str = "q") -> list[Message]:
     return [Message(f"m{index}", queue, b"body") for index in range(number)]
 
 
-def test_a_batch_is_claimed_in_two_round_trips(broker: MongoBroker, listener: Listener) -> None:
+def test_a_batch_is_claimed_in_two_round_trips(broker: MongoBroker, listener: Names) -> None:
     broker.enqueue(messages(30))
     assert len(broker.acquire(["q"], limit=10, wait=0, lease=60)) == 10
     listener.names.clear()
@@ -86,7 +74,7 @@ def test_a_batch_is_claimed_in_two_round_trips(broker: MongoBroker, listener: Li
 
 @pytest.mark.parametrize("queues", [["q"], ["a", "b", "c", "d"]])
 def test_an_idle_worker_sends_at_most_five_commands_a_second(
-    broker: MongoBroker, listener: Listener, queues: list[str]
+    broker: MongoBroker, listener: Names, queues: list[str]
 ) -> None:
     quiet = time.monotonic() + 1.2  # after which it looks no more often
     while time.monotonic() < quiet:
@@ -137,7 +125,7 @@ def test_one_that_is_overdue_when_it_is_sent_has_its_place_in_the_line(broker: M
 
 @pytest.mark.parametrize("kind", ["broker", "backend"])
 def test_news_for_others_make_nobody_look_without_a_pause(
-    broker: MongoBroker, listener: Listener, url: str, kind: str
+    broker: MongoBroker, listener: Names, url: str, kind: str
 ) -> None:
     with closing(MongoBackend.from_url(url)) as backend:
         backend.fetch(["x"])

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import secrets
-import time
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING
 
 import pytest
 
 from anybroker.broker import Message
 from anybroker_broker_pubsub import PubSubBroker
 from tests.brokers.pubsub.server import pubsub
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.waiting import until
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
@@ -33,7 +29,7 @@ def test_a_message_that_busy_workers_find_is_not_counted_as_delivered_to_them(ex
         for worker in workers:
             assert len(worker.acquire(["other", "mail"], limit=1, wait=60, lease=600)) == 1
         workers[0].enqueue([Message("round", "mail", b"body")])
-        _until(lambda: not any("mail" in _pulls(worker) for worker in workers))
+        until(lambda: not any("mail" in _pulls(worker) for worker in workers))
         [round_] = workers[0].acquire(["mail"], limit=1, wait=60, lease=600)
         assert (round_.message.id, round_.message.body) == ("round", b"body")
         assert round_.delivery_count == 1
@@ -51,7 +47,7 @@ def test_what_was_delivered_before_is_counted_on() -> None:
         assert len(second.acquire(["mail", "other"], limit=1, wait=60, lease=600)) == 1
         assert _pulls(second) == ["mail"]
         first.close()
-        _until(lambda: _pulls(second) == [])
+        until(lambda: _pulls(second) == [])
         [again] = second.acquire(["mail"], limit=1, wait=60, lease=600)
         assert (again.message.id, again.delivery_count) == (held.message.id, 2)
 
@@ -63,16 +59,9 @@ def _wait_in_vain(broker: PubSubBroker, *queues: str) -> None:
         assert broker.acquire(queues, limit=1, wait=1, lease=60) == []
         return _pulls(broker) == sorted(queues)
 
-    _until(waited)
+    until(waited)
 
 
 def _pulls(broker: PubSubBroker) -> list[str]:
     """The queues of which a pull is on its way, or has brought what nobody has come for yet."""
     return sorted(queue for queue, _ in broker._here()._pulls._left)
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

@@ -15,6 +15,7 @@ from anybroker.broker import Message
 from anybroker.errors import BrokerUnavailable
 from anybroker_backend_redis import RedisBackend
 from anybroker_broker_redis import RedisBroker
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,7 +106,7 @@ def test_sentinels_replace_a_killed_master(sentinel: Running) -> None:
         master = next(node for node in ("master", "replica") if _role(sentinel.ports[node]) == "master")
         sentinel.kill(master)
         other = "replica" if master == "master" else "master"
-        _until(lambda: _role(sentinel.ports[other]) == "master")
+        until(lambda: _role(sentinel.ports[other]) == "master")
         sentinel.start()
         traffic.progress()
         assert traffic.failures
@@ -120,7 +121,7 @@ def test_a_cluster_replaces_a_killed_master(cluster: Running) -> None:
         traffic.progress()
         node = _owner(cluster, "{failover}:queues")
         cluster.kill(node)
-        _until(lambda: _owner(cluster, "{failover}:queues", without=node) != node)
+        until(lambda: _owner(cluster, "{failover}:queues", without=node) != node)
         cluster.start()
         traffic.progress()
         assert traffic.failures
@@ -204,13 +205,6 @@ def _slots(client: Any) -> list[tuple[int, int, int]]:
 def _role(port: int) -> str:
     with redis_py.Redis(port=port) as client:
         return str(client.info("replication")["role"])
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_the_url_names_one_host_of_each(sentinel: Running, cluster: Running) -> None:

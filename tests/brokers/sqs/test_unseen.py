@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
@@ -14,10 +13,9 @@ from anybroker.broker import Message
 from anybroker_broker_sqs import SqsBroker
 from anybroker_broker_sqs.broker import ROUNDS
 from tests.live import service
+from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from anybroker.broker import Delivery
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
@@ -39,11 +37,11 @@ def test_a_message_that_busy_workers_find_is_not_counted_as_delivered_to_them(fi
             calls = [
                 threads.submit(worker.acquire, ["other", "mail"], limit=1, wait=20, lease=600) for worker in workers
             ]
-            _until(lambda: all(worker._here.polls.covers(queue) for worker in workers for queue in ("other", "mail")))
+            until(lambda: all(worker._here.polls.covers(queue) for worker in workers for queue in ("other", "mail")))
             workers[0].enqueue([Message(str(number), "other", b"") for number in range(BUSY)])
             assert all(len(call.result()) == 1 for call in calls)
         workers[0].enqueue([Message("round", "mail", b"", ordering_key="k" if fifo == "yes" else None)])
-        _until(lambda: not any(worker._here.polls.covers("mail") for worker in workers))
+        until(lambda: not any(worker._here.polls.covers("mail") for worker in workers))
         found: list[Delivery] = []
         for worker in workers:
             found += worker.acquire(["mail"], limit=1, wait=0.0 if found else 0.2, lease=600)
@@ -52,10 +50,3 @@ def test_a_message_that_busy_workers_find_is_not_counted_as_delivered_to_them(fi
         assert round_.delivery_count is not None
         assert round_.delivery_count <= (ROUNDS + 1 if fifo == "yes" else 1)
         assert workers[0].ack([round_]) == [True]
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

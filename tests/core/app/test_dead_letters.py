@@ -11,13 +11,13 @@ from anybroker import Retry
 from anybroker.broker import Message
 from anybroker.codec import decode_dead
 from anybroker.events import Dead
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from anybroker import App
     from anybroker.testing import Testing
-    from tests.core.conftest import WaitUntil
 
 OLD = "an old secret of some length"
 NEW = "a new secret of some length"
@@ -77,9 +77,7 @@ def test_it_is_dead_lettered_with_its_reason_byte_for_byte(app: App, t: Testing,
     assert after.get() == 3, "what waited behind it runs"
 
 
-def test_the_worker_goes_on_after_all_of_them(
-    make_app: Callable[..., App], each_url: str, wait_until: WaitUntil
-) -> None:
+def test_the_worker_goes_on_after_all_of_them(make_app: Callable[..., App], each_url: str) -> None:
     app = make_app(each_url)
     add = declare_add(app)
     handles = []
@@ -88,19 +86,19 @@ def test_the_worker_goes_on_after_all_of_them(
         handles.append(add.send(number, 1))
     with app.worker(concurrency=2) as worker:
         assert [handle.get(timeout=10) for handle in handles] == [number + 1 for number in range(len(BAD))]
-        wait_until(lambda: worker.stats().idle)
+        until(lambda: worker.stats().idle)
     assert app.inspect().stats("default").total == 0
     assert app.inspect().stats("default.dead").total == len(BAD)
 
 
-def test_an_oversized_message_of_another_program(make_app: Callable[..., App], wait_until: WaitUntil) -> None:
+def test_an_oversized_message_of_another_program(make_app: Callable[..., App]) -> None:
     """It fits the broker alone, but not together with why it is dead: its end gives way, and that is said."""
     app = make_app("memory://?max_body=4000")
     add = declare_add(app)
     app.broker.enqueue([Message("large", "default", b"x" * 4000)])
     with app.worker(concurrency=1):
         assert add.send(1, 2).get(timeout=5) == 3
-        wait_until(lambda: app.inspect().stats("default.dead").total)
+        until(lambda: app.inspect().stats("default.dead").total)
     (message,) = app.inspect().peek("default.dead")
     letter, body = decode_dead(message.body)
     assert letter.reason in {"oversized", "undecodable"}
@@ -112,7 +110,7 @@ def test_an_oversized_message_of_another_program(make_app: Callable[..., App], w
 @pytest.mark.parametrize("codec", ["json", "msgpack"])
 class TestSigned:
     def test_what_is_unsigned_tampered_or_signed_by_a_stranger_is_refused(
-        self, make_app: Callable[..., App], wait_until: WaitUntil, codec: str
+        self, make_app: Callable[..., App], codec: str
     ) -> None:
         app = make_app(signing_keys={"k": NEW}, codec=codec)
         stranger = make_app(signing_keys={"k": OLD}, codec=codec)
@@ -126,7 +124,7 @@ class TestSigned:
         app.broker.enqueue([Message("tampered", "default", good[:-3] + bytes([good[-3] ^ 1]) + good[-2:])])
         with app.worker(concurrency=1):
             assert add.send(2, 2).get(timeout=5) == 4
-            wait_until(lambda: app.inspect().stats("default.dead").total == 3)
+            until(lambda: app.inspect().stats("default.dead").total == 3)
         letters = [decode_dead(message.body)[0] for message in app.inspect().peek("default.dead")]
         assert [letter.reason for letter in letters] == ["signature"] * 3
         assert not any(secret in repr(letters) for secret in (OLD, NEW))

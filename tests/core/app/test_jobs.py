@@ -10,13 +10,13 @@ import pytest
 from anybroker import ConfigurationError, Retry, State, TaskFailed, current_context
 from anybroker.codec import decode_dead
 from anybroker.events import Failed, Retried, StepFinished, Succeeded
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from anybroker import App
     from anybroker.testing import Testing
-    from tests.core.conftest import WaitUntil
 
 
 @dataclass
@@ -145,7 +145,7 @@ def test_a_dead_job_that_is_put_back_resumes_where_it_failed(app: App, t: Testin
     assert handle.id == delivery.message.id
 
 
-def test_each_step_may_have_its_own_timeout(make_app: Callable[..., App], wait_until: WaitUntil) -> None:
+def test_each_step_may_have_its_own_timeout(make_app: Callable[..., App]) -> None:
     app = make_app()
     timeouts: list[float | None] = []
 
@@ -155,7 +155,7 @@ def test_each_step_may_have_its_own_timeout(make_app: Callable[..., App], wait_u
 
     app.job("job", timeout=60).step(note).step(note, timeout=2.5).step(note).send(1)
     with app.worker(concurrency=1):
-        wait_until(lambda: len(timeouts) == 3)
+        until(lambda: len(timeouts) == 3)
     assert timeouts == [60, 2.5, 60]
 
 

@@ -21,6 +21,7 @@ from anybroker import (
     TaskFailed,
     waiter,  # noqa: F401  imported here: Python 3.11.0 to 3.11.4 cannot parse in two threads at once (gh-106905)
 )
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,12 +29,9 @@ if TYPE_CHECKING:
 
     from anybroker import App
     from anybroker.testing import Testing
-    from tests.core.conftest import WaitUntil
 
 
-def test_the_states_of_a_task_that_is_retried_and_succeeds(
-    make_app: Callable[..., App], each_url: str, wait_until: WaitUntil
-) -> None:
+def test_the_states_of_a_task_that_is_retried_and_succeeds(make_app: Callable[..., App], each_url: str) -> None:
     app = make_app(each_url)
     go = [threading.Event(), threading.Event()]
 
@@ -49,10 +47,10 @@ def test_the_states_of_a_task_that_is_retried_and_succeeds(
     seen = [handle.status]
     with app.worker(concurrency=1):
         for event in go:
-            wait_until(lambda: handle.status is State.RUNNING, why="a task that takes a while is shown as running")
+            until(lambda: handle.status is State.RUNNING, why="a task that takes a while is shown as running")
             seen.append(handle.status)
             event.set()
-            wait_until(lambda: handle.status is not State.RUNNING)
+            until(lambda: handle.status is not State.RUNNING)
             seen.append(handle.status)
     assert seen == [State.PENDING, State.RUNNING, State.RETRYING, State.RUNNING, State.SUCCEEDED]
     result = handle.result()
@@ -201,7 +199,7 @@ def test_many_awaits_at_once(make_app: Callable[..., App], each_url: str) -> Non
     assert len(waiting) == 1, "all of them are waited for by one thread"
 
 
-def test_an_await_can_be_given_up_and_repeated(app: App, wait_until: WaitUntil) -> None:
+def test_an_await_can_be_given_up_and_repeated(app: App) -> None:
     @app.task
     def one() -> int:
         return 1
@@ -218,7 +216,7 @@ def test_an_await_can_be_given_up_and_repeated(app: App, wait_until: WaitUntil) 
         return value
 
     assert asyncio.run(main()) == 1
-    wait_until(lambda: not app.waiter(app.results())._waiting)
+    until(lambda: not app.waiter(app.results())._waiting)
 
 
 def test_results_off(app: App, t: Testing) -> None:

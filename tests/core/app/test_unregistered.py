@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from anybroker.events import Dead, Deferred
 from anybroker.worker.pipeline import MAX_DEFERRALS
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from anybroker import App
     from anybroker.testing import Testing
-    from tests.core.conftest import WaitUntil
 
 
 def nothing() -> None: ...
@@ -76,7 +76,7 @@ def test_it_runs_as_soon_as_somebody_knows_it(app: App, t: Testing) -> None:
     assert handle.get() == 40
 
 
-def test_others_are_not_held_up(make_app: Callable[..., App], each_url: str, wait_until: WaitUntil) -> None:
+def test_others_are_not_held_up(make_app: Callable[..., App], each_url: str) -> None:
     app = make_app(each_url)
 
     @app.task
@@ -88,5 +88,5 @@ def test_others_are_not_held_up(make_app: Callable[..., App], each_url: str, wai
     handle = known.send()
     with app.worker(concurrency=1) as worker:
         assert handle.get(timeout=5) == 1
-        wait_until(lambda: worker.stats().idle)
+        until(lambda: worker.stats().idle)
     assert app.inspect().stats("default").total == 20

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import sysconfig
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,9 +16,10 @@ import pytest
 from typer.testing import CliRunner
 
 from anybroker.cli.root import root
+from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from typer.testing import Result
 
@@ -68,7 +68,7 @@ class Running:
         self.lines.extend(self.process.stderr)
 
     def wait_for(self, text: str) -> None:
-        until(lambda: any(text in line for line in self.lines), f"{text!r} in {self.lines}")
+        until(lambda: any(text in line for line in self.lines), why=lambda: f"{text!r} in {self.lines}")
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
@@ -123,14 +123,6 @@ class Project:
                 running.stop(signal.SIGKILL)
             else:
                 running.wait()
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    """Wait for a condition; fail when it does not come true in time."""
-    deadline = time.monotonic() + LONGEST
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from anybroker.codec import encode_dead
 from anybroker.errors import BrokerUnavailable
 from anybroker.task import DeadLetter
 from anybroker.worker import Worker
-from tests.core.cli.conftest import until
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -143,10 +143,10 @@ def test_letter_that_dies_again_at_once_is_not_put_back_for_ever(app: App) -> No
 
     send.send()
     with Worker(app, queues="mail", concurrency=1):
-        until(lambda: waiting(app, "mail.dead"), "a dead letter")
+        until(lambda: waiting(app, "mail.dead"), why="a dead letter")
         for _ in range(3):
             assert len(dead_letters.retry(app, "mail")) == 1
-            until(lambda: waiting(app, "mail.dead"), "its return")
+            until(lambda: waiting(app, "mail.dead"), why="its return")
     assert runs == [1, 2, 3, 4]
 
 

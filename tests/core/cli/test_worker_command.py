@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.core.cli.conftest import until
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.core.cli.conftest import Project
@@ -46,7 +46,7 @@ def test_a_signal_in_the_first_moments_stops_it(
     project: Project, number: signal.Signals, moment: str, times: int
 ) -> None:
     worker = project.start("worker", "tasks:app", PYTHONPROFILEIMPORTTIME="1")
-    until(lambda: sum(line.split()[-1:] == [moment] for line in list(worker.lines)) >= times, moment)
+    until(lambda: sum(line.split()[-1:] == [moment] for line in list(worker.lines)) >= times, why=moment)
     assert worker.stop(number) == 0
 
 
@@ -77,7 +77,7 @@ def test_app_can_be_an_option_or_a_variable(project: Project) -> None:
 
 def test_processes_come_from_the_settings_unless_given(project: Project) -> None:
     worker = project.start("worker", "tasks:app", ANYBROKER_PROCESSES="2")
-    until(lambda: sum(READY in line for line in worker.lines) == 2, "two worker processes")
+    until(lambda: sum(READY in line for line in worker.lines) == 2, why="two worker processes")
     assert worker.stop() == 0
 
 
@@ -87,7 +87,7 @@ def test_reload_takes_up_changed_code(project: Project) -> None:
     tasks = project.directory / "tasks.py"
     tasks.write_text(tasks.read_text().replace("a + b", "a * b"))
     worker.wait_for("files changed")
-    until(lambda: sum(READY in line for line in worker.lines) == 2, "a second worker")
+    until(lambda: sum(READY in line for line in worker.lines) == 2, why="a second worker")
     assert project.json("call", "tasks.add", "2", "3", "--app", "tasks:app")["result"] == 6
     assert worker.stop() == 0
 

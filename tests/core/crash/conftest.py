@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import pytest
 
 from anybroker import App
 from anybroker.worker.process import WorkerOptions
+from tests.waiting import until
 
 if TYPE_CHECKING:
     import signal
@@ -109,10 +109,7 @@ class Site:
 
     def until(self, condition: Callable[[], object], *, within: float = 100.0) -> None:
         """Wait for it, at most so many seconds."""
-        deadline = time.monotonic() + within
-        while not condition():
-            assert time.monotonic() < deadline, f"{self.record.read_text()[-500:]}\n{self.logs}"
-            time.sleep(0.02)
+        until(condition, within, why=lambda: f"{self.record.read_text()[-500:]}\n{self.logs}")
 
     @property
     def logs(self) -> str:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.waiting import until
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from anybroker import App
-    from tests.core.conftest import WaitUntil
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +51,6 @@ def test_one_sigterm_ends_a_worker_and_its_message_is_given_back(
     make_app: Callable[..., App],
     tmp_path: Path,
     sqlite_url: str,
-    wait_until: WaitUntil,
     task: str,
     processes: list[str],
 ) -> None:
@@ -61,7 +61,7 @@ def test_one_sigterm_ends_a_worker_and_its_message_is_given_back(
     with (tmp_path / "log.txt").open("w") as log:
         process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
     try:
-        wait_until((tmp_path / "started").exists, 15)
+        until((tmp_path / "started").exists, 15)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10) == 0, (tmp_path / "log.txt").read_text()
         assert "did not stop" not in (tmp_path / "log.txt").read_text(), "it ended by itself"

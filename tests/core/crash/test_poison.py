@@ -9,19 +9,19 @@ import pytest
 
 from anybroker import State, TaskFailed
 from anybroker.codec import decode_dead
+from tests.waiting import until
 
 if TYPE_CHECKING:
-    from tests.core.conftest import WaitUntil
     from tests.core.crash.conftest import MakeSite, Site
 
 pytestmark = pytest.mark.slow
 
 
-def run_until_done(site: Site, wait_until: WaitUntil, *, most: int) -> int:
+def run_until_done(site: Site, *, most: int) -> int:
     """Start a worker whenever the last one has died, until nothing is left; returns how many died."""
     workers = [site.worker(concurrency=4)]
     while True:
-        wait_until(lambda: workers[-1].process.poll() is not None or not site.left(), timeout=30)
+        until(lambda: workers[-1].process.poll() is not None or not site.left(), within=30)
         if not site.left():
             return len(workers) - 1
         assert len(workers) <= most, workers[-1].log
@@ -29,16 +29,14 @@ def run_until_done(site: Site, wait_until: WaitUntil, *, most: int) -> int:
 
 
 @pytest.mark.parametrize("how", ["exit", "kill"])
-def test_it_is_dead_lettered_after_max_deliveries_and_its_neighbours_complete(
-    make_site: MakeSite, wait_until: WaitUntil, how: str
-) -> None:
+def test_it_is_dead_lettered_after_max_deliveries_and_its_neighbours_complete(make_site: MakeSite, how: str) -> None:
     site = make_site(max_deliveries=3)
     for number in range(10):
         site.send("note", number)
     poison = site.send("die", 99, how, headers={"a": "b"}, priority=1)
     for number in range(10, 20):
         site.send("note", number)
-    assert run_until_done(site, wait_until, most=3) == 3
+    assert run_until_done(site, most=3) == 3
     assert len(site.lines("dying")) == 3
     assert {int(words[1]) for words in site.lines("note")} == set(range(20))
     (message,) = site.app.inspect().peek("default.dead")
@@ -50,20 +48,20 @@ def test_it_is_dead_lettered_after_max_deliveries_and_its_neighbours_complete(
     assert site.app.codec.decode(body).headers == {"a": "b"}
 
 
-def test_several_of_them_at_once_take_no_innocent_one_along(make_site: MakeSite, wait_until: WaitUntil) -> None:
+def test_several_of_them_at_once_take_no_innocent_one_along(make_site: MakeSite) -> None:
     site = make_site(max_deliveries=2)
     for number in range(12):
         site.send("note", number)
         if number % 4 == 0:
             site.send("die", number, "kill")
-    deaths = run_until_done(site, wait_until, most=6)
+    deaths = run_until_done(site, most=6)
     assert deaths <= 6
     assert {int(words[1]) for words in site.lines("note")} == set(range(12))
     letters = [decode_dead(message.body)[0] for message in site.app.inspect().peek("default.dead")]
     assert [letter.reason for letter in letters] == ["crashed"] * 3
 
 
-def test_a_suspect_is_never_held_beside_others(make_site: MakeSite, wait_until: WaitUntil) -> None:
+def test_a_suspect_is_never_held_beside_others(make_site: MakeSite) -> None:
     """A task on its last chance arrives in one batch with a fresh poison, which must not take it along."""
     site = make_site(max_deliveries=3)
     site.send("note", 1, id="suspect")
@@ -72,21 +70,21 @@ def test_a_suspect_is_never_held_beside_others(make_site: MakeSite, wait_until: 
     version = msgspec.structs.replace(delivery.message, body=site.app.codec.encode(task))
     assert site.app.broker.update([(delivery, version)]) == [True]
     site.send("die", 99, "kill")
-    run_until_done(site, wait_until, most=3)
+    run_until_done(site, most=3)
     assert site.lines("note") == [["note", "1"]]
     dead = [message.id for message in site.app.inspect().peek("default.dead")]
     assert "suspect" not in dead
     assert len(dead) == 1
 
 
-def test_a_suspect_that_ends_well_is_done_and_the_worker_goes_on(make_site: MakeSite, wait_until: WaitUntil) -> None:
+def test_a_suspect_that_ends_well_is_done_and_the_worker_goes_on(make_site: MakeSite) -> None:
     site = make_site(max_deliveries=2)
     site.send("die_once", 1, "kill")
     assert site.worker().wait(20) == -9
     for number in range(2, 8):
         site.send("note", number)
     site.worker()
-    wait_until(lambda: not site.left())
+    until(lambda: not site.left())
     assert {int(words[1]) for words in site.lines("note")} == set(range(1, 8))
     assert site.left("default.dead") == 0
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.waiting import until
+
 if TYPE_CHECKING:
-    from tests.core.conftest import WaitUntil
     from tests.core.crash.conftest import Site
 
 pytestmark = pytest.mark.slow
@@ -41,7 +42,7 @@ def test_killed_between_two_steps(site: Site, finished: int) -> None:
     assert [words[1] for words in site.lines("step")] == STEPS, "no step was repeated"
 
 
-def test_killed_again_and_again(site: Site, wait_until: WaitUntil) -> None:
+def test_killed_again_and_again(site: Site) -> None:
     for name in STEPS:
         site.flag(f"kill-inside-{name}")
     site.flag("kill-after-0")
@@ -51,4 +52,4 @@ def test_killed_again_and_again(site: Site, wait_until: WaitUntil) -> None:
     site.worker(concurrency=1)
     assert handle.get(timeout=20) == ["seed", *STEPS]
     assert [words[1] for words in site.lines("end")] == STEPS
-    wait_until(lambda: not site.left())
+    until(lambda: not site.left())

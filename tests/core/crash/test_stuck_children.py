@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.waiting import until
+
 if TYPE_CHECKING:
-    from tests.core.conftest import WaitUntil
     from tests.core.crash.conftest import Process, Site
 
 pytestmark = pytest.mark.slow
@@ -81,14 +82,14 @@ Supervise = Callable[..., "Process"]
 
 
 @pytest.fixture
-def supervise(site: Site, wait_until: WaitUntil) -> Supervise:
+def supervise(site: Site) -> Supervise:
     """Start a supervisor that takes two seconds of silence for a hang, and wait until its children work."""
     (site.directory / "stuck_tasks.py").write_text(TASKS)
 
     def supervise(processes: int = 1, *, grace: float = 1.0, refused: int = 0) -> Process:
         arguments = [str(site.directory), str(processes), str(grace), str(refused)]
         supervisor = site._start([sys.executable, "-c", SUPERVISOR, *arguments])
-        wait_until(lambda: supervisor.ready and begun(supervisor) == processes, timeout=30)
+        until(lambda: supervisor.ready and begun(supervisor) == processes, within=30)
         return supervisor
 
     return supervise
@@ -105,11 +106,11 @@ def pid_of(site: Site, word: str) -> int:
 
 @pytest.mark.parametrize("code", [0, 2, 75])
 def test_a_task_that_exits_with_a_code_of_ours_costs_its_process_only(
-    site: Site, supervise: Supervise, wait_until: WaitUntil, code: int
+    site: Site, supervise: Supervise, code: int
 ) -> None:
     supervisor = supervise()
     site.send("leave", code)
-    wait_until(lambda: site.lines("again"), timeout=60)
+    until(lambda: site.lines("again"), within=60)
     assert pid_of(site, "again") != pid_of(site, "leaving")
     assert f"worker process {pid_of(site, 'leaving')} died (exit code {code})" in supervisor.log
     assert begun(supervisor) == 2
@@ -118,38 +119,36 @@ def test_a_task_that_exits_with_a_code_of_ours_costs_its_process_only(
 
 
 def test_a_child_that_keeps_the_interpreter_is_killed_and_replaced(
-    site: Site, supervise: Supervise, wait_until: WaitUntil, alive: Callable[[int], bool]
+    site: Site, supervise: Supervise, alive: Callable[[int], bool]
 ) -> None:
     supervisor = supervise()
     site.send("search")
-    wait_until(lambda: site.lines("searching"))
+    until(lambda: site.lines("searching"))
     stuck = pid_of(site, "searching")
-    wait_until(lambda: not alive(stuck), timeout=30)
-    wait_until(lambda: site.lines("again"), timeout=30)
+    until(lambda: not alive(stuck), within=30)
+    until(lambda: site.lines("again"), within=30)
     assert f"worker process {stuck} gave no sign of life" in supervisor.log
-    wait_until(lambda: not site.left())
+    until(lambda: not site.left())
     supervisor.send(signal.SIGTERM)
     assert supervisor.wait(10) == 0
 
 
 def test_a_second_signal_ends_a_child_that_keeps_the_interpreter(
-    site: Site, supervise: Supervise, wait_until: WaitUntil, alive: Callable[[int], bool]
+    site: Site, supervise: Supervise, alive: Callable[[int], bool]
 ) -> None:
     supervisor = supervise(grace=600)
     site.send("search")
-    wait_until(lambda: site.lines("searching"))
+    until(lambda: site.lines("searching"))
     supervisor.send(signal.SIGTERM)
     supervisor.send(signal.SIGINT)  # another one: two pending signals of one number are one
     assert supervisor.wait(10) == 0
     assert not alive(pid_of(site, "searching"))
 
 
-def test_a_process_that_the_system_refuses_is_started_later(
-    site: Site, supervise: Supervise, wait_until: WaitUntil
-) -> None:
+def test_a_process_that_the_system_refuses_is_started_later(site: Site, supervise: Supervise) -> None:
     supervisor = supervise(2, refused=2)
     assert "no worker process can be started" in supervisor.log
     site.send("note", 1)
-    wait_until(lambda: site.lines("note", 1))
+    until(lambda: site.lines("note", 1))
     supervisor.send(signal.SIGTERM)
     assert supervisor.wait(10) == 0

@@ -19,13 +19,13 @@ from anybroker.codec import encode_dead
 from anybroker.errors import BrokerUnavailable
 from anybroker.memory.backend import MemoryBackend
 from anybroker.task import DeadLetter, TaskErrorInfo
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from anybroker.sqlite import SqliteBroker
-    from tests.core.conftest import WaitUntil
 
 MakeApp = Callable[..., App]
 
@@ -55,7 +55,7 @@ def write_lock(path: Path) -> Iterator[WriteLock]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("prompt_stop")
 def test_time_limit__while_the_task_waits_for_the_lock__leaves_it_free(
-    make_app: MakeApp, sqlite_url: str, write_lock: WriteLock, wait_until: WaitUntil
+    make_app: MakeApp, sqlite_url: str, write_lock: WriteLock
 ) -> None:
     app = make_app(sqlite_url)
     sending, limit = threading.Barrier(3), 0.4
@@ -80,18 +80,18 @@ def test_time_limit__while_the_task_waits_for_the_lock__leaves_it_free(
         assert ping.send().get(5) == 1
         for _ in range(2):
             sender.send()
-        wait_until(lambda: sending.n_waiting == 2)
+        until(lambda: sending.n_waiting == 2)
         write_lock.take()
         taken = time.monotonic()
         sending.wait(5)
-        wait_until(lambda: time.monotonic() > taken + 2 * limit)
+        until(lambda: time.monotonic() > taken + 2 * limit)
         assert not ended, "both wait for the lock, past their limit"
         write_lock.release()
-        wait_until(lambda: len(ended) == 2)
+        until(lambda: len(ended) == 2)
         answers: list[int] = []
         asks = threading.Thread(target=lambda: answers.append(ping.send().get(5)), daemon=True)
         asks.start()
-        wait_until(lambda: answers, timeout=6, why="the lock is free again")
+        until(lambda: answers, within=6, why="the lock is free again")
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_close__while_calls_are_under_way__leaves_no_connection_and_no_lease(
 
 
 def test_close__a_transaction_that_was_waiting_raises_and_opens_nothing(
-    broker: SqliteBroker, write_lock: WriteLock, wait_until: WaitUntil
+    broker: SqliteBroker, write_lock: WriteLock
 ) -> None:
     broker.enqueue([Message("1", "q", b"")])
     database = broker._database
@@ -146,7 +146,7 @@ def test_close__a_transaction_that_was_waiting_raises_and_opens_nothing(
     database.lock.acquire()  # so that the call has passed its check and waits here when close comes
     thread = threading.Thread(target=late, daemon=True)
     thread.start()
-    wait_until(lambda: not thread.is_alive() or _waits_in(thread, "transaction"))
+    until(lambda: not thread.is_alive() or _waits_in(thread, "transaction"))
     write_lock.release()
     broker.close()
     database.lock.release()
@@ -225,7 +225,7 @@ def test_memory_backend__refuses_to_wait_once_closed(timeout: float) -> None:
         backend.fetch(["1"])
 
 
-def test_get__ends_when_another_thread_closes_the_app(make_app: MakeApp, each_url: str, wait_until: WaitUntil) -> None:
+def test_get__ends_when_another_thread_closes_the_app(make_app: MakeApp, each_url: str) -> None:
     app = make_app(each_url)
 
     @app.task(name="never")
@@ -242,8 +242,8 @@ def test_get__ends_when_another_thread_closes_the_app(make_app: MakeApp, each_ur
 
     thread = threading.Thread(target=get, daemon=True)
     thread.start()
-    wait_until(lambda: _waits_in(thread, "wait"), why="get() has begun to wait")
+    until(lambda: _waits_in(thread, "wait"), why="get() has begun to wait")
     app.close()
-    wait_until(lambda: not thread.is_alive(), timeout=4)
+    until(lambda: not thread.is_alive(), within=4)
     assert len(raised) == 1
     assert "closed" in str(raised[0])

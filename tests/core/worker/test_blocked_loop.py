@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.waiting import until
+
 if TYPE_CHECKING:
     from anybroker import App
     from anybroker.worker import Worker
-    from tests.core.conftest import WaitUntil
 
 pytestmark = pytest.mark.slow
 
@@ -40,11 +41,11 @@ class Blocking:
 
         self.block, self.quick, self.plain = block, quick, plain
 
-    def begin(self, worker: Worker, wait_until: WaitUntil) -> None:
+    def begin(self, worker: Worker) -> None:
         """Block the loop, and return when the worker knows."""
         self.block.send()
         assert self._began.wait(30)
-        wait_until(lambda: worker._executors.loop_blocked)
+        until(lambda: worker._executors.loop_blocked)
 
 
 @pytest.fixture
@@ -65,18 +66,18 @@ def test_coroutines_go_to_another_worker(app: App, gate: threading.Event, tasks:
 
 
 def test_plain_tasks_behind_coroutines_go_on(
-    app: App, tasks: Blocking, gate: threading.Event, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+    app: App, tasks: Blocking, gate: threading.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
     with app.worker(concurrency=2) as worker:
-        tasks.begin(worker, wait_until)
+        tasks.begin(worker)
         coroutines = [tasks.quick.send(number) for number in range(8)]
         plain = [tasks.plain.send() for _ in range(8)]
         assert [handle.get(timeout=10) for handle in plain] == [1] * 8
         assert tasks.ran == []
-        wait_until(lambda: worker.stats().waiting == 0, why="none is kept for the loop")
+        until(lambda: worker.stats().waiting == 0, why="none is kept for the loop")
         gate.set()
         assert [handle.get(timeout=10) for handle in coroutines] == list(range(8))
-        wait_until(lambda: worker.stats().idle)
+        until(lambda: worker.stats().idle)
     assert sorted(tasks.ran) == list(range(8)), "none of them ran twice"
     assert [record.message for record in caplog.records if "blocks the event loop" in record.message] == [
         "a coroutine blocks the event loop; until it ends, other coroutines are left to other workers"
@@ -84,7 +85,7 @@ def test_plain_tasks_behind_coroutines_go_on(
 
 
 def test_a_blocked_worker_that_cannot_run_anything_is_quiet(
-    app: App, tasks: Blocking, gate: threading.Event, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
+    app: App, tasks: Blocking, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     acquired: list[int] = []
     acquire, enough = app.broker.acquire, threading.Event()
@@ -97,7 +98,7 @@ def test_a_blocked_worker_that_cannot_run_anything_is_quiet(
         return deliveries
 
     with app.worker(concurrency=2) as worker:
-        tasks.begin(worker, wait_until)
+        tasks.begin(worker)
         handles = [tasks.quick.send(number) for number in range(100)]
         monkeypatch.setattr(app.broker, "acquire", count)
         start = time.monotonic()

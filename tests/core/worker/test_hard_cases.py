@@ -22,12 +22,12 @@ from anybroker.broker import Message
 from anybroker.errors import ConfigurationError
 from anybroker.events import Succeeded
 from anybroker.retry import Retry
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from anybroker import App
-    from tests.core.conftest import WaitUntil
 
 TENANT: ContextVar[str] = ContextVar("tenant", default="none")
 
@@ -80,7 +80,7 @@ async def stop_loop() -> None:
 
 @pytest.mark.parametrize("end", [exit_in_gathered, interrupt_in_group, exit_in_callback, stop_loop])
 def test_what_ends_the_event_loop_affects_only_its_own_task(
-    app: App, end: Callable[[], Coroutine[Any, Any, None]], wait_until: WaitUntil
+    app: App, end: Callable[[], Coroutine[Any, Any, None]]
 ) -> None:
     @app.task
     async def bad() -> None:
@@ -94,9 +94,9 @@ def test_what_ends_the_event_loop_affects_only_its_own_task(
     with app.worker(concurrency=2) as worker:
         assert good.send().get(timeout=3) == 1
         handle = bad.send()
-        wait_until(lambda: handle.status in {State.FAILED, State.SUCCEEDED}, 3)
+        until(lambda: handle.status in {State.FAILED, State.SUCCEEDED}, 3)
         assert good.send().get(timeout=3) == 1
-        wait_until(lambda: worker.stats().idle, 3)
+        until(lambda: worker.stats().idle, 3)
 
 
 @pytest.mark.slow
@@ -119,7 +119,7 @@ def test_an_event_loop_whose_thread_was_refused_is_started_again(
 
 @pytest.mark.slow
 def test_time_limits_hold_after_the_thread_that_watches_them_was_refused(
-    make_app: Callable[..., App], refused: list[str], wait_until: WaitUntil
+    make_app: Callable[..., App], refused: list[str]
 ) -> None:
     app = make_app(lease=1)
 
@@ -134,15 +134,15 @@ def test_time_limits_hold_after_the_thread_that_watches_them_was_refused(
     refused.append("anybroker-deadlines")
     with app.worker(concurrency=2) as worker:
         first = coroutine.send()
-        wait_until(lambda: refused == [], 3)
+        until(lambda: refused == [], 3)
         with pytest.raises(TaskFailed, match="TaskTimeout"):
             endless.send().get(timeout=3)
-        wait_until(lambda: first.status in {State.SUCCEEDED, State.FAILED} and worker.stats().idle, 4)
+        until(lambda: first.status in {State.SUCCEEDED, State.FAILED} and worker.stats().idle, 4)
 
 
 @pytest.mark.slow
 def test_a_task_is_given_up_although_its_thread_for_that_was_refused(
-    app: App, refused: list[str], gate: threading.Event, wait_until: WaitUntil
+    app: App, refused: list[str], gate: threading.Event
 ) -> None:
     @app.task(timeout=0.1)
     def stuck() -> None:
@@ -152,14 +152,14 @@ def test_a_task_is_given_up_although_its_thread_for_that_was_refused(
     with app.worker(concurrency=1) as worker:
         with pytest.raises(TaskFailed, match="TaskTimeout"):
             stuck.send().get(timeout=4)
-        wait_until(lambda: worker.stats().idle, 2)
+        until(lambda: worker.stats().idle, 2)
         assert worker.stats().abandoned == 1
         assert refused == []
 
 
 @pytest.mark.slow
 def test_a_given_up_task_whose_outcome_cannot_be_written_stops_no_time_limits(
-    make_app: Callable[..., App], gate: threading.Event, wait_until: WaitUntil
+    make_app: Callable[..., App], gate: threading.Event
 ) -> None:
     app = make_app("memory://?max_body=3000", results_url="memory://")
 
@@ -175,8 +175,8 @@ def test_a_given_up_task_whose_outcome_cannot_be_written_stops_no_time_limits(
     body = {"v": 1, "id": "m1", "task": "stuck", "args": ["x" * 2880], "sent_at": "2026-01-01T00:00:00Z"}
     with app.worker(concurrency=2) as worker:
         app.broker.enqueue([Message("m1", "default", json.dumps(body).encode())])
-        wait_until(lambda: worker.stats().abandoned == 1, 4)
-        wait_until(lambda: worker.stats().idle, 2, why="the task that was given up is not held for ever")
+        until(lambda: worker.stats().abandoned == 1, 4)
+        until(lambda: worker.stats().idle, 2, why="the task that was given up is not held for ever")
         with pytest.raises(TaskFailed, match="TaskTimeout"):
             endless.send().get(timeout=3)
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from anybroker import Retry, current_context
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from anybroker import App
     from anybroker.worker import Worker
-    from tests.core.conftest import WaitUntil
 
 pytestmark = pytest.mark.slow
 
@@ -52,18 +52,18 @@ class Traces:
         return f"{(self.kinds - before.kinds).most_common(8)}, {self.memory - before.memory:,} bytes"
 
 
-def drain(app: App, worker: Worker, wait_until: WaitUntil, calls: list[Any], number: int) -> None:
+def drain(app: App, worker: Worker, calls: list[Any], number: int) -> None:
     done = worker.stats().finished
     for first in range(0, number, 10_000):
         app.send_many(calls[i % len(calls)] for i in range(first, min(first + 10_000, number)))
-        wait_until(lambda: worker.stats().idle and not app.inspect().queues(), timeout=100)
+        until(lambda: worker.stats().idle and not app.inspect().queues(), within=100)
     assert worker.stats().finished - done >= number
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "coroutine", "mixed"])
 def test_nothing_is_left_after_very_many_tasks(
-    make_app: Callable[..., App], wait_until: WaitUntil, caplog: pytest.LogCaptureFixture, kind: str
+    make_app: Callable[..., App], caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     app = make_app("memory://", results_url="none")
     caplog.set_level(logging.CRITICAL, "anybroker")  # what pytest keeps of the log would be counted too
@@ -88,9 +88,9 @@ def test_nothing_is_left_after_very_many_tasks(
     tracemalloc.start()
     try:
         with app.worker(concurrency=4) as worker:
-            drain(app, worker, wait_until, calls, WARM_UP)
+            drain(app, worker, calls, WARM_UP)
             before = Traces()
-            drain(app, worker, wait_until, calls, tasks)
+            drain(app, worker, calls, tasks)
             after = Traces()
     finally:
         tracemalloc.stop()
@@ -102,7 +102,7 @@ def test_nothing_is_left_after_very_many_tasks(
 
 
 @pytest.mark.slow
-def test_results_and_handles_leave_nothing(make_app: Callable[..., App], wait_until: WaitUntil) -> None:
+def test_results_and_handles_leave_nothing(make_app: Callable[..., App]) -> None:
     app = make_app("memory://")
 
     @app.task
@@ -122,11 +122,11 @@ def test_results_and_handles_leave_nothing(make_app: Callable[..., App], wait_un
 
     with app.worker(concurrency=4) as worker:
         round_of(1000)
-        wait_until(lambda: worker.stats().idle)
+        until(lambda: worker.stats().idle)
         before = Traces()
         for _ in range(10):
             round_of(1000)
-        wait_until(lambda: worker.stats().idle)
+        until(lambda: worker.stats().idle)
         after = Traces()
     assert after.threads == before.threads
     assert after.files == before.files
@@ -134,9 +134,7 @@ def test_results_and_handles_leave_nothing(make_app: Callable[..., App], wait_un
 
 
 @pytest.mark.slow
-def test_workers_that_come_and_go_leave_nothing(
-    make_app: Callable[..., App], each_url: str, wait_until: WaitUntil
-) -> None:
+def test_workers_that_come_and_go_leave_nothing(make_app: Callable[..., App], each_url: str) -> None:
     app = make_app(each_url)
 
     @app.task
@@ -155,7 +153,7 @@ def test_workers_that_come_and_go_leave_nothing(
     before = Traces()
     for _ in range(20):
         one_life()
-    wait_until(lambda: set(threading.enumerate()) <= threads)
+    until(lambda: set(threading.enumerate()) <= threads)
     after = Traces()
     assert after.files <= before.files
     assert after.objects - before.objects < 1000, after.grown(before)

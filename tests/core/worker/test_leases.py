@@ -12,6 +12,7 @@ from anybroker import Context, State, current_context
 from anybroker.events import Acquired, LeaseWasLost, Succeeded
 from anybroker.worker.execution import Execution
 from anybroker.worker.pipeline import Pipeline
+from tests.waiting import until
 
 if TYPE_CHECKING:
     import threading
@@ -19,14 +20,13 @@ if TYPE_CHECKING:
 
     from anybroker import App
     from anybroker.backend import Result
-    from tests.core.conftest import WaitUntil
     from tests.core.worker.conftest import Faults
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "coroutine"])
 def test_heartbeats_keep_a_task_that_runs_longer_than_its_lease(
-    make_app: Callable[..., App], each_url: str, wait_until: WaitUntil, gate: threading.Event, kind: str
+    make_app: Callable[..., App], each_url: str, gate: threading.Event, kind: str
 ) -> None:
     app = make_app(each_url, lease=0.3)
     runs = []
@@ -48,7 +48,7 @@ def test_heartbeats_keep_a_task_that_runs_longer_than_its_lease(
     handle = app.send_by_name(kind)
     with app.worker(concurrency=1), app.worker(concurrency=1):
         start = time.monotonic()
-        wait_until(lambda: time.monotonic() - start > 1.0, why="three leases have passed")
+        until(lambda: time.monotonic() - start > 1.0, why="three leases have passed")
         gate.set()
         assert handle.get(timeout=10) == 1
     assert lost == []
@@ -56,7 +56,7 @@ def test_heartbeats_keep_a_task_that_runs_longer_than_its_lease(
 
 @pytest.mark.slow
 def test_what_was_taken_in_advance_is_given_back_for_others(
-    make_app: Callable[..., App], each_url: str, wait_until: WaitUntil, gate: threading.Event
+    make_app: Callable[..., App], each_url: str, gate: threading.Event
 ) -> None:
     app = make_app(each_url, lease=30)
     ran_by: dict[int, str] = {}
@@ -71,12 +71,12 @@ def test_what_was_taken_in_advance_is_given_back_for_others(
 
     app.send_many([quick.s() for _ in range(3000)] + [slow.s(number) for number in range(8)])
     with app.worker(concurrency=1) as first:
-        wait_until(lambda: first.stats().finished == 3000 and first.stats().waiting > 0)
+        until(lambda: first.stats().finished == 3000 and first.stats().waiting > 0)
         with app.worker(concurrency=16) as second:
-            wait_until(lambda: len(ran_by) == 8, timeout=5, why="the idle worker has the others, long before the lease")
+            until(lambda: len(ran_by) == 8, within=5, why="the idle worker has the others, long before the lease")
             assert (first.stats().running, second.stats().running) == (1, 7)
             gate.set()
-            wait_until(lambda: first.stats().idle and second.stats().idle)
+            until(lambda: first.stats().idle and second.stats().idle)
     assert app.inspect().stats("default").total == 0
 
 
@@ -123,7 +123,6 @@ def test_what_is_given_back_keeps_its_count_of_dead_workers(app: App) -> None:
 def test_a_worker_that_lost_a_lease_says_so_and_changes_nothing(
     faulty_app: App,
     faults: Faults,
-    wait_until: WaitUntil,
     gate: threading.Event,
     make_app: Callable[..., App],
     sqlite_url: str,
@@ -146,14 +145,14 @@ def test_a_worker_that_lost_a_lease_says_so_and_changes_nothing(
 
     handle = slow.send()
     with app.worker(concurrency=1, lease=0.3) as worker:
-        wait_until(lambda: seen)
+        until(lambda: seen)
         faults.failing = {"extend", "acquire"}
         (taken,) = other.acquire(["default"], limit=1, wait=10, lease=60)
         faults.failing = {"acquire"}
-        wait_until(lambda: seen[0].lease_lost, why="the heartbeat finds out")
+        until(lambda: seen[0].lease_lost, why="the heartbeat finds out")
         assert [event.id for event in lost] == [handle.id]
         gate.set()
-        wait_until(lambda: worker.stats().idle)
+        until(lambda: worker.stats().idle)
         assert succeeded == [], "what it did to the message changes nothing"
         assert other.ack([taken]) == [True], "the other one still holds it"
     assert "lost its lease" in caplog.text
@@ -178,7 +177,7 @@ def test_a_task_is_delivered_again_when_its_worker_vanishes(make_app: Callable[.
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_running_is_shown_for_tasks_that_take_a_while(
-    app: App, wait_until: WaitUntil, gate: threading.Event, monkeypatch: pytest.MonkeyPatch, *, fast: bool
+    app: App, gate: threading.Event, monkeypatch: pytest.MonkeyPatch, *, fast: bool
 ) -> None:
     stored: list[State] = []
     store = app.results().store
@@ -197,7 +196,7 @@ def test_running_is_shown_for_tasks_that_take_a_while(
     handle = work.send()
     with app.worker(concurrency=1):
         if not fast:
-            wait_until(lambda: handle.status is State.RUNNING)
+            until(lambda: handle.status is State.RUNNING)
             gate.set()
         handle.get(timeout=10)
     assert stored == ([State.SUCCEEDED] if fast else [State.RUNNING, State.SUCCEEDED])

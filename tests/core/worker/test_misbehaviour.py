@@ -13,12 +13,12 @@ import pytest
 
 from anybroker import Retry, State, TaskFailed, current_context
 from anybroker.codec import Codec
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from anybroker import App
-    from tests.core.conftest import WaitUntil
 
 
 def recurse() -> None:
@@ -166,7 +166,7 @@ def test_a_task_that_ends_in_time_is_not_disturbed(app: App) -> None:
 
 @pytest.mark.slow
 def test_a_thread_that_ignores_its_timeout_is_given_up_and_replaced(
-    app: App, gate: threading.Event, caplog: pytest.LogCaptureFixture, wait_until: WaitUntil
+    app: App, gate: threading.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is in a call that Python cannot interrupt; nobody waits for it."""
 
@@ -188,7 +188,7 @@ def test_a_thread_that_ignores_its_timeout_is_given_up_and_replaced(
         assert worker.stats().abandoned == 2
         gate.set()
         assert [neighbour.send().get(timeout=10) for _ in range(4)] == [1] * 4
-        wait_until(lambda: worker.stats().idle)
+        until(lambda: worker.stats().idle)
         assert all(handle.status is State.FAILED for handle in handles)
     assert "ignores its time limit and keeps its thread" in caplog.text
 
@@ -236,7 +236,7 @@ def test_a_coroutine_that_swallows_its_cancellation_is_given_up(app: App, gate: 
 @pytest.mark.slow
 @pytest.mark.parametrize("others", [0, 1, 2])
 def test_a_coroutine_that_blocks_the_event_loop_is_given_up_alone(
-    app: App, gate: threading.Event, caplog: pytest.LogCaptureFixture, wait_until: WaitUntil, others: int
+    app: App, gate: threading.Event, caplog: pytest.LogCaptureFixture, others: int
 ) -> None:
     """Those that run or wait beside it, and those that come while it blocks, all end well, and once."""
     ran: list[int] = []
@@ -263,10 +263,10 @@ def test_a_coroutine_that_blocks_the_event_loop_is_given_up_alone(
         with pytest.raises(TaskFailed, match="TaskTimeout"):
             bad.get(timeout=10)
         assert [handle.get(timeout=10) for handle in handles] == list(range(others + 3))
-        wait_until(lambda: worker.stats().idle)
+        until(lambda: worker.stats().idle)
         gate.set()
         assert neighbour.send(99).get(timeout=10) == 99
-        wait_until(lambda: worker.stats().idle)
+        until(lambda: worker.stats().idle)
     assert "blocks the event loop" in caplog.text
     assert sorted(ran) == [*range(others + 3), 99], "none of them ran twice"
 
@@ -290,7 +290,7 @@ def test_a_hook_or_a_result_that_misbehaves_past_the_timeout(app: App) -> None:
 
 
 def test_an_internal_error_is_logged_and_holds_up_nobody(
-    app: App, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil
+    app: App, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A message on which the worker itself stumbles does not take the worker along, and is kept."""
     decode = Codec.decode
@@ -310,7 +310,7 @@ def test_an_internal_error_is_logged_and_holds_up_nobody(
     handles = [one.send(), one.options(id="bad").send(), one.send()]
     with app.worker(concurrency=3):
         assert [handles[0].get(timeout=5), handles[2].get(timeout=5), one.send().get(timeout=5)] == [1, 1, 1]
-        wait_until(lambda: [message.id for message in app.inspect().peek("default.dead")] == ["bad"])
+        until(lambda: [message.id for message in app.inspect().peek("default.dead")] == ["bad"])
     assert [record for record in caplog.records if record.levelno == logging.ERROR and record.exc_info]
 
 

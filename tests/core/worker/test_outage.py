@@ -13,10 +13,10 @@ from anybroker import Retry, State
 from anybroker.errors import BrokerUnavailable
 from anybroker.events import BrokerBack, BrokerLost, LeaseWasLost, Retried, Succeeded
 from anybroker.worker.outage import Outage
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from anybroker import App
-    from tests.core.conftest import WaitUntil
     from tests.core.worker.conftest import Faults
 
 
@@ -47,7 +47,6 @@ def ran(faulty_app: App) -> list[int]:
 def test_an_idle_worker_says_it_once_backs_off_and_resumes(
     faulty_app: App,
     faults: Faults,
-    wait_until: WaitUntil,
     said: list[Any],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -57,13 +56,13 @@ def test_an_idle_worker_says_it_once_backs_off_and_resumes(
         faults.failing = {"all"}
         faults.calls.clear()
         start = time.monotonic()
-        wait_until(lambda: faults.calls["acquire"] >= 5)
+        until(lambda: faults.calls["acquire"] >= 5)
         took = time.monotonic() - start
         assert [type(event) for event in said] == [BrokerLost]
         faults.failing = set()
         handle = app.send_by_name("note", [2])
         assert handle.get(timeout=10) == 2
-        wait_until(lambda: [type(event) for event in said] == [BrokerLost, BrokerBack])
+        until(lambda: [type(event) for event in said] == [BrokerLost, BrokerBack])
     assert took >= 0.5 * (0.1 + 0.2 + 0.4 + 0.8) - 0.1, "each pause is longer than the one before"
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert len(errors) == 1
@@ -76,14 +75,12 @@ def test_an_idle_worker_says_it_once_backs_off_and_resumes(
 
 
 @pytest.mark.usefixtures("ran")
-def test_a_broker_that_is_down_at_the_start_is_waited_for(
-    faulty_app: App, faults: Faults, wait_until: WaitUntil, said: list[Any]
-) -> None:
+def test_a_broker_that_is_down_at_the_start_is_waited_for(faulty_app: App, faults: Faults, said: list[Any]) -> None:
     app = faulty_app
     handle = app.send_by_name("note", [1])
     faults.failing = {"all"}
     with app.worker(concurrency=1):
-        wait_until(lambda: said)
+        until(lambda: said)
         faults.failing = set()
         assert handle.get(timeout=10) == 1
 
@@ -92,7 +89,6 @@ def test_a_broker_that_is_down_at_the_start_is_waited_for(
 def test_what_runs_during_an_outage_is_settled_after_it(
     faulty_app: App,
     faults: Faults,
-    wait_until: WaitUntil,
     said: list[Any],
     ran: list[int],
     gate: threading.Event,
@@ -112,15 +108,15 @@ def test_what_runs_during_an_outage_is_settled_after_it(
     retried: list[Retried] = []
     app.on(Retried, retried.append)
     with app.worker(concurrency=3, lease=5) as worker:
-        wait_until(lambda: worker.stats().running == 1)
+        until(lambda: worker.stats().running == 1)
         faults.failing = {verb}
         faults.calls.clear()
         gate.set()
-        wait_until(lambda: faults.calls[verb] or faults.calls["acquire"] or verb == "extend")
+        until(lambda: faults.calls[verb] or faults.calls["acquire"] or verb == "extend")
         faults.failing = set()
         handles += [app.send_by_name("note", [number]) for number in range(1, 20)]
         assert [handle.get(timeout=10) for handle in handles] == ["second time", *range(1, 20)]
-        wait_until(lambda: worker.stats().idle)
+        until(lambda: worker.stats().idle)
     assert sorted(ran) == list(range(20)), "nothing ran twice"
     assert len(retried) == 1
     assert [event for event in said if isinstance(event, LeaseWasLost)] == []
@@ -128,7 +124,7 @@ def test_what_runs_during_an_outage_is_settled_after_it(
 
 
 def test_a_batch_that_is_half_settled_when_the_broker_goes_is_not_settled_twice(
-    faulty_app: App, faults: Faults, wait_until: WaitUntil, said: list[Any], caplog: pytest.LogCaptureFixture
+    faulty_app: App, faults: Faults, said: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """One task succeeds and another is retried, in one batch; the outage comes between ack and update."""
     app = faulty_app
@@ -159,23 +155,21 @@ def test_a_batch_that_is_half_settled_when_the_broker_goes_is_not_settled_twice(
     handles = [app.send_by_name(name) for name in ("blocker", "good", "bad")]
     with app.worker(concurrency=3, lease=30) as worker:
         assert blocked.wait(10)
-        wait_until(lambda: worker.stats().running == 0 and worker.stats().settling == 3)
+        until(lambda: worker.stats().running == 0 and worker.stats().settling == 3)
         faults.failing = {"update"}
         go.set()
-        wait_until(lambda: faults.calls["update"])
+        until(lambda: faults.calls["update"])
         faults.failing = set()
         assert handles[1].get(timeout=10) == "good"
-        wait_until(lambda: faults.log.count("update") and worker.stats().idle is not None)
+        until(lambda: faults.log.count("update") and worker.stats().idle is not None)
         meet.abort()
-        wait_until(lambda: worker.stats().idle and handles[2].status is State.FAILED)
+        until(lambda: worker.stats().idle and handles[2].status is State.FAILED)
     assert [event.task for event in succeeded] == ["blocker", "good"]
     assert [event for event in said if isinstance(event, LeaseWasLost)] == []
     assert "lost" not in caplog.text.replace("BrokerLost", "")
 
 
-def test_the_backend_alone_goes_away(
-    faulty_app: App, faults: Faults, wait_until: WaitUntil, said: list[Any], ran: list[int]
-) -> None:
+def test_the_backend_alone_goes_away(faulty_app: App, faults: Faults, said: list[Any], ran: list[int]) -> None:
     """The broker still answers, which does not mean that all is well."""
     app = faulty_app
     with app.worker(concurrency=8, lease=30):
@@ -183,39 +177,37 @@ def test_the_backend_alone_goes_away(
         handles = []
         for number in range(6):
             handles.append(app.send_by_name("note", [number]))
-            wait_until(lambda: len(ran) == len(handles))
-        wait_until(lambda: faults.calls["store"] >= 4)
+            until(lambda: len(ran) == len(handles))
+        until(lambda: faults.calls["store"] >= 4)
         assert [type(event) for event in said] == [BrokerLost]
         faults.failing = set()
         assert [handle.get(timeout=10) for handle in handles] == list(range(6))
-        wait_until(lambda: [type(event) for event in said] == [BrokerLost, BrokerBack])
+        until(lambda: [type(event) for event in said] == [BrokerLost, BrokerBack])
     assert len(ran) == 6
 
 
 @pytest.mark.usefixtures("ran")
-def test_a_result_is_stored_before_its_message_is_acknowledged(
-    faulty_app: App, faults: Faults, wait_until: WaitUntil
-) -> None:
+def test_a_result_is_stored_before_its_message_is_acknowledged(faulty_app: App, faults: Faults) -> None:
     app = faulty_app
     stored: list[State] = []
     handle = app.send_by_name("note", [7])
     faults.before["ack"] = lambda: stored.append(handle.status)
     with app.worker(concurrency=1):
         assert handle.get(timeout=10) == 7
-        wait_until(lambda: stored)
+        until(lambda: stored)
     assert stored == [State.SUCCEEDED]
     assert faults.log.index("store") < faults.log.index("ack")
 
 
 @pytest.mark.slow
-def test_no_result_no_acknowledgement(faulty_app: App, faults: Faults, wait_until: WaitUntil, ran: list[int]) -> None:
+def test_no_result_no_acknowledgement(faulty_app: App, faults: Faults, ran: list[int]) -> None:
     """A worker that dies while it cannot store a result leaves the task to others."""
     app = faulty_app
     handle = app.send_by_name("note", [7])
     faults.failing = {"store"}
     worker = app.worker(concurrency=1, lease=0.5)
     worker.start()
-    wait_until(lambda: faults.calls["store"] >= 2)
+    until(lambda: faults.calls["store"] >= 2)
     worker.stop()
     assert faults.calls["ack"] == 0
     faults.failing = set()
@@ -226,7 +218,7 @@ def test_no_result_no_acknowledgement(faulty_app: App, faults: Faults, wait_unti
 
 @pytest.mark.slow
 def test_an_outage_longer_than_the_lease_loses_nothing(
-    faulty_app: App, faults: Faults, wait_until: WaitUntil, ran: list[int], gate: threading.Event
+    faulty_app: App, faults: Faults, ran: list[int], gate: threading.Event
 ) -> None:
     app = faulty_app
 
@@ -237,14 +229,14 @@ def test_an_outage_longer_than_the_lease_loses_nothing(
 
     handles = [app.send_by_name("slow"), *(app.send_by_name("note", [number]) for number in range(50))]
     with app.worker(concurrency=2, lease=0.3) as worker:
-        wait_until(lambda: worker.stats().running)
+        until(lambda: worker.stats().running)
         faults.failing = {"all"}
         start = time.monotonic()
-        wait_until(lambda: time.monotonic() - start > 0.6, why="two leases have passed")
+        until(lambda: time.monotonic() - start > 0.6, why="two leases have passed")
         gate.set()
         faults.failing = set()
         assert [handle.get(timeout=15) for handle in handles] == ["slow", *range(50)]
-        wait_until(lambda: worker.stats().idle)
+        until(lambda: worker.stats().idle)
     assert set(ran) == set(range(50))
     assert app.inspect().stats("default").total == 0
 
@@ -252,7 +244,7 @@ def test_an_outage_longer_than_the_lease_loses_nothing(
 @pytest.mark.slow
 @pytest.mark.usefixtures("ran")
 def test_an_error_that_is_no_outage_is_logged_and_survived(
-    faulty_app: App, faults: Faults, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+    faulty_app: App, faults: Faults, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An adapter with a bug: one message cannot be settled; the others are."""
     app = faulty_app
@@ -269,7 +261,7 @@ def test_an_error_that_is_no_outage_is_logged_and_survived(
     with app.worker(concurrency=1, lease=0.5):
         handle = app.send_by_name("note", [1])
         assert handle.get(timeout=10) == 1
-        wait_until(lambda: failures == 0 and app.inspect().stats("default").total == 0)
+        until(lambda: failures == 0 and app.inspect().stats("default").total == 0)
     assert "cannot be settled" in caplog.text
 
 

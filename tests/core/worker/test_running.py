@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from anybroker import ConfigurationError, State, current_context
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from anybroker import App
-    from tests.core.conftest import WaitUntil
 
 
 def test_plain_functions_run_in_threads_and_coroutine_functions_in_one_event_loop(
@@ -45,7 +45,7 @@ def test_plain_functions_run_in_threads_and_coroutine_functions_in_one_event_loo
 
 
 @pytest.mark.parametrize("kind", ["plain", "coroutine"])
-def test_never_more_than_concurrency_at_once(app: App, wait_until: WaitUntil, gate: threading.Event, kind: str) -> None:
+def test_never_more_than_concurrency_at_once(app: App, gate: threading.Event, kind: str) -> None:
     running, most, lock = 0, 0, threading.Lock()
 
     def enter(by: int) -> None:
@@ -68,7 +68,7 @@ def test_never_more_than_concurrency_at_once(app: App, wait_until: WaitUntil, ga
 
     handles = [app.send_by_name(kind) for _ in range(20)]
     with app.worker(concurrency=3) as worker:
-        wait_until(lambda: running == 3)
+        until(lambda: running == 3)
         gate.set()
         for handle in handles:
             handle.get(timeout=10)
@@ -77,9 +77,7 @@ def test_never_more_than_concurrency_at_once(app: App, wait_until: WaitUntil, ga
 
 
 @pytest.mark.parametrize("kind", ["plain", "coroutine"])
-def test_concurrency_can_be_changed_while_running(
-    app: App, wait_until: WaitUntil, gate: threading.Event, kind: str
-) -> None:
+def test_concurrency_can_be_changed_while_running(app: App, gate: threading.Event, kind: str) -> None:
     @app.task(name="plain")
     def plain() -> None:
         gate.wait(10)
@@ -91,18 +89,18 @@ def test_concurrency_can_be_changed_while_running(
     for _ in range(30):
         app.send_by_name(kind)
     with app.worker(concurrency=1) as worker:
-        wait_until(lambda: worker.stats().running == 1)
+        until(lambda: worker.stats().running == 1)
         worker.concurrency = 6
-        wait_until(lambda: worker.stats().running == 6, why="more run at once")
+        until(lambda: worker.stats().running == 6, why="more run at once")
         assert worker.stats().concurrency == 6
         worker.concurrency = 2
         with pytest.raises(ConfigurationError, match="at least 1"):
             worker.concurrency = 0
         gate.set()
-        wait_until(lambda: worker.stats().finished == 30)
+        until(lambda: worker.stats().finished == 30)
 
 
-def test_lowering_the_concurrency_lets_running_tasks_end(app: App, wait_until: WaitUntil) -> None:
+def test_lowering_the_concurrency_lets_running_tasks_end(app: App) -> None:
     turn = threading.Semaphore(0)
 
     @app.task
@@ -111,19 +109,17 @@ def test_lowering_the_concurrency_lets_running_tasks_end(app: App, wait_until: W
 
     handles = app.send_many([wait_for_turn.s() for _ in range(12)])
     with app.worker(concurrency=4) as worker:
-        wait_until(lambda: worker.stats().running == 4)
+        until(lambda: worker.stats().running == 4)
         worker.concurrency = 1
         turn.release(4)
-        wait_until(lambda: worker.stats().finished == 4)
-        wait_until(lambda: worker.stats().running == 1)
+        until(lambda: worker.stats().finished == 4)
+        until(lambda: worker.stats().running == 1)
         turn.release(8)
         for handle in handles:
             handle.get(timeout=10)
 
 
-def test_what_was_taken_in_advance_profits_from_more_concurrency(
-    app: App, wait_until: WaitUntil, gate: threading.Event
-) -> None:
+def test_what_was_taken_in_advance_profits_from_more_concurrency(app: App, gate: threading.Event) -> None:
     @app.task(results=False)
     def quick() -> None: ...
 
@@ -133,13 +129,13 @@ def test_what_was_taken_in_advance_profits_from_more_concurrency(
 
     app.send_many([quick.s() for _ in range(3000)] + [slow.s() for _ in range(30)])
     with app.worker(concurrency=1) as worker:
-        wait_until(lambda: worker.stats().waiting > 5 and worker.stats().finished == 3000)
+        until(lambda: worker.stats().waiting > 5 and worker.stats().finished == 3000)
         worker.concurrency = 5
-        wait_until(lambda: worker.stats().running == 5, timeout=0.9, why="not before others have given up")
+        until(lambda: worker.stats().running == 5, within=0.9, why="not before others have given up")
         gate.set()
 
 
-def test_stats(app: App, wait_until: WaitUntil, gate: threading.Event) -> None:
+def test_stats(app: App, gate: threading.Event) -> None:
     @app.task
     def slow() -> None:
         gate.wait(10)
@@ -148,13 +144,13 @@ def test_stats(app: App, wait_until: WaitUntil, gate: threading.Event) -> None:
     assert worker.stats().idle
     with worker:
         handles = [slow.send() for _ in range(2)]
-        wait_until(lambda: worker.stats().running == 2)
+        until(lambda: worker.stats().running == 2)
         stats = worker.stats()
         assert (stats.concurrency, stats.waiting, stats.settling, stats.finished, stats.idle) == (2, 0, 0, 0, False)
         gate.set()
         for handle in handles:
             handle.get(timeout=10)
-        wait_until(lambda: worker.stats().idle)
+        until(lambda: worker.stats().idle)
         assert (worker.stats().finished, worker.stats().abandoned) == (2, 0)
 
 
@@ -174,7 +170,7 @@ def test_strict_queue_order(make_app: Callable[..., App], each_url: str) -> None
     assert ran == ["high", "high", "middle", "low", "low", "low"]
 
 
-def test_weighted_queue_order_starves_nobody(app: App, wait_until: WaitUntil) -> None:
+def test_weighted_queue_order_starves_nobody(app: App) -> None:
     ran: list[str] = []
     enough = threading.Event()
 
@@ -187,8 +183,8 @@ def test_weighted_queue_order_starves_nobody(app: App, wait_until: WaitUntil) ->
     for queue in ("mail", "default"):
         app.send_many([note.options(queue=queue).s(queue) for _ in range(2000)])
     with app.worker(queues="mail:3,default:1", concurrency=1) as worker:
-        wait_until(enough.is_set)
-        wait_until(lambda: worker.stats().finished == 4000, timeout=30)
+        until(enough.is_set)
+        until(lambda: worker.stats().finished == 4000, within=30)
     assert {"mail", "default"} <= set(ran[: len(ran) // 2]), "both have their turn before one is empty"
 
 
@@ -295,14 +291,14 @@ def test_one_lone_task_is_not_delayed(make_app: Callable[..., App], each_url: st
         assert median(round_trip() for _ in range(30)) < 0.03
 
 
-def test_nothing_with_a_future_eta_is_in_the_workers_memory(app: App, wait_until: WaitUntil) -> None:
+def test_nothing_with_a_future_eta_is_in_the_workers_memory(app: App) -> None:
     @app.task
     def later() -> None: ...
 
     app.send_many([later.options(delay=3600).s() for _ in range(1000)])
     with app.worker(concurrency=4) as worker:
         later.send().get(timeout=10)
-        wait_until(lambda: worker.stats().idle)
+        until(lambda: worker.stats().idle)
         assert app.inspect().stats("default").delayed == 1000
 
 

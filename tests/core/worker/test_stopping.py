@@ -13,12 +13,12 @@ import pytest
 from anybroker import State
 from anybroker.events import LeaseWasLost, WorkerStopped
 from anybroker.worker.worker import Worker
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from anybroker import App
-    from tests.core.conftest import WaitUntil
     from tests.core.worker.conftest import Faults
 
 
@@ -30,7 +30,7 @@ def in_background(function: Callable[[], object]) -> threading.Thread:
 
 @pytest.mark.parametrize("kind", ["plain", "coroutine"])
 def test_running_tasks_finish_and_the_rest_is_given_back(
-    make_app: Callable[..., App], each_url: str, wait_until: WaitUntil, gate: threading.Event, kind: str
+    make_app: Callable[..., App], each_url: str, gate: threading.Event, kind: str
 ) -> None:
     app = make_app(each_url, lease=60)
 
@@ -47,9 +47,9 @@ def test_running_tasks_finish_and_the_rest_is_given_back(
     handles = [app.send_by_name(kind) for _ in range(10)]
     worker = app.worker(concurrency=2)
     worker.start()
-    wait_until(lambda: worker.stats().running == 2)
+    until(lambda: worker.stats().running == 2)
     stopping = in_background(worker.stop)
-    wait_until(lambda: app.inspect().stats("default").ready == 8, why="what is not running is given back at once")
+    until(lambda: app.inspect().stats("default").ready == 8, why="what is not running is given back at once")
     assert stopping.is_alive()
     gate.set()
     stopping.join(10)
@@ -62,7 +62,7 @@ def test_running_tasks_finish_and_the_rest_is_given_back(
 
 @pytest.mark.slow
 def test_after_the_grace_time_running_tasks_are_given_back(
-    make_app: Callable[..., App], each_url: str, wait_until: WaitUntil, gate: threading.Event
+    make_app: Callable[..., App], each_url: str, gate: threading.Event
 ) -> None:
     app = make_app(each_url, lease=60)
     cancelled = threading.Event()
@@ -82,7 +82,7 @@ def test_after_the_grace_time_running_tasks_are_given_back(
     handles = [stuck.send(), sleepy.send()]
     worker = app.worker(concurrency=2)
     worker.start()
-    wait_until(lambda: worker.stats().running == 2)
+    until(lambda: worker.stats().running == 2)
     start = time.monotonic()
     worker.stop(grace=0.2)
     assert 0.2 <= time.monotonic() - start < 8
@@ -94,7 +94,7 @@ def test_after_the_grace_time_running_tasks_are_given_back(
         handles[0].get(timeout=10)
 
 
-def test_stopping_again_ends_the_grace_time(app: App, wait_until: WaitUntil, gate: threading.Event) -> None:
+def test_stopping_again_ends_the_grace_time(app: App, gate: threading.Event) -> None:
     @app.task
     def stuck() -> None:
         gate.wait(20)
@@ -102,9 +102,9 @@ def test_stopping_again_ends_the_grace_time(app: App, wait_until: WaitUntil, gat
     stuck.send()
     worker = app.worker(concurrency=1, grace=60)
     worker.start()
-    wait_until(lambda: worker.stats().running == 1)
+    until(lambda: worker.stats().running == 1)
     first = in_background(worker.stop)
-    wait_until(worker._stopping.is_set)
+    until(worker._stopping.is_set)
     start = time.monotonic()
     worker.stop()
     first.join(15)
@@ -120,7 +120,7 @@ def test_the_block_may_raise(app: App) -> None:
     assert len(stopped) == 1
 
 
-def test_a_stopped_worker_leaves_no_threads(app: App, wait_until: WaitUntil) -> None:
+def test_a_stopped_worker_leaves_no_threads(app: App) -> None:
     @app.task
     def plain() -> None: ...
 
@@ -135,7 +135,7 @@ def test_a_stopped_worker_leaves_no_threads(app: App, wait_until: WaitUntil) -> 
         with app.worker(concurrency=4):
             for handle in [task.send() for task in (plain, coroutine, limited) for _ in range(5)]:
                 handle.get(timeout=10)
-    wait_until(lambda: set(threading.enumerate()) <= before, timeout=30)
+    until(lambda: set(threading.enumerate()) <= before, within=30)
 
 
 def test_an_idle_worker_stops_soon(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +149,7 @@ def test_an_idle_worker_stops_soon(app: App, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("how", ["grace is over", "in time"])
 def test_stopping_tells_of_no_lost_leases(
-    make_app: Callable[..., App], wait_until: WaitUntil, caplog: pytest.LogCaptureFixture, how: str
+    make_app: Callable[..., App], caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
     """Also for a task that runs alone because it may be killing its workers."""
     app = make_app(max_deliveries=2)
@@ -165,7 +165,7 @@ def test_stopping_tells_of_no_lost_leases(
     app.broker.acquire(["default"], limit=1, wait=0, lease=0)  # a worker died
     worker = app.worker(concurrency=4)
     worker.start()
-    wait_until(lambda: worker.stats().running == 1)
+    until(lambda: worker.stats().running == 1)
     if how == "in time":
         go.set()
     worker.stop(grace=0 if how == "grace is over" else 10)
@@ -176,9 +176,7 @@ def test_stopping_tells_of_no_lost_leases(
 
 
 @pytest.mark.slow
-def test_a_worker_stops_while_its_broker_is_away(
-    faulty_app: App, faults: Faults, wait_until: WaitUntil, gate: threading.Event
-) -> None:
+def test_a_worker_stops_while_its_broker_is_away(faulty_app: App, faults: Faults, gate: threading.Event) -> None:
     app = faulty_app
 
     @app.task
@@ -189,10 +187,10 @@ def test_a_worker_stops_while_its_broker_is_away(
     handle = work.send()
     worker = app.worker(concurrency=1)
     worker.start()
-    wait_until(lambda: worker.stats().running == 1)
+    until(lambda: worker.stats().running == 1)
     faults.failing = {"all"}
     gate.set()
-    wait_until(lambda: faults.calls["store"])
+    until(lambda: faults.calls["store"])
     start = time.monotonic()
     worker.stop()
     assert time.monotonic() - start < 5, "it tries for as long as its lease lasts, and no longer"
@@ -202,7 +200,7 @@ def test_a_worker_stops_while_its_broker_is_away(
         assert handle.get(timeout=10) == "done"
 
 
-def test_a_program_may_stop_its_worker_from_a_task(app: App, wait_until: WaitUntil) -> None:
+def test_a_program_may_stop_its_worker_from_a_task(app: App) -> None:
     stopped: list[Any] = []
     worker = app.worker(concurrency=1)
 
@@ -212,5 +210,5 @@ def test_a_program_may_stop_its_worker_from_a_task(app: App, wait_until: WaitUnt
 
     last.send()
     worker.start()
-    wait_until(lambda: stopped and not stopped[0].is_alive())
+    until(lambda: stopped and not stopped[0].is_alive())
     assert app.inspect().stats("default").total == 0
