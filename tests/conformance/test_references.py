@@ -1,4 +1,4 @@
-"""The embedded brokers and result backends keep every law."""
+"""The embedded brokers and result backends keep every law, and so do the ledger's right brokers of other kinds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 
 from anybroker.memory import MemoryBackend, MemoryBroker
 from anybroker_conformance import BackendConformance, BrokerConformance
+from anybroker_conformance.ledger.by_key import PerKey
+from anybroker_conformance.ledger.telling import Telling
 
 if TYPE_CHECKING:
     from anybroker.clock import Clock
@@ -21,6 +23,18 @@ atexit.register(SCRATCH.cleanup)
 class TestMemoryBroker(BrokerConformance):
     def connect_by(self, clock: Clock) -> MemoryBroker:
         return MemoryBroker(name=self.namespace, clock=clock)
+
+
+@pytest.mark.slow
+class TestBrokerOfKeys(BrokerConformance):
+    def connect_by(self, clock: Clock) -> PerKey:
+        return PerKey(name=self.namespace, clock=clock)
+
+
+@pytest.mark.slow
+class TestBrokerWithAnOverview(BrokerConformance):
+    def connect_by(self, clock: Clock) -> Telling:
+        return Telling(name=self.namespace, clock=clock)
 
 
 @pytest.mark.slow

@@ -98,6 +98,8 @@ class ForgetsLastMoment(TcpBroker):
         self.capabilities = msgspec.structs.replace(self.capabilities, final=Guarantee.BEST_EFFORT)
         self.acked: deque[tuple[float, Message]] = deque()
         self.forgotten: list[Message] = []
+        self.alive = 0.0
+        """When the server answered last."""
         self.remembering = threading.Lock()
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[bool]:
@@ -115,14 +117,16 @@ class ForgetsLastMoment(TcpBroker):
                 super()._call(Request("enqueue", messages=[Sent.of(one) for one in self.forgotten]))
                 self.forgotten.clear()
         try:
-            return super()._call(request)
+            reply = super()._call(request)
         except BrokerUnavailable as error:
             if isinstance(error.__cause__, ConnectionRefusedError):  # it is not the connection that died
-                since = time.monotonic() - self.forgets
+                since = self.alive - self.forgets
                 with self.remembering:
                     self.forgotten += [one for moment, one in self.acked if moment > since]
                     self.acked.clear()
             raise
+        self.alive = time.monotonic()
+        return reply
 
 
 @wrong_broker("reconnects", "when its server dies, acks of a minute are forgotten, and not of its last moment alone")

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from multiprocessing import get_context
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 CASE = "anybroker_conformance.ledger.case"
 CONCURRENT = 4
-"""Runs at the same time: most of their time is waiting."""
+"""Runs at the same time in a round: most of their time is waiting."""
+ROUNDS = 2
+"""Rounds at the same time: at the end of one, a single run goes on for long."""
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -123,17 +125,21 @@ def run_all(
     Each round has new processes: what runs leave behind in one, classes above all, would fill the memory.
     """
     finished: dict[str, list[Run]] = {subject: [] for subject in tests}
-    for number in range(runs):
+
+    def run_round(number: int) -> None:
         with ProcessPoolExecutor(concurrent, get_context("spawn")) as pool:
             pending = [
                 pool.submit(run_suite, subject, selection, first_seed + number, _killer(finished[subject]))
                 for subject, selection in tests.items()
             ]
-            for future in as_completed(pending):
-                run = future.result()
-                finished[run.subject].append(run)
-        right = [subject for subject, done in finished.items() if not done[-1].failed]
+            done = [future.result() for future in as_completed(pending)]
+        for run in done:
+            finished[run.subject].append(run)
+        right = sorted(run.subject for run in done if not run.failed)
         print(f"round {number + 1} of {runs}: passed by {', '.join(right) or 'nobody'}", file=sys.stderr)  # noqa: T201
+
+    with ThreadPoolExecutor(ROUNDS) as rounds:
+        list(rounds.map(run_round, range(runs)))
     return finished
 
 
@@ -169,7 +175,9 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="mutants; all of them where none is named")
     parser.add_argument("--runs", type=int, default=20, help="runs of each (20)")
     parser.add_argument("--seed", type=int, default=1, help="of the first run (1)")
-    parser.add_argument("--concurrent", type=int, default=CONCURRENT, help=f"runs at the same time ({CONCURRENT})")
+    parser.add_argument(
+        "--concurrent", type=int, default=CONCURRENT, help=f"runs of a round at the same time ({CONCURRENT})"
+    )
     parser.add_argument("--kind", choices=["broker", "backend"], help="only these")
     parser.add_argument("--no-reference", action="store_true", help="do not run the right ones, which must pass")
     parser.add_argument("--markdown", type=Path, help="write the table to this file, too")
