@@ -16,11 +16,11 @@ REFERENCES := MemoryBroker SqliteBroker MemoryBackend SqliteBackend
 SUITES = $(REFERENCES:%=tests/conformance/test_references.py::Test%) \
 	$(shell grep -Ho '^class Test[A-Za-z]*' tests/b*/*/test_laws.py | sed 's/:class /::/')
 
-.PHONY: help demo check test lint types docs conformance matrix mutants services bench bench-redis soak format clean
+.PHONY: help demo check test lint types docs conformance matrix mutants services bench bench-redis bench-services soak format clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: uv  ## real work on real processes, no server needed
 	$(RUN) --package anybroker --no-default-groups --group demo python examples/thumbnails/demo.py
@@ -73,6 +73,9 @@ bench: uv  ## how fast it is here, and how fast its peers are
 
 bench-redis: uv  ## the same on Redis, with its peers in Python and, where Go is found, in Go
 	$(RUN) python benchmarks/run_redis.py
+
+bench-services: uv  ## the other adapters beside bare clients, on servers that are started for it
+	$(RUN) python benchmarks/services.py
 
 soak: uv  ## 100,000 tasks through workers that are killed at random
 	$(RUN) pytest -m soak

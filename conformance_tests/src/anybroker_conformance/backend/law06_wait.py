@@ -323,13 +323,17 @@ def _assert_seldom_late(results: BackendSubject, late: list[float]) -> None:
 
 
 def _is_busy(idle: Callable[[], object]) -> bool:
-    """Whether a call that should sleep works: it takes much of a processor, or hardly ever lets go of it."""
+    """Whether a call that should sleep works.
+
+    It takes much of a processor, or hardly ever lets go of it, or does so thousands of times a second: on a loaded
+    machine who spins gets little of it.
+    """
     started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)
     idle()
     lasted, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF)
     worked = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     slept = after.ru_nvcsw - before.ru_nvcsw
-    return worked > 0.2 * lasted or (worked > 0.04 * lasted and worked > 0.01 * slept)
+    return worked > 0.2 * lasted or slept > 3000 * lasted or (worked > 0.04 * lasted and worked > 0.01 * slept)
 
 
 def _woken(

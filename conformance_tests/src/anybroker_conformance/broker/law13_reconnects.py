@@ -257,6 +257,7 @@ def _acquire_until_it_raises(broker: RecordedBroker, queue: str, lease: float) -
     deadline = time.monotonic() + AWAY
     while True:
         taken = broker.acquire([queue], limit=1, wait=0.5, lease=lease)
+        time.sleep(0.01)  # one that does not wait would fill the record
         if taken or time.monotonic() > deadline:
             return taken
 

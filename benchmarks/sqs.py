@@ -1,0 +1,94 @@
+"""Sending and draining through SQS: the broker beside a bare boto3 loop with as many calls in flight, and Celery."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import boto3
+from beside import BODY, ROUNDS, Ours, Rates
+from botocore.config import Config
+
+from anybroker_broker_sqs.options import BATCH, read_settings
+
+MESSAGES = 1000
+HERE = Path(__file__).parent
+UV = os.environ.get("UV", "uv")
+CELERY = "celery[sqs]==5.7.0"
+CELERY_TASKS = 500
+
+
+class Bare:
+    """Batches of ten, several calls in flight."""
+
+    def __init__(self, url: str) -> None:
+        settings = read_settings(url)
+        key, secret = settings.credentials or (None, None)
+        self._calls = settings.options.calls
+        self._sqs: Any = boto3.client(
+            "sqs",
+            region_name=settings.region,
+            endpoint_url=settings.endpoint,
+            aws_access_key_id=key,
+            aws_secret_access_key=secret,
+            config=Config(max_pool_connections=self._calls),
+        )
+        self._queue = self._sqs.create_queue(QueueName=f"bare-{uuid.uuid4().hex}")["QueueUrl"]
+        self._threads = ThreadPoolExecutor(self._calls)
+
+    def send(self) -> None:
+        entries = [{"Id": str(number), "MessageBody": BODY.decode()} for number in range(BATCH)]
+
+        def send(_: int) -> None:
+            assert not self._sqs.send_message_batch(QueueUrl=self._queue, Entries=entries).get("Failed")
+
+        list(self._threads.map(send, range(MESSAGES // BATCH)))
+
+    def drain(self) -> None:
+        left = MESSAGES
+        while left > 0:
+            left -= sum(self._threads.map(lambda _: self._receive_and_delete(), range(self._calls)))
+
+    def _receive_and_delete(self) -> int:
+        found = self._sqs.receive_message(QueueUrl=self._queue, MaxNumberOfMessages=BATCH).get("Messages", [])
+        if found:
+            entries = [{"Id": one["MessageId"], "ReceiptHandle": one["ReceiptHandle"]} for one in found]
+            self._sqs.delete_message_batch(QueueUrl=self._queue, Entries=entries)
+        return len(found)
+
+
+def celery(url: str) -> dict[str, float]:
+    """Celery, in an environment of its own."""
+    settings = read_settings(url)
+    key, secret = settings.credentials or ("x", "x")
+    command = [UV, "run", "--quiet", "--no-project", "--with", CELERY, "python", str(HERE / "peer_celery.py")]
+    environment = os.environ | {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
+    arguments = [settings.endpoint or "", settings.region, str(CELERY_TASKS)]
+    output = subprocess.check_output([*command, *arguments], env=environment, stderr=subprocess.DEVNULL)
+    measured: dict[str, float] = json.loads(output.splitlines()[-1])  # below the banner of its worker
+    return measured
+
+
+def main(url: str) -> None:
+    bare, rates = Bare(url), Rates()
+    ours = Ours(url, batch=BATCH * read_settings(url).options.calls)
+    for _ in range(ROUNDS):
+        rates.take("bare send", MESSAGES, bare.send)
+        rates.take("bare drain", MESSAGES, bare.drain)
+        rates.take("enqueue", MESSAGES, lambda: ours.send(MESSAGES))
+        rates.take("drain", MESSAGES, lambda: ours.drain(MESSAGES))
+    rates.show({"enqueue": "bare send", "drain": "bare drain"})
+    ours.show_wake_ups()
+    ours.broker.close()
+    for name, rate in celery(url).items():
+        print(f"{'Celery, ' + name:24} {rate:10,.0f}/s")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
