@@ -6,6 +6,7 @@ import threading
 import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from anybroker.capabilities import Guarantee, Lease
@@ -60,6 +61,22 @@ class AtomicUpdate:
                     "update of a valid lease was answered by False", pairs[answers.index(False)][0].message.id
                 )
             only_these(subject, [source, never_used, used], [there, *(new for _, new in pairs)])
+
+    def test_law07_update__moved_and_delayed(self, subject: Subject) -> None:
+        """To another queue, for later: it is there when it is due, and nowhere before."""
+        source, there = subject.queue("from"), subject.queue("to")
+        eta = subject.now() + timedelta(seconds=2 * subject.short)
+        subject.broker.enqueue([subject.message(source, b"old") for _ in range(3)])
+        held = subject.take(source, 3)
+        new = [replace(one.message, queue=there, body=b"new", eta=eta) for one in held]
+        assert update(subject.broker, list(zip(held, new, strict=True))) == [True] * 3
+        early = subject.broker.acquire([source, there], limit=9, wait=0, lease=subject.long)
+        if early and subject.now() < eta - timedelta(seconds=0.1):
+            raise LawBroken("a new version was delivered before its eta", early[0].message.id)
+        subject.advance(2 * subject.short + subject.capabilities.delay_precision + 0.05)
+        found = early + subject.take(there, 3 - len(early), within=subject.capabilities.delay_precision)
+        assert {one.message.id: one.message for one in found} == {one.id: one for one in new}
+        subject.assert_nothing(source, there, why="every new version was delivered")
 
     def test_law07_update__batches_of_any_size(self, subject: Subject) -> None:
         """Thousands, updated in batches of 1 to 1,001: one version of each, also after the old leases have ended."""

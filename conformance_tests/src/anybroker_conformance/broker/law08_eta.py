@@ -192,6 +192,27 @@ class NotBefore:
         again = subject.take(queue, len(messages), within=subject.capabilities.delay_precision)
         assert {one.message.id: one.message.eta for one in again} == {one.message.id: new.eta for one, new in pairs}
 
+    def test_law08_eta__of_the_same_id_again(self, subject: Subject) -> None:
+        """An id that is recognised keeps the eta that it has; a second copy has its own."""
+        queue = subject.queue()
+        eta, later = (subject.now() + timedelta(seconds=seconds) for seconds in (3 * subject.short, 86_400))
+        first = [subject.message(queue, b"first", eta=eta) for _ in range(3)]
+        subject.broker.enqueue(first)
+        etas = (None, later, None)
+        again = [replace(one, body=b"second", eta=eta) for one, eta in zip(first, etas, strict=True)]
+        subject.broker.enqueue(again[:2])
+        subject.broker.enqueue(again[2:])
+        due = [] if subject.capabilities.idempotent_enqueue else [again[0], again[2]]
+        taken = subject.take(queue, len(due))
+        taken += subject.broker.acquire([queue], limit=9, wait=0, lease=subject.long)
+        if len(taken) > len(due) and subject.now() < eta - timedelta(seconds=0.1):
+            raise LawBroken("delivered before its eta, since its id was enqueued again", taken[-1].message.id)
+        subject.advance(3 * subject.short + subject.capabilities.delay_precision + 0.05)
+        left = len(due) + len(first) - len(taken)
+        taken += subject.take(queue, left, within=subject.capabilities.delay_precision)
+        assert sorted(ids(taken)) == sorted(one.id for one in (*due, *first))
+        subject.assert_nothing(queue, why="what there is more of is due tomorrow, or was not stored")
+
     def test_law08_eta__wrong_clocks_of_others(self, realtime: Subject) -> None:
         """Where the server's clock judges, it does not matter that a process is an hour off; else the clocks agree."""
         subject = realtime

@@ -189,6 +189,18 @@ class UpdateLosesMoves(MemoryBroker):
         return answers
 
 
+@wrong_broker("update", "loses what goes to another queue and is not due")
+class UpdateLosesDelayedMoves(MemoryBroker):
+    def update(self, changes: Sequence[tuple[Delivery, Message]]) -> list[bool]:
+        with self._store.changed:
+            answers = super().update(changes)
+            now = self._store.clock.time()
+            for (one, new), ours in zip(changes, answers, strict=True):
+                if ours and new.queue != one.message.queue and new.eta is not None and new.eta.timestamp() > now:
+                    self._store.queues.remove(self._store.queues.by_id[new.id], now)
+        return answers
+
+
 @wrong_broker("update", "keeps the old version beside the new one")
 class UpdateKeepsBoth(MemoryBroker):
     def update(self, changes: Sequence[tuple[Delivery, Message]]) -> list[bool]:

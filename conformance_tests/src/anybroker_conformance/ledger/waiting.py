@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from datetime import UTC, timedelta
@@ -85,6 +86,19 @@ class WholeSeconds(Dated):
 class IgnoresOffset(Dated):
     def dated(self, eta: datetime) -> datetime | None:
         return eta.replace(tzinfo=UTC)
+
+
+@wrong_broker("eta", "enqueueing the id of a delayed message again changes when it is due")
+class SameIdMovesEta(MemoryBroker):
+    def enqueue(self, messages: Sequence[Message]) -> None:
+        queues = self._store.queues
+        with self._store.changed:
+            for message in messages:
+                entry = queues.by_id.get(message.id)
+                if entry is not None and entry.state.value == "delayed":
+                    entry.alarm = math.inf
+                    queues.hold(entry, message.eta.timestamp() if message.eta else self._store.clock.time())
+            super().enqueue(messages)
 
 
 class Capped(Dated):
