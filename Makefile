@@ -49,9 +49,8 @@ docs: uv  ## the documentation, into docs/_build
 
 conformance: uv  ## every law on every adapter, with reports in docs/reports, and the matrix of them
 	mkdir -p docs/reports
-	for suite in $(SUITES); do \
-		$(RUN) pytest -n $(TESTERS) --dist=load $$suite --conformance-report docs/reports/$${suite##*::Test}.json || exit 1; \
-	done
+	echo $(SUITES) | xargs -n 1 -P 3 sh -c '$(RUN) pytest -n 2 --dist=load $$0 \
+		--conformance-report docs/reports/$${0##*::Test}.json'
 	$(MAKE) matrix
 
 matrix: uv  ## docs/matrix.md, from docs/reports
