@@ -97,7 +97,13 @@ def test_a_channel_that_the_server_closes_for_its_consumer_timeout_is_survived(
 
 
 def until_lost(broker: AmqpBroker, held: Delivery) -> None:
-    until(lambda: broker.extend([held], lease=60) == [False])
+    def is_lost() -> bool:
+        try:
+            return broker.extend([held], lease=60) == [False]
+        except BrokerUnavailable:  # the channel was closed during the call
+            return False
+
+    until(is_lost)
 
 
 @pytest.mark.parametrize("type", ["quorum", "classic"])

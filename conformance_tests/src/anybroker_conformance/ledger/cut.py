@@ -91,15 +91,15 @@ class HangsWhileAway(TcpBroker):
 @wrong_broker("reconnects", "its server forgets acks of its last moment also when it is stopped in good order")
 class ForgetsLastMoment(TcpBroker):
     forgets = 0.2
-    """Seconds."""
+    """Seconds before its last answer."""
+    answered = 0.0
+    """When that was, whichever object had asked."""
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(host, port)
         self.capabilities = msgspec.structs.replace(self.capabilities, final=Guarantee.BEST_EFFORT)
         self.acked: deque[tuple[float, Message]] = deque()
         self.forgotten: list[Message] = []
-        self.alive = 0.0
-        """When the server answered last."""
         self.remembering = threading.Lock()
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[bool]:
@@ -120,12 +120,12 @@ class ForgetsLastMoment(TcpBroker):
             reply = super()._call(request)
         except BrokerUnavailable as error:
             if isinstance(error.__cause__, ConnectionRefusedError):  # it is not the connection that died
-                since = self.alive - self.forgets
+                since = ForgetsLastMoment.answered - self.forgets
                 with self.remembering:
                     self.forgotten += [one for moment, one in self.acked if moment > since]
                     self.acked.clear()
             raise
-        self.alive = time.monotonic()
+        ForgetsLastMoment.answered = time.monotonic()
         return reply
 
 
