@@ -100,6 +100,7 @@ assert_type(add.options(ordering_key="k").options(expires=datetime(2030, 1, 1, t
 
 assert_type(app.send_many([add.s(1), add.s(2)]), list[Handle[int]])
 assert_type(app.send_many(add.s(number) for number in range(3))[0].get(), int)
+assert_type(app.get_many(app.send_many([add.s(1), add.s(2)]), timeout=10), list[int])
 app.send_many([add.s(1), greet.s("x"), fetch.s("y", tries=1)])
 assert_type(app.send_by_name("elsewhere", [1], {"b": 2}, queue="q"), Handle[Any])
 

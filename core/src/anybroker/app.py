@@ -17,7 +17,7 @@ from anybroker.context import shielded
 from anybroker.definition import Definition, Place, Step, check_timeout, task_name
 from anybroker.errors import ArgumentsError, ConfigurationError, MessageTooLarge, Unsupported
 from anybroker.events import Enqueued, Event, Listeners
-from anybroker.handle import Handle
+from anybroker.handle import Handle, get_many
 from anybroker.loading import load_backend, load_broker, redact
 from anybroker.retry import Retry, Seconds, seconds
 from anybroker.sending import (
@@ -353,6 +353,15 @@ class App:
         definition = self.tasks.get(task) if task else None
         return Handle(self, id, queue or (definition.queue if definition else self.settings.default_queue), definition)
 
+    def get_many(self, handles: Iterable[Handle[R]], *, timeout: float | None = None) -> list[R]:
+        """The results of many tasks, in the order of their handles: ``app.get_many(app.send_many([...]))``.
+
+        Asks for many of them in one call of the result backend, so that it is faster than one ``get`` after another.
+        Waits at most ``timeout`` seconds (None: for ever) for all of them together. Raises what
+        :meth:`Handle.get <anybroker.handle.Handle.get>` raises, of the first of them that failed.
+        """
+        return get_many(list(handles), timeout)
+
     def results(self) -> ResultBackend:
         """The result backend. Raises ``ConfigurationError`` when there is none."""
         if self.backend is None:
@@ -432,9 +441,11 @@ class App:
 
     def close(self) -> None:
         """Free the connections. Idempotent."""
-        self.broker.close()
-        if self.backend is not None:
-            self.backend.close()
+        try:
+            self.broker.close()
+        finally:
+            if self.backend is not None:
+                self.backend.close()
 
 
 def _hooks(hooks: Hooks) -> tuple[Hook, ...]:

@@ -24,16 +24,19 @@ from anybroker.task import WIRE_VERSION, TaskResult
 from anybroker.values import decode_value
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable, Sequence
 
     from anybroker.app import App
     from anybroker.codec import Format
     from anybroker.definition import Definition
 
+R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 _LOOK = 0.5
 """Seconds for one call of ``wait``, in which a task that waits for another one cannot be interrupted."""
+_FEW, _MANY = 4, 256
+"""Results that are looked for in one call, when many are asked for."""
 _json_decoder = msgspec.json.Decoder(TaskResult)
 _msgpack_decoder = msgspec.msgpack.Decoder(TaskResult)
 
@@ -67,15 +70,7 @@ class Handle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
         Waits at most ``timeout`` seconds (None: for ever). Raises ``ResultTimeout``; ``TaskFailed`` with the remote
         traceback; ``TaskExpired``; ``TaskCancelled``; ``ConfigurationError`` where no results are kept.
         """
-        backend = self._backend()
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            remaining = _LOOK if deadline is None else max(0.0, deadline - time.monotonic())
-            stored = shielded(partial(backend.wait, [self.id], timeout=min(remaining, _LOOK)))
-            if stored:
-                return self._unwrap(stored[0])
-            if deadline is not None and time.monotonic() >= deadline:
-                raise ResultTimeout(f"task {self.id}: no result within {timeout} s")
+        return self._unwrap(self._wait(time.monotonic(), timeout))
 
     def __await__(self) -> Generator[Any, None, R_co]:
         """The task's result, as soon as it is there; raises as :meth:`get` does, without a time limit."""
@@ -105,8 +100,25 @@ class Handle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
         """Remove the stored result."""
         shielded(partial(self._backend().forget, [self.id]))
 
+    def _wait(self, since: float, timeout: float | None) -> Result:
+        """The final state. Raises ``ResultTimeout`` ``timeout`` seconds after ``since``, a monotonic time."""
+        backend = self._backend()
+        deadline = None if timeout is None else since + timeout
+        while True:
+            remaining = _LOOK if deadline is None else max(0.0, deadline - time.monotonic())
+            stored = shielded(partial(backend.wait, [self.id], timeout=min(remaining, _LOOK)))
+            if stored:
+                return stored[0]
+            if deadline is not None and time.monotonic() >= deadline:
+                raise ResultTimeout(f"task {self.id}: no result within {timeout} s")
+
     def _fetch(self) -> Result | None:
         return shielded(partial(self._backend().fetch, [self.id]))[0]
+
+    def _final_of(self, ids: Iterable[str]) -> dict[str, Result]:
+        """The final states that there are already, by id."""
+        stored = shielded(partial(self._backend().fetch, list(ids)))
+        return {result.id: result for result in stored if result is not None and result.state.final}
 
     def _backend(self) -> ResultBackend:
         if self._definition is not None and not self._definition.keep_results:
@@ -139,6 +151,35 @@ class Handle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
             remote_message=error_info.message,
             remote_traceback=error_info.traceback,
         )
+
+
+def get_many(handles: Sequence[Handle[R]], timeout: float | None) -> list[R]:
+    """The results of many tasks, in their order. See :meth:`App.get_many <anybroker.app.App.get_many>`.
+
+    Looks for several in one call as long as that finds them. Where results come one by one, to look for those that are
+    not there would cost more than it saves: then they are waited for one after another, for twice as many each time.
+    """
+    since = time.monotonic()
+    final: dict[str, Result] = {}
+    values = []
+    at_once, one_by_one, next_pause = _FEW, 0, 1
+    for number, handle in enumerate(handles):
+        if handle.id not in final and one_by_one:
+            one_by_one -= 1
+        elif handle.id not in final:
+            asked = {one.id for one in handles[number : number + at_once]}
+            found = handle._final_of(asked)  # noqa: SLF001  of the same module
+            final |= found
+            if len(found) == len(asked):
+                at_once, next_pause = min(2 * at_once, _MANY), 1
+            else:
+                at_once = max(_FEW, len(found))
+            if not found:
+                one_by_one, next_pause = next_pause, min(2 * next_pause, _MANY)
+        if handle.id not in final:
+            final[handle.id] = handle._wait(since, timeout)  # noqa: SLF001
+        values.append(handle._unwrap(final[handle.id]))  # noqa: SLF001
+    return values
 
 
 def decode_result(stored: Result) -> tuple[TaskResult, Format]:

@@ -263,6 +263,18 @@ def _check_options(options: SendOptions) -> None:
     if unknown:
         raise ConfigurationError(unknown_name("option", min(unknown), "of a task", SendOptions.__annotations__))
     _check_kinds(options)
+    _check_times(options)
+    if "retry" in options:
+        options["retry"].spec()
+    check_timeout(options.get("timeout"))
+    if not 0 < len(options.get("id", "x")) <= MAX_NAME:
+        raise ConfigurationError(f"an id has 1 to {MAX_NAME} characters")
+    headers = options.get("headers") or {}
+    if not all(isinstance(part, str) for pair in headers.items() for part in pair):
+        raise ConfigurationError("headers are strings by name")
+
+
+def _check_times(options: SendOptions) -> None:
     if "eta" in options and "delay" in options:
         raise ConfigurationError("give delay or eta, not both")
     for name in ("eta", "expires"):
@@ -274,14 +286,9 @@ def _check_options(options: SendOptions) -> None:
     delay = options.get("delay", 0)
     if not 0 <= seconds(delay) <= LONGEST:
         raise ConfigurationError(f"delay={delay} is in the past, or more than a hundred years away")
-    if "retry" in options:
-        options["retry"].spec()
-    check_timeout(options.get("timeout"))
-    if not 0 < len(options.get("id", "x")) <= MAX_NAME:
-        raise ConfigurationError(f"an id has 1 to {MAX_NAME} characters")
-    headers = options.get("headers") or {}
-    if not all(isinstance(part, str) for pair in headers.items() for part in pair):
-        raise ConfigurationError("headers are strings by name")
+    expires = options.get("expires")
+    if expires is not None and not isinstance(expires, datetime) and abs(seconds(expires)) > LONGEST:
+        raise ConfigurationError(f"expires={expires} is more than a hundred years away; leave it out for no limit")
 
 
 _KINDS: dict[str, type] = {

@@ -146,6 +146,24 @@ def test_a_hook_task_that_cannot_be_sent_changes_nothing(
     assert "a hook of" in caplog.text
 
 
+def test_a_hook_task_that_the_broker_would_refuse_changes_nothing(
+    app: App, t: Testing, caplog: pytest.LogCaptureFixture
+) -> None:
+    @app.task
+    def after(_x: int) -> None: ...
+
+    @app.task(on_success=[after.options(priority=2**40), after])
+    def one() -> int:
+        return 1
+
+    handle = one.send()
+    assert t.run() == 2
+    assert handle.get() == 1
+    assert t.dead() == []
+    assert "a hook of" in caplog.text
+    assert "priority" in caplog.text
+
+
 def test_hook_tasks_are_in_the_broker_before_the_task_is_acknowledged(
     app: App, t: Testing, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,10 +25,11 @@ from anybroker import (
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from anybroker import App
+    from anybroker.backend import Result
     from anybroker.testing import Testing
 
 
@@ -171,6 +173,100 @@ def test_get_waits_and_then_gives_up(make_app: Callable[..., App], each_url: str
     assert 0.2 <= time.monotonic() - start < 10
     with pytest.raises(ResultTimeout):
         handle.get(timeout=0)
+
+
+def test_many_results_in_the_order_of_their_handles(make_app: Callable[..., App], each_url: str) -> None:
+    app = make_app(each_url)
+
+    @app.task
+    def square(x: int) -> int:
+        return x * x
+
+    with app.worker(concurrency=4):
+        handles = app.send_many([square.s(i) for i in range(500)])
+        backwards = app.get_many([*handles[::-1], handles[0]], timeout=10)
+        assert backwards == [*(i * i for i in reversed(range(500))), 0]
+    assert app.get_many(iter(handles)) == [i * i for i in range(500)], "they are there already"
+    assert app.get_many([]) == []
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["there already", "one by one"])
+def test_many_results_take_few_calls_that_bring_nothing(
+    app: App, t: Testing, monkeypatch: pytest.MonkeyPatch, *, there: bool
+) -> None:
+    @app.task
+    def square(x: int) -> int:
+        return x * x
+
+    handles = app.send_many([square.s(i) for i in range(1000)])
+    t.run()
+    fetch, wait = t.backend.fetch, t.backend.wait
+    looked, waited = [], []
+
+    def count_looks(ids: Sequence[str]) -> list[Result | None]:
+        looked.append(ids)
+        return fetch(ids) if there else [None for _ in ids]
+
+    def count_waits(ids: Sequence[str], *, timeout: float) -> list[Result]:
+        waited.append(ids)
+        return wait(ids, timeout=timeout)
+
+    monkeypatch.setattr(t.backend, "fetch", count_looks)
+    monkeypatch.setattr(t.backend, "wait", count_waits)
+    assert app.get_many(handles) == [i * i for i in range(1000)]
+    assert len(looked) <= 12
+    assert len(waited) == (0 if there else 1000)
+
+
+def test_many_results_of_which_one_failed(app: App, t: Testing) -> None:
+    @app.task
+    def check(x: int) -> int:
+        if x > 1:
+            raise ValueError(f"{x} is too much")
+        return x
+
+    handles = app.send_many([check.s(i) for i in range(4)])
+    t.run()
+    with pytest.raises(TaskFailed, match="2 is too much"):
+        app.get_many(handles)
+    assert app.get_many(handles[:2]) == [0, 1]
+
+
+def test_many_results_are_given_up_together(make_app: Callable[..., App], each_url: str) -> None:
+    app = make_app(each_url)
+
+    @app.task
+    def never() -> None: ...
+
+    handles = app.send_many([never.s() for _ in range(3)])
+    start = time.monotonic()
+    with pytest.raises(ResultTimeout, match=handles[0].id):
+        app.get_many(handles, timeout=0.2)
+    assert 0.2 <= time.monotonic() - start < 10
+
+
+def test_many_results_have_one_time_together(app: App, t: Testing, monkeypatch: pytest.MonkeyPatch) -> None:
+    @app.task
+    def one() -> int:
+        return 1
+
+    handles = app.send_many([one.s() for _ in range(2)])
+    t.run()
+    handles += app.send_many([one.s() for _ in range(2)])
+    fetch, now, waited = t.backend.fetch, 0.0, list[float]()
+
+    def take_time(ids: Sequence[str], *, timeout: float) -> list[Result]:
+        nonlocal now
+        now += 0.4
+        waited.append(round(timeout, 3))
+        return [one for one in fetch(ids) if one is not None]
+
+    monkeypatch.setattr("anybroker.handle.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(t.backend, "wait", take_time)
+    monkeypatch.setattr(t.backend, "fetch", lambda ids: [None for _ in ids])
+    with pytest.raises(ResultTimeout, match=handles[2].id):
+        app.get_many(handles, timeout=1)
+    assert waited == [0.5, 0.5, 0.2]
 
 
 def test_many_awaits_at_once(make_app: Callable[..., App], each_url: str) -> None:
@@ -335,6 +431,19 @@ def test_a_result_that_is_too_large_fails_the_task(make_app: Callable[..., App],
         with pytest.raises(TaskFailed, match="result backend takes at most 5,000"):
             long.send(6000).get(timeout=10)
         assert len(long.send(4000).get(timeout=10)) == 4000
+
+
+def test_a_failure_that_is_too_large_for_the_result_backend_is_told_in_brief(
+    make_app: Callable[..., App], tmp_path: Path
+) -> None:
+    app = make_app("memory://", results_url=f"sqlite:///{tmp_path}/results.db?max_body=1000")
+
+    @app.task
+    def fail() -> None:
+        raise ValueError("no " * 1000)
+
+    with app.worker(concurrency=1), pytest.raises(TaskFailed, match="ValueError: no no no"):
+        fail.send().get(timeout=10)
 
 
 @pytest.mark.parametrize("codec", ["json", "msgpack"])

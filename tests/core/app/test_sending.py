@@ -130,6 +130,12 @@ def test_expires_as_a_moment_and_as_seconds(app: App, t: Testing, ran: list[str]
     assert t.dead() == []
 
 
+@pytest.mark.parametrize("far", [1e300, 1e12, timedelta.max])
+def test_no_expiry_is_more_than_a_hundred_years_away(app: App, far: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"expires=.*leave it out"):
+        note(app, "never", expires=far)
+
+
 def test_headers_and_id_reach_the_task(app: App, t: Testing) -> None:
     seen: list[Context] = []
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import sys
 import threading
@@ -39,6 +41,7 @@ print("alive")
 """
 
 
+@pytest.mark.slow
 def test_a_type_is_learnt_by_one_thread_at_a_time() -> None:
     """Else msgspec 0.22 ends the process by SIGSEGV: a thread decodes by a struct that another has half learnt."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False, timeout=120)

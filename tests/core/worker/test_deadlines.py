@@ -27,6 +27,23 @@ def _switch_interval() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
+@pytest.mark.parametrize("long", [1e10, 1e300])
+def test_a_time_limit_of_centuries_ends_no_other(long: float) -> None:
+    """Longer than any lock can be waited for."""
+    given_up = threading.Event()
+    deadlines = Deadlines(lambda _execution: given_up.set())
+    deadlines.arm(execution(1), long, thread=None)
+    waiting = next(one for one in threading.enumerate() if one.name == "anybroker-deadlines")
+    waiting.join(0.05)
+    assert waiting.is_alive()
+    deadlines.arm(execution(2), 0.01, thread=None)
+    assert given_up.wait(10)
+    deadlines.forget(execution(1))
+    deadlines.arm(execution(3), 0.01, thread=None)  # so that the thread notices, and ends
+    waiting.join(10)
+    assert not waiting.is_alive()
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("_switch_interval")
 def test_time_limits_are_watched_while_tasks_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,7 +128,8 @@ def test_results_and_handles_leave_nothing(make_app: Callable[..., App]) -> None
             round_of(1000)
         until(lambda: worker.stats().idle)
         after = Traces()
-    assert after.threads == before.threads
+    more = after.threads - before.threads - Counter(["anybroker-results"])  # it ends when it was idle for long enough
+    assert not more
     assert after.files == before.files
     assert after.objects - before.objects < 500, after.grown(before)
 

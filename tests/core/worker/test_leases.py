@@ -6,9 +6,11 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from anybroker import Context, State, current_context
+from anybroker.broker import Message
 from anybroker.events import Acquired, LeaseWasLost, Succeeded
 from anybroker.worker.execution import Execution
 from anybroker.worker.pipeline import Pipeline
@@ -118,6 +120,47 @@ def test_what_is_given_back_keeps_its_count_of_dead_workers(app: App) -> None:
     assert app.broker.update([(delivery, version)]) == [True]
     with app.worker(concurrency=1):
         assert handle.get(timeout=10) == 3
+
+
+def test_what_cannot_be_written_anew_is_given_back_as_it_is(make_app: Callable[..., App]) -> None:
+    """Else it would stay with its worker, unseen, and keep others from being given back after it."""
+    app = make_app(codec="msgpack")
+
+    @app.task
+    def one() -> None: ...
+
+    task = msgspec.msgpack.encode({"v": 1, "id": "x", "task": one.name})
+    body = bytes([task[0] + 1]) + task[1:] + b"\xa1\xff" + b"\xc0"  # one more field: its name is no UTF-8
+    app.broker.enqueue([Message("x", "default", body)])
+    app.broker.acquire(["default"], limit=1, wait=0, lease=0)  # a worker takes it and dies
+    (delivery,) = app.broker.acquire(["default"], limit=1, wait=1, lease=60)
+    pipeline = Pipeline(app)
+    execution = pipeline.admit(delivery)
+    assert isinstance(execution, Execution)
+    assert pipeline.given_back(execution).version == delivery.message
+    delayed = pipeline.given_back(execution, 5.0).version
+    assert delayed is not None
+    assert delayed.body == body
+    assert delayed.eta is not None
+
+
+def test_a_result_backend_that_hangs_keeps_no_lease_from_being_extended(
+    faulty_app: App, faults: Faults, gate: threading.Event
+) -> None:
+    @faulty_app.task
+    def long() -> None:
+        gate.wait(60)
+
+    def hang() -> None:
+        gate.wait(60)
+
+    faults.before["store"] = hang
+    with faulty_app.worker(concurrency=1):
+        long.send()
+        until(lambda: faults.calls["store"] > 0)
+        before = faults.calls["extend"]
+        until(lambda: faults.calls["extend"] >= before + 2)
+        gate.set()
 
 
 def test_a_worker_that_lost_a_lease_says_so_and_changes_nothing(

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from anybroker import Retry, State
-from anybroker.errors import BrokerUnavailable
+from anybroker.codec import decode_dead
+from anybroker.errors import BrokerUnavailable, MessageTooLarge
 from anybroker.events import BrokerBack, BrokerLost, LeaseWasLost, Retried, Succeeded
+from anybroker.worker import process
 from anybroker.worker.outage import Outage
 from tests.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from anybroker import App
     from tests.core.worker.conftest import Faults
 
@@ -263,6 +267,55 @@ def test_an_error_that_is_no_outage_is_logged_and_survived(
         assert handle.get(timeout=10) == 1
         until(lambda: failures == 0 and app.inspect().stats("default").total == 0)
     assert "cannot be settled" in caplog.text
+
+
+@pytest.mark.parametrize("verb", ["store", "enqueue"])
+def test_what_is_refused_of_an_outcome_makes_the_task_a_dead_letter(
+    faulty_app: App, faults: Faults, ran: list[int], verb: str
+) -> None:
+    """It would be refused again after another run, and after the last one the reason would be forgotten."""
+    app = faulty_app
+
+    @app.task
+    def after(_result: int) -> None: ...
+
+    @app.task(on_success=after)
+    def note_and_go_on() -> int:
+        ran.append(1)
+        return 1
+
+    def refuse() -> None:
+        raise MessageTooLarge("not with me")
+
+    note_and_go_on.send()
+    faults.before[verb] = refuse
+    with app.worker(concurrency=1):
+        until(lambda: app.inspect().stats(app.dead_queue("default")).ready == 1)
+    faults.before.clear()
+    assert ran == [1]
+    assert app.inspect().stats("default").total == 0
+    [letter] = app.inspect().peek(app.dead_queue("default"), limit=2)
+    dead, _ = decode_dead(letter.body)
+    assert (dead.reason, dead.error and dead.error.message) == ("failed", "not with me")
+
+
+def test_closing_without_the_broker_closes_the_backend_and_changes_no_exit_code(
+    make_app: Callable[..., App], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app("memory://")
+    backend = app.results()
+
+    def close() -> None:
+        raise BrokerUnavailable("the server is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(app.broker, "close", close)
+        patch.setattr(process, "find_app", lambda _target: app)
+        patch.setattr(process, "run", lambda _worker, **_options: process.EXIT_STOPPED)
+        assert process.run_target(process.WorkerOptions(target="tasks:app")) == process.EXIT_STOPPED
+    assert "the server is gone" in caplog.text
+    with pytest.raises(BrokerUnavailable, match="closed"):
+        backend.fetch(["x"])
 
 
 def test_pauses_grow_with_jitter_up_to_a_bound(monkeypatch: pytest.MonkeyPatch, app: App) -> None:

@@ -51,6 +51,8 @@ app.send_many([add])  # E
 app.send_many([add.s("x")])  # E
 app.send_many([add.send(1)])  # E
 app.send_many(add.s(1))  # E
+app.get_many([add.s(1)])  # E
+app.get_many(add.send(1))  # E
 text: str = add.send(1).get()  # E
 wrong: Handle[str] = add.send(1)  # E
 add.send(1).get(timeout="x")  # E

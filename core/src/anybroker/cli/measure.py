@@ -150,8 +150,7 @@ class Bench:
         started = time.monotonic()
         handles = self._app.send_many([echo.s(number) for number in range(_FAN_OUT)])
         self._handles += handles
-        for handle in handles:
-            handle.get(_PATIENCE)
+        self._app.get_many(handles, timeout=_PATIENCE)
         rate = _FAN_OUT / (time.monotonic() - started)
         self._done(1)
         return rate

@@ -82,7 +82,8 @@ class Deadlines:
                 if not moments:
                     self._running = False
                     return
-                self._changed.wait(max(SHIELDED_POLL, min(moments) - time.monotonic()))
+                left = min(moments) - time.monotonic()
+                self._changed.wait(min(max(SHIELDED_POLL, left), threading.TIMEOUT_MAX))
 
 
 def _raise_in(thread: int) -> None:

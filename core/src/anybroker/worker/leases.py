@@ -28,7 +28,7 @@ SHOW_RUNNING_AFTER = 0.1
 
 
 class LeaseKeeper:
-    """A thread that extends every lease of which a third is used."""
+    """Extends every lease of which a third is used, and shows what runs."""
 
     def __init__(
         self,
@@ -46,13 +46,20 @@ class LeaseKeeper:
         self._tell_lost = lost
         self._wake = threading.Event()
         self._closing = False
-        self._thread = threading.Thread(target=self._run, name="anybroker-leases", daemon=True)
         self.chores: list[Callable[[], None]] = []
         """Called with every tick while something is held."""
+        # A result backend that does not answer must not keep leases from being extended: each has a thread.
+        duties = {"anybroker-leases": [self._extend, self._do_chores]}
+        if app.backend is not None:
+            duties["anybroker-running"] = [self._show_running]
+        self._threads = [
+            threading.Thread(target=self._run, args=of_one, name=name, daemon=True) for name, of_one in duties.items()
+        ]
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def wake(self) -> None:
         """Something is held."""
@@ -63,9 +70,11 @@ class LeaseKeeper:
         """End."""
         self._closing = True
         self._wake.set()
-        self._thread.join(CLOSE_WITHIN)
+        for thread in self._threads:
+            thread.join(CLOSE_WITHIN)
 
-    def _run(self) -> None:
+    def _run(self, *duties: Callable[[], None]) -> None:
+        """Do these with every tick while something is held."""
         tick = min(TICK, self._lease / 6)
         pause = threading.Event()
         while not self._closing:
@@ -77,14 +86,16 @@ class LeaseKeeper:
                 continue
             pause.wait(tick)
             try:
-                self._extend()
-                self._show_running()
-                for chore in self.chores:
-                    chore()
+                for duty in duties:
+                    duty()
             except AnybrokerError as error:
                 _log.debug("heartbeat: %s", error)  # whoever settles says it aloud
             except Exception:
                 _log.exception("a heartbeat failed")
+
+    def _do_chores(self) -> None:
+        for chore in self.chores:
+            chore()
 
     def _extend(self) -> None:
         now = time.monotonic()

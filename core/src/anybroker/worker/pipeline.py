@@ -40,6 +40,7 @@ from anybroker.events import (
 from anybroker.retry import retry_delay
 from anybroker.sending import Sender
 from anybroker.task import ABSENT, WIRE_VERSION, Failure, Task, TaskErrorInfo, TaskResult
+from anybroker.validation import check_messages
 from anybroker.values import encode_value
 from anybroker.worker.execution import Execution, Outcome
 from anybroker.worker.failures import brief, error_info
@@ -219,11 +220,18 @@ class Pipeline:
         """The task was not finished here and is not to blame: others get it at once, or after ``delay`` seconds."""
         delivery, task = execution.delivery, execution.task
         carried = (execution.delivery_count or 1) - 1
-        version = self._versions.unchanged(delivery)
-        if carried != task.crashes or delay is not None:
-            with suppress(MessageTooLarge):  # then the suspicion is forgotten, not the task
+        version = self._versions.unchanged(delivery, delay)
+        if carried != task.crashes:
+            with suppress(MessageTooLarge, DecodeError):  # then the suspicion is forgotten, not the task
                 version = self._versions.of(delivery, msgspec.structs.replace(task, crashes=carried), delay)
         return Outcome(delivery, execution.key, version=version, task=task.task)
+
+    def unsettled(self, outcome: Outcome, error: BaseException) -> Outcome:
+        """What the broker or the result backend refuses of an outcome would be refused again: the task is kept."""
+        task = None
+        with suppress(DecodeError):
+            task = self._decode(outcome.delivery.message.body)
+        return msgspec.structs.replace(self._dead(outcome.delivery, "failed", error, task=task), key=outcome.key)
 
     def running(self, execution: Execution) -> Result:
         """The state to store while it runs."""
@@ -374,7 +382,10 @@ class Pipeline:
             finished_at=now if state.final else None,
         )
         encoder = _json_encoder if execution.format == "json" else _msgpack_encoder
-        return Result(execution.id, state, execution.attempt, encoder.encode(stored))
+        body = encoder.encode(stored)
+        if error is not None and len(body) > self._max_result:
+            body = encoder.encode(msgspec.structs.replace(stored, error=error.brief()))
+        return Result(execution.id, state, execution.attempt, body)
 
     def _call_hooks(
         self, context: Context, hooks: Sequence[Any], argument: object, travelling: object
@@ -385,9 +396,10 @@ class Pipeline:
             try:
                 if isinstance(hook, Sender):
                     call = hook.s(travelling)
-                    successors.append(
-                        self._app.message(call, self._app.clock.now(), id=f"{context.id}:{hook.name}:{index}")
-                    )
+                    id_ = f"{context.id}:{hook.name}:{index}"
+                    message = self._app.message(call, self._app.clock.now(), id=id_)
+                    check_messages([message], self._app.broker.capabilities)
+                    successors.append(message)
                 else:
                     hook(context, argument)
             except BaseException:  # also SystemExit: a hook decides nothing

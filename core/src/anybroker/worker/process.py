@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import msgspec
 
-from anybroker.errors import AnybrokerError
+from anybroker.errors import AnybrokerError, BrokerUnavailable
 from anybroker.target import find_app
 from anybroker.worker.child import Pulse
 from anybroker.worker.signals import StopSignals
@@ -79,7 +79,10 @@ def run_target(options: WorkerOptions) -> int:
     try:
         return run(worker, lifeline=options.lifeline, pulse=options.pulse)
     finally:
-        app.close()
+        try:
+            app.close()
+        except BrokerUnavailable as error:  # the worker has said so itself, and how it ended is not changed by it
+            _log.warning("what was still held is delivered again after its lease: %s", error)
 
 
 def leave(code: int) -> NoReturn:

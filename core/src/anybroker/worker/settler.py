@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
-from anybroker.errors import BrokerUnavailable
+from anybroker.errors import AnybrokerError, BrokerUnavailable
 from anybroker.events import LeaseWasLost
 
 if TYPE_CHECKING:
@@ -34,8 +34,10 @@ LINGER = 0.002
 class Settlement:
     """A batch on its way: its stages are carried out in order, each until it has succeeded once."""
 
-    def __init__(self, app: App, outcomes: Sequence[Outcome]) -> None:
+    def __init__(self, app: App, outcomes: Sequence[Outcome], *, last_resort: bool = False) -> None:
+        """``last_resort``: the outcome is that of a refusal, after which there is nothing else to try."""
         self.outcomes = outcomes
+        self.last_resort = last_resort
         self._app = app
         self._stages = [self._store, self._enqueue, self._ack, self._update]
 
@@ -98,10 +100,18 @@ class Settler:
     The former keeps what a task has touched on the processor that touched it; the latter is there when tasks go on.
     """
 
-    def __init__(self, app: App, outage: Outage, settled: Callable[[Sequence[Outcome]], None]) -> None:
+    def __init__(
+        self,
+        app: App,
+        outage: Outage,
+        settled: Callable[[Sequence[Outcome]], None],
+        unsettled: Callable[[Outcome, AnybrokerError], Outcome],
+    ) -> None:
+        """``settled`` is told what is done with; ``unsettled`` makes another outcome of one that was refused."""
         self._app = app
         self._outage = outage
         self._settled = settled
+        self._unsettled = unsettled
         self._pending: deque[Outcome] = deque()
         self._failed: deque[Settlement] = deque()
         self._settling = threading.Lock()
@@ -186,13 +196,17 @@ class Settler:
                 settlement.carry_out()
             except BrokerUnavailable as error:
                 self._outage.pause("settle", error)
-            except Exception:
+            except Exception as error:
                 if len(settlement.outcomes) > 1:  # one of them must not keep the others from being settled
                     for part in settlement.split():
                         self._settle(part)
                     return
-                message = settlement.outcomes[0].delivery.message
-                _log.exception("message %s cannot be settled; it is delivered again after its lease", message.id)
+                [outcome] = settlement.outcomes
+                if isinstance(error, AnybrokerError) and not settlement.last_resort:
+                    settlement = Settlement(self._app, [self._unsettled(outcome, error)], last_resort=True)
+                    continue
+                id_ = outcome.delivery.message.id
+                _log.exception("message %s cannot be settled; it is delivered again after its lease", id_)
                 break
             else:
                 self._outage.over("settle")

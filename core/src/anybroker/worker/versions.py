@@ -13,6 +13,8 @@ from anybroker.errors import MessageTooLarge
 from anybroker.task import WIRE_VERSION, DeadLetter
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from anybroker.app import App
     from anybroker.broker import Delivery, Message
     from anybroker.task import Task, TaskErrorInfo
@@ -37,13 +39,15 @@ class Versions:
         if len(body) > self._max_body:
             size = f"{len(body):,} bytes; the broker takes {self._max_body:,}"
             raise MessageTooLarge(f"the next version of task {task.id} has {size}")
-        eta = None if delay is None else self._app.clock.now() + timedelta(seconds=delay)
-        return msgspec.structs.replace(message, body=body, eta=eta)
+        return msgspec.structs.replace(message, body=body, eta=self._eta(delay))
 
-    def unchanged(self, delivery: Delivery) -> Message:
-        """The delivered message as it is, due at once."""
-        message = delivery.message
-        return message if message.eta is None else msgspec.structs.replace(message, eta=None)
+    def unchanged(self, delivery: Delivery, delay: float | None = None) -> Message:
+        """The delivered message as it is, due after ``delay`` seconds (None: at once)."""
+        message, eta = delivery.message, self._eta(delay)
+        return message if message.eta == eta else msgspec.structs.replace(message, eta=eta)
+
+    def _eta(self, delay: float | None) -> datetime | None:
+        return None if delay is None else self._app.clock.now() + timedelta(seconds=delay)
 
     def dead(self, delivery: Delivery, reason: str, error: TaskErrorInfo, attempt: int | None) -> Message:
         """The delivered message as a dead letter. ``attempt`` is None where its body could not be read."""

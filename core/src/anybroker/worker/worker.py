@@ -115,7 +115,7 @@ class Worker:
         self._pipeline = Pipeline(app)
         self._outage = Outage(self.name, app.listeners)
         self._held: dict[int, Execution] = {}
-        self._settler = Settler(app, self._outage, self._settled)
+        self._settler = Settler(app, self._outage, self._settled, self._pipeline.unsettled)
         self._executors = Executors(self._pipeline, self._settler, app.listeners)
         self._keeper = LeaseKeeper(app, self._pipeline, self._held, self.lease, self._lost)
         self._keeper.chores += [self._executors.probe_loop, self._give_back_overdue]
