@@ -47,10 +47,11 @@ class Traffic:
     def progress(self, number: int = AFTER) -> None:
         """Wait until so many more have been stored and done."""
         stored, done = len(self.stored) + number, len(self.done) + number
-        deadline = time.monotonic() + PATIENCE
-        while len(self.stored) < stored or len(self.done) < done:
-            assert time.monotonic() < deadline, f"{len(self.stored)} stored, {len(self.done)} done, and no more"
-            time.sleep(0.01)
+        until(
+            lambda: len(self.stored) >= stored and len(self.done) >= done,
+            PATIENCE,
+            why=lambda: f"{len(self.stored)} stored, {len(self.done)} done, and no more",
+        )
 
     def finish(self) -> None:
         """End it; what was stored is done, with its result."""

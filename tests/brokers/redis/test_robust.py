@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+import socket
 import threading
 import time
+import traceback
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +19,13 @@ from anybroker.capabilities import Durability
 from anybroker.errors import BrokerUnavailable, ConfigurationError
 from anybroker_backend_redis import RedisBackend
 from anybroker_broker_redis import RedisBroker
+from anybroker_conformance.faults.server import ServerProcess
+from anybroker_conformance.services.redis import SERVER
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from anybroker.broker import Delivery
     from anybroker_conformance.services import Running
@@ -102,10 +108,7 @@ def test_connections_are_killed(broker: RedisBroker, admin: Any) -> None:
     waiting: list[Sequence[Delivery]] = []
     thread = threading.Thread(target=lambda: waiting.append(patiently(broker.acquire, ["w"], limit=1, wait=9, lease=9)))
     thread.start()
-    deadline = time.monotonic() + 20
-    while admin.info("clients")["blocked_clients"] == 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: admin.info("clients")["blocked_clients"])
     admin.client_kill_filter(_type="normal", skipme=True)
     patiently(broker.enqueue, messages(1, "w"))
     thread.join(15)
@@ -206,13 +209,59 @@ def test_a_server_that_stands_still(redis: Running, admin: Any) -> None:  # noqa
     impatient.close()
 
 
+def test_a_lease_that_the_server_forgot(redis: Running, broker: RedisBroker, admin: Any) -> None:
+    """As a failover or a restart may: then its token is nobody else's, and settling with it changes nothing."""
+    broker.enqueue(messages(3))
+    before = {key: admin.dump(key) for key in admin.scan_iter()}
+    lost = broker.acquire(["q"], limit=3, wait=0, lease=60)
+    admin.flushall()
+    for key, value in before.items():
+        admin.restore(key, 0, value)
+    with closing(RedisBroker(redis.url)) as other:
+        held = other.acquire(["q"], limit=3, wait=0, lease=60)
+        assert [one.message for one in held] == [one.message for one in lost]
+        assert broker.extend(lost, lease=0) == [False] * 3
+        assert broker.update([(lost[0], lost[0].message)]) == [False]
+        assert broker.ack(lost) == [False] * 3
+        assert other.ack(held) == [True] * 3
+
+
 def test_too_few_replicas(redis: Running, admin: Any) -> None:  # noqa: ARG001  the server is empty
     """What no replica has is not reported as stored."""
-    broker = RedisBroker(f"{redis.url}?replicas=1&timeout=5s")
+    broker = RedisBroker(f"{redis.url}?replicas=1&timeout=1s")
     with pytest.raises(BrokerUnavailable, match="0 of 1 replicas") as caught:
         broker.enqueue(messages(1))
     assert caught.value.stored == frozenset()
+    [held] = broker.acquire(["q"], limit=1, wait=0, lease=30)  # a lease that is forgotten is delivered twice, at worst
+    assert broker.extend([held], lease=30) == [True]
+    with pytest.raises(BrokerUnavailable, match="0 of 1 replicas"):
+        broker.update([(held, held.message)])
+    taken = broker.acquire(["q"], limit=1, wait=0, lease=30)
+    with pytest.raises(BrokerUnavailable, match="0 of 1 replicas"):
+        broker.ack(taken)
     broker.close()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda backend: backend.store([Result("r", State.SUCCEEDED, 1)], ttl=60),
+        lambda backend: backend.forget(["r"]),
+        lambda backend: backend.join("g", "m", size=1),
+        lambda backend: backend.seal("g"),
+        lambda backend: backend.claim("c", ttl=60),
+        lambda backend: backend.release("held", "token"),
+    ],
+    ids=["store", "forget", "join", "seal", "claim", "release"],
+)
+def test_too_few_replicas_of_a_result(redis: Running, admin: Any, call: Any) -> None:
+    """Nothing is reported that a failover may undo."""
+    admin.mset({"{anybroker}:result:r": "started 1\n", "{anybroker}:claim:held": "token"})
+    with (
+        closing(RedisBackend(f"{redis.url}?replicas=1&timeout=1s")) as backend,
+        pytest.raises(BrokerUnavailable, match="0 of 1 replicas"),
+    ):
+        call(backend)
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
@@ -272,6 +321,29 @@ def test_a_user_that_may_do_little(redis: Running, admin: Any) -> None:
         with pytest.raises(ConfigurationError) as caught:
             RedisBroker(wrong).enqueue(messages(1))
         assert not any(secret in str(caught.value) for secret in ("s3cret", "wr0ng"))
+
+
+@pytest.mark.parametrize("command", ["HELLO", "AUTH"])
+def test_a_server_that_does_not_know_the_command_with_the_password(tmp_path: Path, command: str) -> None:
+    """It repeats the command, which is not shown: neither by the error nor by what it came from."""
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port: int = reserved.getsockname()[1]
+    options = ("--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path), "--requirepass", "hunter2secret")
+    server = ServerProcess(
+        [str(SERVER.path()), "--port", str(port), *options, "--rename-command", command, ""], port=port
+    )
+    server.start()
+    url = f"redis://:hunter2secret@127.0.0.1:{port}/0"
+    try:
+        for call in (
+            lambda: RedisBroker(f"{url}?protocol={'3' if command == 'HELLO' else '2'}").queues(),
+            lambda: RedisBackend(url).wait(["1"], timeout=1),
+        ):
+            with pytest.raises(ConfigurationError, match=command) as caught:
+                call()
+            assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+    finally:
+        server.stop()
 
 
 def test_prefixes_share_a_server_and_nothing_else(redis: Running, broker: RedisBroker) -> None:

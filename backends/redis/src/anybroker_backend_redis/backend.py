@@ -17,6 +17,7 @@ from anybroker.errors import BrokerUnavailable
 from anybroker.validation import check_results
 from anybroker_backend_redis.listener import Listener
 from anybroker_broker_redis import durability
+from anybroker_broker_redis.errors import not_unicode
 from anybroker_broker_redis.link import Link
 from anybroker_broker_redis.options import read_url
 from anybroker_broker_redis.scripts import script
@@ -54,7 +55,7 @@ class RedisBackend:
         if address.scheme == "redis+cluster":
             tags = [f"{options.prefix}:{number}" for number in range(SHARDS)]
         self._tags = [f"{{{tag}}}:".encode() for tag in tags]
-        self._links = [Link(servers(address, options, tag), options, str(address)) for tag in self._tags]
+        self._links = [Link(servers(address, options, tag), options, address) for tag in self._tags]
         self._listening = msgspec.structs.replace(options, protocol=3)
         self._address = address
         self._listener = self._new_listener()
@@ -139,7 +140,7 @@ class RedisBackend:
     def forget(self, ids: Sequence[str]) -> None:
         """Remove results. Unknown ids are no error."""
         for link, _, keys in self._batches("result", ids):
-            link.send("UNLINK", *keys)
+            link.send("UNLINK", *keys, writes=True)
 
     def join(self, group_id: str, member_id: str, *, size: int) -> bool:
         """Record that a member of a group finished; True when all have, until ``seal``."""
@@ -149,18 +150,19 @@ class RedisBackend:
     def seal(self, group_id: str) -> None:
         """The group's callback has been enqueued: ``join`` answers False from now on. The members are forgotten."""
         link, key = self._place("group", group_id)
-        link.send("SET", key, "sealed", "PX", self._group_ttl)
+        link.send("SET", key, "sealed", "PX", self._group_ttl, writes=True)
 
     def claim(self, key: str, *, ttl: float) -> str | None:
         """Take the lock ``key`` for ``ttl`` seconds: a token, or None while somebody holds it."""
         token = secrets.token_hex(16)
         link, name = self._place("claim", key)
-        return token if link.send("SET", name, token, "NX", "PX", _milliseconds(ttl)) is not None else None
+        taken = link.send("SET", name, token, "NX", "PX", _milliseconds(ttl), writes=True)
+        return token if taken is not None else None
 
     def release(self, key: str, token: str) -> bool:
         """Give the lock back: True if ``token`` still held it."""
         link, name = self._place("claim", key)
-        return bool(link.call(_RELEASE, [name], (token,)))
+        return bool(link.call(_RELEASE, [name], (token,), writes=True))
 
     def close(self) -> None:
         """End the connections; those who wait return."""
@@ -181,13 +183,17 @@ class RedisBackend:
         return self._listener
 
     def _new_listener(self) -> Listener:
-        link = Link(servers(self._address, self._listening, self._tags[0]), self._listening, str(self._address))
-        return Listener(link.connect, _is_final)
+        link = Link(servers(self._address, self._listening, self._tags[0]), self._listening, self._address)
+        return Listener(link, _is_final, self._has_final if len(self._tags) > 1 else None)
+
+    def _has_final(self, keys: Sequence[bytes]) -> bool:
+        found = self.fetch([key.partition(b"}:result:")[2].decode() for key in keys])
+        return any(result is not None and result.state.final for result in found)
 
     def _place(self, kind: str, name: str) -> tuple[Link, bytes]:
         """Where something is, and its key."""
         if self._closed:
-            raise BrokerUnavailable(f"this result backend of {self._links[0].where} was closed")
+            raise BrokerUnavailable(f"this result backend of {self._address} was closed")
         return self._links[self._shard(name)], self._key(kind, name)
 
     def _batches(self, kind: str, names: Sequence[str]) -> Iterator[tuple[Link, list[int], list[bytes]]]:
@@ -203,10 +209,16 @@ class RedisBackend:
                 yield self._links[shard], positions[start:end], keys[start:end]
 
     def _shard(self, name: str) -> int:
-        return crc_hqx(name.encode(), 0) % SHARDS if len(self._tags) > 1 else 0
+        try:
+            return crc_hqx(name.encode(), 0) % SHARDS if len(self._tags) > 1 else 0
+        except UnicodeEncodeError as error:
+            raise not_unicode(error) from error
 
     def _key(self, kind: str, name: str) -> bytes:
-        return self._tags[self._shard(name)] + kind.encode() + b":" + name.encode()
+        try:
+            return self._tags[self._shard(name)] + kind.encode() + b":" + name.encode()
+        except UnicodeEncodeError as error:
+            raise not_unicode(error) from error
 
 
 def _value(result: Result) -> bytes:

@@ -3,6 +3,9 @@
 A connection that is subscribed to channels may still be asked for values in RESP3, and answers everything in order. So
 who waits subscribes to the channel of a result and asks for its value in one go: it is either there already, or told
 when it comes. One of those who wait reads the connection, for all of them; when it leaves, another one does.
+
+In a cluster that connection leads to one node, which is told what is published at any of them, but has not all values.
+There, who waits looks for the values at their nodes, once, after this one has confirmed that it is subscribed.
 """
 
 from __future__ import annotations
@@ -12,12 +15,16 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from anybroker_broker_redis.errors import FAILURES
+from redis.exceptions import ResponseError
+
+from anybroker_broker_redis.errors import FAILURES, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from redis.connection import Connection
+
+    from anybroker_broker_redis.link import Link
 
 LONGEST_READ = 0.25
 """Seconds for one look at the connection: who reads notices within it that the listener was closed."""
@@ -29,12 +36,18 @@ class Waiting:
     def __init__(self, keys: Sequence[bytes]) -> None:
         self.keys = keys
         self.listening: set[bytes] = set()
-        """Keys of which the value at the beginning has been told. What is told before that is older than this wait."""
+        """Keys of which the value at the beginning, or that it is subscribed, has been told. What is told before that
+        is older than this wait."""
         self.found: dict[bytes, bytes] = {}
         """What came, by key; empty where it has to be fetched."""
         self.broken = False
+        self.refused: ResponseError | None = None
+        """What the server answered instead."""
+        self.looked = False
+        self.looking = False
+        """It is busy, and would not notice that it is its turn to read."""
         self.called = threading.Event()
-        """Something came, or it is this one's turn to read."""
+        """Something came, or it is this one's turn to look or to read."""
 
     def tell(self, key: bytes, value: bytes) -> None:
         """This is what is waited for."""
@@ -43,13 +56,17 @@ class Waiting:
 
 
 class Listener:
-    """One subscribed connection, made by ``connect`` when it is first needed, and again when it breaks.
+    """One subscribed connection of ``link``, made when it is first needed, and again when it breaks.
 
-    ``is_final`` tells whether a stored value is what is waited for.
+    ``is_final`` tells whether a stored value is what is waited for. ``look``, in a cluster, asks the nodes whether one
+    of some keys has such a value.
     """
 
-    def __init__(self, connect: Callable[[], Connection], is_final: Callable[[bytes], bool]) -> None:
-        self._connect = connect
+    def __init__(
+        self, link: Link, is_final: Callable[[bytes], bool], look: Callable[[Sequence[bytes]], bool] | None = None
+    ) -> None:
+        self._link = link
+        self._look = look
         self._is_final = is_final
         self._lock = threading.Lock()
         self._connection: Connection | None = None
@@ -63,30 +80,35 @@ class Listener:
         self._closed = False
 
     def wait(self, keys: Sequence[bytes], timeout: float) -> dict[bytes, bytes] | None:
-        """What came first, by key (an empty value: fetch it); nothing after the time; None if the connection broke.
+        """What came first, by key (an empty value: fetch it); nothing after the time; None: fetch them and begin anew.
 
-        Raises ``BrokerUnavailable`` where none can be made.
+        Raises ``BrokerUnavailable`` where no connection can be made, ``ConfigurationError`` where the server refuses.
         """
         waiting = Waiting(keys)
         deadline = time.monotonic() + timeout
         self._subscribe(waiting)
         try:
-            while not (waiting.found or waiting.broken or self._closed):
+            while True:
+                waiting.called.clear()  # before the looks at what it calls for
                 left = deadline - time.monotonic()
-                if left <= 0:
+                if waiting.found or waiting.broken or self._closed or left <= 0:
                     break
+                if self._look is not None and not waiting.looked and len(waiting.listening) == len(keys):
+                    if self._looks(waiting, self._look):
+                        return None
+                    continue
                 with self._lock:
                     reads = self._reader is None or self._reader is waiting
                     if reads:
                         self._reader = waiting
-                    else:
-                        waiting.called.clear()
                 if reads:
                     self._read(min(left, LONGEST_READ))
-                elif not waiting.found:
+                else:
                     waiting.called.wait(left)
         finally:
             self._leave(waiting)
+        if waiting.refused is not None and not waiting.found:
+            raise translated(waiting.refused, self._link.address) from waiting.refused
         return None if waiting.broken or self._closed else waiting.found
 
     def close(self) -> None:
@@ -97,17 +119,29 @@ class Listener:
 
     def _subscribe(self, waiting: Waiting) -> None:
         with self._lock:
-            connection = self._connection or self._connect()
+            connection = self._connection or self._link.connect()
             self._connection = connection
             for key in waiting.keys:
                 self._waiting.setdefault(key, []).append(waiting)
             try:
-                commands = [("SUBSCRIBE", *waiting.keys), *(("GET", key) for key in waiting.keys)]
+                commands = [("SUBSCRIBE", *waiting.keys)]
+                if self._look is None:
+                    commands += [("GET", key) for key in waiting.keys]
                 self._asked.extend((key, waiting) for key in waiting.keys)
                 packed = [piece for command in commands for piece in connection.pack_command(*command)]
                 connection.send_packed_command([b"".join(packed)], check_health=False)
             except FAILURES:
                 self._break()
+
+    def _looks(self, waiting: Waiting, look: Callable[[Sequence[bytes]], bool]) -> bool:
+        """Look once, while another one reads: it takes as long as a node does not answer."""
+        with self._lock:
+            waiting.looked = waiting.looking = True
+            self._hand_over(waiting)
+        found = look(waiting.keys)
+        with self._lock:
+            waiting.looking = False
+        return found
 
     def _leave(self, waiting: Waiting) -> None:
         """Nobody waits here any more: unsubscribe from what nobody else waits for, and hand over the reading."""
@@ -120,9 +154,7 @@ class Listener:
                     if not others:
                         del self._waiting[key]
                         alone.append(key)
-            if self._reader is waiting:
-                self._reader = None
-                self._call_next()
+            self._hand_over(waiting)
             if alone and self._connection is not None:
                 try:
                     packed = self._connection.pack_command("UNSUBSCRIBE", *alone)
@@ -135,11 +167,14 @@ class Listener:
         with self._lock:
             connection = self._read_from = self._connection
         broken = False
+        refused: ResponseError | None = None
         try:
             if connection is not None and connection.can_read(seconds):
                 self._tell(connection, connection.read_response(push_request=True))
                 while connection.can_read(0):
                     self._tell(connection, connection.read_response(push_request=True))
+        except ResponseError as error:
+            broken, refused = True, error
         except FAILURES:
             broken = True
         with self._lock:
@@ -147,10 +182,10 @@ class Listener:
             if connection is not self._connection and connection is not None:
                 connection.disconnect()  # another one has found it broken, or closed the listener
             elif broken:
-                self._break()
+                self._break(refused)
 
     def _tell(self, connection: Connection, item: Any) -> None:
-        """Tell a value that was asked for, or what was told on a channel."""
+        """Tell a value that was asked for, that a channel is subscribed to, or what was told on it."""
         with self._lock:
             if connection is not self._connection:
                 return
@@ -159,24 +194,38 @@ class Listener:
                 waiting.listening.add(key)
                 if item is not None and self._is_final(item):
                     waiting.tell(key, item)
+            elif item[0] == b"subscribe" and self._look is not None:
+                key, waiting = self._asked.popleft()
+                waiting.listening.add(key)
+                waiting.called.set()
             elif item[0] == b"message":
                 key = item[1]
+                # In a cluster it has come by way of other nodes, and the value may be forgotten by now.
+                value = item[2] if self._look is None else b""
                 for waiting in self._waiting.get(key, ()):
                     if key in waiting.listening:
-                        waiting.tell(key, item[2])
+                        waiting.tell(key, value)
 
-    def _call_next(self) -> None:
-        for line in self._waiting.values():
-            line[0].called.set()
-            return
+    def _hand_over(self, waiting: Waiting) -> None:
+        """Let another one read, unless there is one who does.
 
-    def _break(self) -> None:
-        """Forget the connection; those who wait begin anew."""
+        Nobody does when it was this one's turn, and it was told first what it waits for.
+        """
+        if self._reader in {None, waiting}:
+            self._reader = None
+            for line in self._waiting.values():
+                for other in line:
+                    if not other.looking:
+                        other.called.set()
+                        return
+
+    def _break(self, refused: ResponseError | None = None) -> None:
+        """Forget the connection; those who wait begin anew, or are told why the server refused."""
         connection, self._connection = self._connection, None
         self._asked.clear()
         for line in self._waiting.values():
             for waiting in line:
-                waiting.broken = True
+                waiting.broken, waiting.refused = True, refused
                 waiting.called.set()
         if connection is not None and connection is not self._read_from:
             connection.disconnect()

@@ -61,7 +61,7 @@ class RedisBroker(Inspection):
     def __init__(self, url: str) -> None:
         address, options = read_url(url)
         self._keys = Keys(options.prefix)
-        self._link = Link(servers(address, options, self._keys.queues), options, str(address))
+        self._link = Link(servers(address, options, self._keys.queues), options, address)
         self._durability = options.durability
         self._closed = False
         self._held: dict[bytes, Hold] = {}
@@ -238,7 +238,7 @@ class RedisBroker(Inspection):
             return False
         self._quiet = (frozenset(), 0.0)
         if self._is_closed():
-            self._link.call(_ACQUIRE, keys, (0, 0))  # takes nothing, and so wakes another one
+            self._link.call(_ACQUIRE, keys, (0, 0, ""))  # takes nothing, and so wakes another one
         return True
 
     def _is_closed(self) -> bool:
@@ -248,7 +248,8 @@ class RedisBroker(Inspection):
         self, names: tuple[str, ...], keys: Sequence[bytes], limit: int, microseconds: int
     ) -> tuple[float, list[Delivery]]:
         """The seconds until the next message falls due, and what can be had now."""
-        found = self._link.call(_ACQUIRE, keys, (min(limit, MOST_AT_ONCE), microseconds))
+        token = os.urandom(8).hex()
+        found = self._link.call(_ACQUIRE, keys, (min(limit, MOST_AT_ONCE), microseconds, token))
         alarm, ends = found[0], found[1]
         if len(found) == 2:  # noqa: PLR2004  nothing but the two
             seconds = alarm / 1e6 if alarm >= 0 else LOOK_AGAIN
@@ -290,7 +291,7 @@ class RedisBroker(Inspection):
 
     def _opened(self) -> Link:
         if self._closed:
-            raise BrokerUnavailable(f"this broker of {self._link.where} was closed")
+            raise BrokerUnavailable(f"this broker of {self._link.address} was closed")
         return self._link
 
 

@@ -6,6 +6,7 @@ That is what makes every verb one atomic script in any topology, whichever queue
 from __future__ import annotations
 
 from anybroker.validation import check_queue_name
+from anybroker_broker_redis.errors import not_unicode
 
 STATES = ("ready", "delayed", "leased", "blocked", "lines", "wake")
 """The keys of a queue, in the order in which the scripts take them."""
@@ -36,7 +37,10 @@ class Keys:
         return (*self.common, *(name for queue in queues for name in self.of(queue)[len(self.common) :]))
 
     def _names(self, queue: str) -> list[bytes]:
-        end = b":" + check_queue_name(queue).encode()
+        try:
+            end = b":" + check_queue_name(queue).encode()
+        except UnicodeEncodeError as error:
+            raise not_unicode(error) from error
         return [self._tag + b":" + state.encode() + end for state in STATES]
 
 

@@ -20,13 +20,14 @@ from redis.exceptions import (
 )
 
 from anybroker.errors import BrokerUnavailable
-from anybroker_broker_redis.errors import FAILURES, translated
+from anybroker_broker_redis.errors import FAILURES, not_unicode, translated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from redis.connection import Connection
 
+    from anybroker.loading import Address
     from anybroker_broker_redis.options import Options
     from anybroker_broker_redis.scripts import Script
     from anybroker_broker_redis.servers import Servers
@@ -44,14 +45,14 @@ class Link:
 
     Nothing is sent again that may have been carried out: what is lost on the way raises ``BrokerUnavailable``.
     Connections that are not in use wait for the next call; there are as many as calls were made at the same time.
-    ``where`` names the server in errors.
+    ``address`` names the server in errors.
     """
 
-    def __init__(self, servers: Servers, options: Options, where: str) -> None:
+    def __init__(self, servers: Servers, options: Options, address: Address) -> None:
         self._servers = servers
         self._timeout = options.timeout.total_seconds()
         self._replicas = options.replicas
-        self.where = where
+        self.address = address
         self._idle: deque[Connection] = deque()
         self._process = os.getpid()
         self.closed = False
@@ -87,22 +88,26 @@ class Link:
                 raise failure
         except FAILURES as error:
             self._failed(error)
-            raise translated(error, self.where) from error
-        if wait and not (isinstance(confirmed, int) and confirmed >= self._replicas):
+            raise translated(error, self.address) from error
+        if wait and not self._replicated(confirmed):
             replies.clear()
-            raise BrokerUnavailable(f"{self.where}: {confirmed} of {self._replicas} replicas have the change")
+            raise self._too_few(confirmed)
 
-    def send(self, *command: Any) -> Any:
-        """Run one command that is no script."""
+    def send(self, *command: Any, writes: bool = False) -> Any:
+        """Run one command that is no script. ``writes``: as for :meth:`call`."""
+        wait = self._wait() if writes else []
         answers: list[Any] = []
         try:
-            self._exchange([command], answers)
-            if isinstance(answers[0], ResponseError):
-                return self._again(command, None, answers[0], [])[0]
+            self._exchange([command, *wait], answers)
+            answer, confirmed = answers[0], answers[-1]
+            if isinstance(answer, ResponseError):
+                answer, confirmed = self._again(command, None, answer, wait)
         except FAILURES as error:
             self._failed(error)
-            raise translated(error, self.where) from error
-        return answers[0]
+            raise translated(error, self.address) from error
+        if wait and not self._replicated(confirmed):
+            raise self._too_few(confirmed)
+        return answer
 
     def pop(self, keys: Sequence[bytes], timeout: float) -> bool:
         """Wait at most so many seconds for an element in one of the lists, and take it. Whether there was one."""
@@ -119,7 +124,7 @@ class Link:
                 raise answer
         except FAILURES as error:
             self._failed(error)
-            raise translated(error, self.where) from error
+            raise translated(error, self.address) from error
         return answer is not None
 
     def close(self) -> None:
@@ -135,7 +140,7 @@ class Link:
             connection.connect()
         except FAILURES as error:
             self._failed(error)
-            raise translated(error, self.where) from error
+            raise translated(error, self.address) from error
         return connection
 
     def _exchange(
@@ -150,9 +155,12 @@ class Link:
 
         ``there``: a connection for this once. ``patience``: seconds for an answer that is waited for.
         """
-        connection = there or self._connection()
         try:
             packed = b"".join(map(pack_command, commands))  # redis-py's own looks at each argument before
+        except UnicodeEncodeError as error:
+            raise not_unicode(error) from error
+        connection = there or self._connection()
+        try:
             connection.send_packed_command([packed], check_health=False)
             for _ in commands:
                 if patience is not None:
@@ -204,6 +212,13 @@ class Link:
     def _wait(self) -> list[Command]:
         """What makes the replicas have what was written before on the same connection."""
         return [("WAIT", self._replicas, int(self._timeout * 500))] if self._replicas else []
+
+    def _replicated(self, confirmed: Any) -> bool:
+        """Whether that many replicas are enough; an error of the server is no number."""
+        return isinstance(confirmed, int) and confirmed >= self._replicas
+
+    def _too_few(self, confirmed: Any) -> BrokerUnavailable:
+        return BrokerUnavailable(f"{self.address}: {confirmed} of {self._replicas} replicas have the change")
 
     def _failed(self, error: BaseException) -> None:
         """What does not answer may have been replaced; what refuses to be written to, has been."""

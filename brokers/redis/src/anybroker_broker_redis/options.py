@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
 from anybroker.capabilities import Durability
 from anybroker.errors import ConfigurationError
-from anybroker.loading import parse_url, read_options
+from anybroker.loading import is_secret, parse_url, read_options
 
 if TYPE_CHECKING:
     from anybroker.loading import Address
@@ -27,7 +27,7 @@ class Options(msgspec.Struct, frozen=True):
     timeout: timedelta = timedelta(seconds=5)
     """For one answer of the server, and for one connection."""
     replicas: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
-    """Replicas that must have a change before the call that made it returns (``WAIT``)."""
+    """Replicas that must have a change before the call that made it returns (``WAIT``); leases are no such change."""
     protocol: Annotated[int, msgspec.Meta(ge=2, le=3)] = 2
     """Version of RESP, the wire protocol."""
     durability: Durability | None = None
@@ -52,6 +52,15 @@ class Options(msgspec.Struct, frozen=True):
     """File of its key."""
     tls_verify: bool = True
     """Whether the server's certificate, and the host in it, must be right."""
+
+    def __repr__(self) -> str:
+        """Show the options, secrets masked."""
+        return f"Options({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """List the options, secrets masked, for tools that print structures."""
+        values = [(name, getattr(self, name)) for name in self.__struct_fields__]
+        return [(name, "***" if value is not None and is_secret(name) else value) for name, value in values]
 
 
 def read_url(url: str) -> tuple[Address, Options]:

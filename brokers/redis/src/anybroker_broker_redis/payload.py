@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from anybroker.broker import Message
+from anybroker_broker_redis.errors import not_unicode
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 PLACE = 36
 """Bytes before the payload of what is stored: place and since when, which the scripts write."""
-LEASE = 36
+LEASE = 38
 """Bytes before the id of a lease: token and place."""
 PLAIN = ord("\n")
 """The first byte of a payload that says nothing beside its body."""
@@ -37,7 +38,10 @@ def payload(message: Message) -> bytes:
     if message.priority == 0 and message.eta is None and message.ordering_key is None:
         return b"\n" + message.body
     eta = None if message.eta is None else (message.eta - EPOCH) // MICROSECOND
-    return _encode(Meta(message.priority, eta, message.ordering_key)) + b"\n" + message.body
+    try:
+        return _encode(Meta(message.priority, eta, message.ordering_key)) + b"\n" + message.body
+    except UnicodeEncodeError as error:
+        raise not_unicode(error) from error
 
 
 def message(id: str, queue: str, stored: bytes) -> Message:

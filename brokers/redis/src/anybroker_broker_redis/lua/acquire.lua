@@ -1,4 +1,5 @@
--- Leases due messages, queues in order of preference. ARGV: limit, microseconds of the lease.
+-- Leases due messages, queues in order of preference. ARGV: limit, microseconds of the lease, token: 16 random
+-- characters. A counter would not do: after a failover or a restart it may go back, and give the token of a lost lease.
 -- Returns microseconds until the next message falls due (-1: none is known to), when the leases run out, and then for
 -- each message: number of its queue, lease, what is stored, how often it was delivered before.
 local number = (#KEYS - 4) / 6
@@ -20,12 +21,11 @@ for n = 1, number do
   local found = #popped / 2
   if found > 0 then
     room = room - found
-    local token = call('INCRBY', COUNTER, found) - found
     local ids, leases = {}, {}
     for i = 1, found do
       local member = popped[2 * i - 1]
       ids[i] = id_of(member)
-      leases[2 * i - 1], leases[2 * i] = ends, format('%014x', token + i) .. member
+      leases[2 * i - 1], leases[2 * i] = ends, ARGV[3] .. member
     end
     local values = call('HMGET', MESSAGES, unpack(ids))
     local before = call('EXISTS', RETURNED) == 1 and call('HMGET', RETURNED, unpack(ids)) or {}

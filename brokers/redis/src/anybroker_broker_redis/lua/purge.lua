@@ -15,7 +15,7 @@ if #members > 0 then
   end
   if call('EXISTS', q.lines) == 1 then
     for i, value in ipairs(call('HMGET', MESSAGES, unpack(ids))) do
-      local meta = value and meta_of(value, PLACE + TOKEN + 1)
+      local meta = value and meta_of(value, PLACE + SINCE + 1)
       if meta and meta.key then
         leave_line(q, meta.key, members[i], now)
       end

@@ -5,7 +5,7 @@ for i = 2, #ARGV do
   local id, value = ARGV[i], call('HGET', MESSAGES, ARGV[i])
   local member = value and sub(value, 1, PLACE) .. id
   if value and call('ZREM', q.ready, member) + call('ZREM', q.delayed, member) + call('ZREM', q.blocked, member) > 0 then
-    local meta = meta_of(value, PLACE + TOKEN + 1)
+    local meta = meta_of(value, PLACE + SINCE + 1)
     forget({ id })
     if meta and meta.key then
       leave_line(q, meta.key, member, now)

@@ -24,8 +24,8 @@ for _ = 1, LEVELS do
   if returned then
     since = math.min(since, tonumber(string.match(returned, '%d+$')))
   elseif value then
-    local meta = meta_of(value, PLACE + TOKEN + 1)
-    since = math.min(since, math.max(tonumber(sub(value, PLACE + 1, PLACE + TOKEN), 16), meta and meta.eta or 0))
+    local meta = meta_of(value, PLACE + SINCE + 1)
+    since = math.min(since, math.max(tonumber(sub(value, PLACE + 1, PLACE + SINCE), 16), meta and meta.eta or 0))
   end
   from = '[' .. sub(first, 1, LEVEL) .. 'g'
 end

@@ -1,0 +1,148 @@
+"""Waiting for results: one connection for all who wait, whichever node has what they wait for."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis as redis_py
+
+from anybroker.backend import Result, State
+from anybroker.errors import ConfigurationError
+from anybroker_backend_redis import RedisBackend
+from anybroker_backend_redis import backend as module
+from anybroker_backend_redis.backend import SHARDS
+from anybroker_backend_redis.listener import Waiting
+from anybroker_broker_redis.link import Link
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from redis.connection import Connection
+
+    from anybroker_conformance.services import Running
+
+pytestmark = [pytest.mark.services, pytest.mark.slow]
+
+
+@pytest.fixture
+def connected(monkeypatch: pytest.MonkeyPatch) -> list[Connection]:
+    """The connections that those who wait have made."""
+    made: list[Connection] = []
+    connect = Link.connect
+
+    def counted(link: Link) -> Connection:
+        made.append(connect(link))
+        return made[-1]
+
+    monkeypatch.setattr(Link, "connect", counted)
+    return made
+
+
+@pytest.fixture
+def nodes(cluster: Running) -> Iterator[list[Any]]:
+    """Clients of all nodes of the cluster."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(redis_py.Redis(port=cluster.ports[node])) for node in cluster.nodes]
+
+
+@pytest.fixture
+def ids(cluster: Running) -> Iterator[list[str]]:
+    """One id in each shard."""
+    with closing(RedisBackend(cluster.url)) as backend:
+        found: dict[int, str] = {}
+        number = 0
+        while len(found) < SHARDS:
+            number += 1
+            found.setdefault(backend._shard(f"waiting{number}"), f"waiting{number}")
+        backend.forget(list(found.values()))
+        yield list(found.values())
+        backend.forget(list(found.values()))
+
+
+def test_one_connection_waits_for_all_shards(cluster: Running, ids: list[str], connected: list[Connection]) -> None:
+    """It is made once, and not again for each key that its node has not."""
+    with closing(RedisBackend(cluster.url)) as backend:
+        for id_ in ids:
+            assert backend.wait([id_], timeout=0.05) == []
+        assert backend.wait(ids, timeout=0.5) == []
+        assert len(connected) == 1
+
+
+def test_all_shards_wake(cluster: Running, ids: list[str], connected: list[Connection], nodes: list[Any]) -> None:
+    """Within the declared bound, when another object stores."""
+    with closing(RedisBackend(cluster.url)) as backend, closing(RedisBackend(cluster.url)) as other:
+        other.fetch(ids)  # has its connections
+        late: list[float] = []
+        stored: dict[str, float] = {}
+
+        def wait(id_: str) -> None:
+            assert backend.wait([id_], timeout=60) == [Result(id_, State.SUCCEEDED, 1, b"body")]
+            late.append(time.monotonic() - stored[id_])
+
+        threads = [threading.Thread(target=wait, args=[id_]) for id_ in ids]
+        for thread in threads:
+            thread.start()
+        until(lambda: sum(len(node.pubsub_channels()) for node in nodes) == SHARDS)
+        for id_, thread in zip(ids, threads, strict=True):
+            stored[id_] = time.monotonic()
+            other.store([Result(id_, State.SUCCEEDED, 1, b"body")], ttl=60)
+            thread.join(60)
+        assert len(late) == SHARDS
+        assert statistics.median(late) < backend.capabilities.wake_bound
+        assert len(connected) == 1
+        until(lambda: not any(node.pubsub_channels() for node in nodes))
+
+
+def test_what_is_stored_before_the_node_listens_is_found(
+    cluster: Running, ids: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a cluster nobody tells it, and the first look was before."""
+    monkeypatch.setattr(module, "LOOK_AGAIN", 60.0)
+    with closing(RedisBackend(cluster.url)) as backend, closing(RedisBackend(cluster.url)) as other:
+        connect = Link.connect
+
+        def store_first(link: Link) -> Connection:
+            other.store([Result(ids[5], State.FAILED, 1, b"body")], ttl=60)
+            return connect(link)
+
+        monkeypatch.setattr(Link, "connect", store_first)
+        assert [result.id for result in backend.wait(ids, timeout=10)] == [ids[5]]
+
+
+def test_the_reading_is_handed_over_to_one_who_goes_on_waiting(redis: Running) -> None:
+    """Two are told at once; the first leaves and calls the second, who has what it waited for and leaves, too."""
+    with closing(RedisBackend(redis.url)) as backend:
+        backend.forget(["told"])
+        listener = backend._listener
+        first, second, third = (Waiting([backend._key("result", id_)]) for id_ in ("told", "told", "never"))
+        for waiting in (first, second, third):
+            listener._subscribe(waiting)
+        listener._reader = first
+        while not third.listening:
+            listener._read(0.1)
+        backend.store([Result("told", State.SUCCEEDED, 1, b"body")], ttl=60)
+        while not second.found:
+            listener._read(0.1)
+        assert not third.called.is_set()
+        listener._leave(first)
+        listener._leave(second)
+        assert third.called.is_set()
+        listener._leave(third)
+
+
+def test_a_user_without_the_channels_is_told_so(redis: Running, connected: list[Connection]) -> None:
+    """At once, rather than connecting over and over."""
+    port = redis.ports["redis"]
+    with redis_py.Redis(port=port) as admin:
+        admin.execute_command("ACL", "SETUSER", "deaf", "on", ">s3cret", "+@all", "~*", "resetchannels")
+    with closing(RedisBackend(f"redis://deaf:s3cret@127.0.0.1:{port}/0")) as backend:
+        for number in range(2):
+            with pytest.raises(ConfigurationError, match="channel"):
+                backend.wait(["never"], timeout=5)
+            assert len(connected) == number + 1
