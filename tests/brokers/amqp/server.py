@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from tests.live import Service
+from tests.waiting import until
 
 YOUNG = 1.0
 """Seconds after which a quorum queue survives SIGKILL; see the README of the broker."""
@@ -54,11 +55,11 @@ class RabbitMQ(Service):
         database logs a queue and, by a write of its own, the decision that this counts.
         """
         time.sleep(YOUNG)
-        deadline = time.monotonic() + 30
-        while any(_is_undecided(file.read_bytes()) for file in self.folder.rglob("LATEST.LOG")):
-            assert time.monotonic() < deadline, f"a queue does not count yet, as {self.folder} has it"
-            time.sleep(0.02)
+        until(self._has_decided, why=f"a queue does not count yet, as {self.folder} has it")
         super().kill()
+
+    def _has_decided(self) -> bool:
+        return not any(_is_undecided(file.read_bytes()) for file in self.folder.rglob("LATEST.LOG"))
 
 
 def _is_undecided(log: bytes) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-import time
+import socket
+import threading
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from anybroker.errors import BrokerUnavailable, ConfigurationError, Unsupported
 from anybroker_broker_amqp import AmqpBroker
 from anybroker_broker_amqp.names import original, queue_name
 from tests.brokers.amqp.server import rabbitmq
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +38,14 @@ def test_other_queues_and_names_that_were_cut_are_left_out(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("management", "message"),
-    [("localhost:15672", "http://localhost:15672"), ("http://u:secret%40h:15672", "takes no password")],
+    [
+        ("localhost:15672", "http://localhost:15672"),
+        ("http://[::1", "http://localhost:15672"),
+        ("http://h:port", "http://localhost:15672"),
+        ("http://h:0", "http://localhost:15672"),
+        ("http://a..b:15672", "'a..b' is no name of a host"),
+        ("http://u:secret%40h:15672", "takes no password"),
+    ],
 )
 def test_a_wrong_address_is_refused_at_once(management: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message) as caught:
@@ -53,6 +62,27 @@ def test_nobody_there_is_said() -> None:
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("answer", [b"AMQP\0\0\x09\1", b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>"])
+def test_the_port_of_something_else_is_said(answer: bytes) -> None:
+    """Of AMQP, or of a web page."""
+
+    def serve() -> None:
+        client, _ = listening.accept()
+        with client:
+            client.recv(4096)
+            client.sendall(answer)
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        closing(AmqpBroker.from_url(f"amqp://h?management=http://127.0.0.1:{listening.getsockname()[1]}")) as broker,
+    ):
+        server = threading.Thread(target=serve)
+        server.start()
+        with pytest.raises(ConfigurationError, match=r"is something else: .*:15672"):
+            broker.known_queues()
+        server.join()
+
+
 @pytest.mark.services
 @pytest.mark.slow
 class TestManagement:
@@ -66,10 +96,7 @@ class TestManagement:
     def test_ready_and_leased_of_all_priorities(self, broker: AmqpBroker) -> None:
         broker.enqueue([Message(f"{number}", "mail", b"", priority=number % 3) for number in range(6)])
         broker.acquire(["mail"], limit=2, wait=5, lease=60)
-        deadline = time.monotonic() + 30
-        while broker.estimate("mail") != Estimate(ready=4, leased=2):
-            assert time.monotonic() < deadline, broker.estimate("mail")
-            time.sleep(0.1)
+        until(lambda: broker.estimate("mail") == Estimate(ready=4, leased=2))
         assert broker.estimate("none") == Estimate(ready=0, leased=0)
         broker.clear("mail")
         assert broker.acquire(["mail"], limit=10, wait=0, lease=60) == []
@@ -87,6 +114,17 @@ class TestManagement:
         ):
             broker.known_queues()
         assert "secret" not in str(caught.value)
+
+    @pytest.mark.parametrize(("path", "virtual_host"), [("wrong", ""), ("", "missing")])
+    def test_a_wrong_path_or_virtual_host_is_said(self, path: str, virtual_host: str) -> None:
+        ports = rabbitmq.running.ports
+        management = f"http://127.0.0.1:{ports['management']}/{path}"
+        url = f"amqp://guest:guest@127.0.0.1:{ports['amqp']}/{virtual_host}?management={management}"
+        message = f"nothing is at .*15672, .* '{virtual_host or '/'}' must exist"
+        with closing(AmqpBroker.from_url(url)) as broker:
+            for ask in (broker.known_queues, lambda: broker.estimate("mail")):
+                with pytest.raises(ConfigurationError, match=message):
+                    ask()
 
     def test_without_it_the_way_to_it_is_said(self) -> None:
         with closing(AmqpBroker.from_url(rabbitmq.url())) as broker, pytest.raises(Unsupported, match="management="):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import struct
 import threading
 import time
 from contextlib import closing, contextmanager
@@ -87,6 +88,7 @@ def test_a_channel_that_the_server_closes_for_its_consumer_timeout_is_survived(
         [held] = broker.acquire(["q"], limit=1, wait=5, lease=60)
         with caplog.at_level(logging.WARNING, "anybroker.amqp"):
             until_lost(broker, held)
+            until(lambda: "has closed a channel" in caplog.text)  # said by the connection's thread, a moment later
         said = [record.getMessage() for record in caplog.records]
         assert sum("has closed a channel" in text for text in said) == 1, said
         assert broker.ack([held]) == [False]
@@ -144,10 +146,7 @@ def test_a_queue_deleted_under_a_waiting_consumer_is_made_again(
         waiting.start()
         channel_that_consumes(name(broker))
         delete("queue", name(broker))
-        deadline = time.monotonic() + 25  # RabbitMQ 3.10 cancels none where the queue is declared again within moments
-        while not any("was deleted" in record.getMessage() for record in caplog.records):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until(lambda: "was deleted" in caplog.text)  # RabbitMQ 3.10 cancels none where it is there again within moments
         other.enqueue([message("2")])
         waiting.join(60)
     assert taken == ["2"]
@@ -303,6 +302,49 @@ def test_an_update_removes_nothing_of_a_channel_that_came_after_it(
     assert found == {"1", "2"}
 
 
+def test_an_update_to_a_queue_that_cannot_be_named_leaves_the_lease_alone(
+    make_broker: Callable[..., AmqpBroker],
+) -> None:
+    broker = make_broker()
+    broker.enqueue([message("1")])
+    [one] = broker.acquire(["q"], limit=1, wait=5, lease=60)
+    with pytest.raises(ConfigurationError, match="valid Unicode"):
+        broker.update([(one, Message("1", "\ud800", b""))])
+    assert broker.extend([one], lease=60) == [True]
+    assert broker.ack([one]) == [True]
+
+
+@pytest.fixture
+def full() -> Iterator[None]:
+    """Queues named ``full`` take one message, and refuse others."""
+    limit = '{"max-length": 1, "overflow": "reject-publish"}'
+    rabbitmq.ctl("set_policy", "--apply-to", "queues", "full", r"\.full$", limit)
+    yield
+    rabbitmq.ctl("clear_policy", "full")
+
+
+@pytest.mark.usefixtures("full")
+def test_an_update_that_is_repeated_tells_of_what_it_had_replaced_before(
+    make_broker: Callable[..., AmqpBroker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anybroker_broker_amqp.broker._PAUSES", (0.0, 0.0))
+    broker = make_broker("type=classic")
+    broker.enqueue([Message("0", "full", b""), message("1"), message("1"), message("2")])
+    *ones, two = broker.acquire(["q"], limit=3, wait=5, lease=60)
+    changes = [*((one, Message("1", "q", b"new")) for one in ones), (two, Message("2", "full", b"new"))]
+    for _ in range(3):
+        with pytest.raises(BrokerUnavailable, match=r"'2' \(1 in all\) is not stored"):
+            broker.update(changes)
+    assert broker.ack(ones) == [False, False]
+    broker.clear("full")
+    assert broker.update(changes) == [True, True, True]
+    assert broker.update(changes) == [False, False, False]
+    broker.close()  # what was not removed would be there again
+    other = make_broker("type=classic")
+    found = [one for _ in range(3) for one in other.acquire(["q", "full"], limit=9, wait=0.5, lease=60)]
+    assert [(one.message.id, one.message.body) for one in found] == [("1", b"new"), ("1", b"new"), ("2", b"new")]
+
+
 def test_passive_declares_nothing_and_says_what_is_missing(make_broker: Callable[..., AmqpBroker]) -> None:
     active, passive = make_broker(), make_broker("passive=yes")
     with pytest.raises(ConfigurationError, match=r"the queue r\w+\.q does not exist"):
@@ -345,6 +387,71 @@ def test_an_idle_worker_gets_what_a_busy_one_has_no_room_for(make_broker: Callab
     busy.enqueue([message(str(number)) for number in range(10)])
     assert len(busy.acquire(["q"], limit=4, wait=5, lease=60)) == 4
     assert len(idle.acquire(["q"], limit=10, wait=5, lease=60)) == 6
+
+
+# what other programs send
+
+
+class Foreign(spec.BasicProperties):  # type: ignore[misc]  # pika has no py.typed
+    """An id, and a header that pika cannot write."""
+
+    def __init__(self, id: str, name: str, value: bytes) -> None:
+        super().__init__(message_id=id)
+        self._header = bytes([len(name)]) + name.encode() + value
+
+    def encode(self) -> list[bytes]:
+        flags, *others = super().encode()
+        with_headers = int.from_bytes(flags) | self.FLAG_HEADERS
+        return [with_headers.to_bytes(2), len(self._header).to_bytes(4), self._header, *others]
+
+
+MILLISECONDS = struct.pack(">cQ", b"T", 1_700_000_000_000)
+"""A time, where AMQP has seconds."""
+
+
+def nested(depth: int) -> bytes:
+    """Tables in tables."""
+    table = b"F" + bytes(4)
+    for _ in range(depth):
+        table = struct.pack(">cL2s", b"F", len(table) + 2, b"\1a") + table
+    return table
+
+
+@pytest.mark.parametrize("type", ["quorum", "classic"])
+def test_headers_that_python_cannot_read_hold_nothing_up(make_broker: Callable[..., AmqpBroker], type: str) -> None:
+    broker = make_broker(f"type={type}")
+    broker.enqueue([message("first")])
+    headers = {
+        "milliseconds": ("at", MILLISECONDS),
+        "deep": ("deep", nested(5_000)),
+        "no count": ("x-delivery-count", struct.pack(">cL4s", b"S", 4, b"many")),
+    }
+    with channel() as other:
+        other.confirm_delivery()
+        for id_, header in headers.items():
+            other.basic_publish("", name(broker), b"foreign", Foreign(id_, *header), mandatory=True)
+    broker.enqueue([message("last")])
+    taken = broker.acquire(["q"], limit=9, wait=5, lease=60)
+    assert [one.message.id for one in taken] == ["first", *headers, "last"]
+    assert [one.message.body for one in taken[1:-1]] == [b"foreign"] * len(headers)
+    assert {one.delivery_count for one in taken} == {1 if type == "quorum" else None}
+    assert broker.ack(taken) == [True] * len(taken)
+
+
+def test_a_message_with_a_header_that_python_cannot_read_is_still_counted(
+    make_broker: Callable[..., AmqpBroker],
+) -> None:
+    """Else what kills its worker would do so for ever."""
+    broker = make_broker()
+    broker.acquire(["q"], limit=1, wait=0, lease=60)
+    with channel() as other:
+        other.confirm_delivery()
+        other.basic_publish("", name(broker), b"", Foreign("1", "at", MILLISECONDS), mandatory=True)
+    for count in (1, 2, 3):
+        holder = make_broker()
+        [one] = holder.acquire(["q"], limit=1, wait=30, lease=60)
+        assert one.delivery_count == count
+        holder.close()
 
 
 # what the server refuses

@@ -56,6 +56,9 @@ def test_what_is_not_given_is_what_rabbitmq_has_by_default() -> None:
         ("amqp://h?heartbeat=0", "heartbeat"),
         ("amqp://h?ca=/x", "are for amqps"),
         ("amqps://h?ca=/does/not/exist", "No such file"),
+        ("amqp://h,a..b", "'a..b' is no name of a host"),
+        (f"amqp://{'a' * 64}.de", "no name of a host"),
+        ("amqps://h?server_name=.de", "'.de' is no name of a host"),
     ],
 )
 def test_mistakes_are_said_without_the_password(url: str, message: str) -> None:
@@ -64,6 +67,23 @@ def test_mistakes_are_said_without_the_password(url: str, message: str) -> None:
         with pytest.raises(ConfigurationError, match=message) as raised:
             load(url)
         assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "longest", "advice"),
+    [
+        ("timeout", "1d", "10s if not given"),
+        ("consumer_timeout", "3650d", r"give what the server has \(30m unless configured\), or leave it out"),
+        ("group_ttl", "3650d", "7d if not given"),
+    ],
+)
+def test_durations_with_which_nothing_would_work_are_refused(option: str, longest: str, advice: str) -> None:
+    for load in (load_broker, load_backend):
+        for wrong in ("0", "500ms", f"{longest[:-1]}.1d", "999999999d"):
+            with pytest.raises(ConfigurationError, match=f"'{option}' is from 1s to {longest}: .*{advice}"):
+                load(f"amqp://h?{option}={wrong}")
+        for right in ("1s", longest):
+            load(f"amqp://h?{option}={right}").close()
 
 
 def test_one_url_is_for_broker_and_backend() -> None:
@@ -102,6 +122,11 @@ def test_long_names_differ_where_the_queues_do() -> None:
     names = {queue_name("p" * 60, queue, level) for queue in queues for level in range(3)}
     assert len(names) == 3 * len(queues)
     assert all(len(name) <= 255 - 2 * delays.BITS for name in names)
+
+
+def test_a_name_that_is_no_unicode_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"valid Unicode, and '\\ud800' is not"):
+        queue_name("p.", "\ud800")
 
 
 def test_levels_are_no_queues_of_others() -> None:

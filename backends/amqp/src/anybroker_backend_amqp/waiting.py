@@ -146,13 +146,12 @@ class Ear(Listener):
             self.idle.pop(id_, None)
         return interests, new
 
-    def unknown(self, ids: Sequence[str], wait: Wait, interests: Sequence[Interest]) -> list[str]:
-        """Those that are to be read: what came of them until now may be out of date. Call it with the lock."""
-        ids = [id_ for id_, interest in zip(ids, interests, strict=True) if not interest.current]
+    def begin(self, ids: Sequence[str], wait: Wait, interests: Sequence[Interest]) -> list[str]:
+        """Forget what came until now, which may be out of date; the ids that are to be read. Call it with the lock."""
         wait.results.clear()
         if wait.error is None:
             wait.arrived.clear()
-        return ids
+        return [id_ for id_, interest in zip(ids, interests, strict=True) if not interest.current]
 
     def leave(self, ids: Sequence[str], wait: Wait, interests: Sequence[Interest]) -> None:
         """It waits no more. Call it with the lock."""
@@ -220,7 +219,7 @@ class Waiting:
                 ear.connection.call(lambda: ear.catch_up(caught_up))
                 ear.connection.wait(caught_up, self._timeout, doing="listen for results")
             with ear.lock:
-                unknown = ear.unknown(ids, wait, interests)
+                unknown = ear.begin(ids, wait, interests)
             yield wait, unknown
         except BaseException:
             wait.found.update(ids)

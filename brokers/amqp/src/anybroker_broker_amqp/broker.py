@@ -129,17 +129,20 @@ class AmqpBroker:
     def update(self, changes: Sequence[tuple[Delivery, Message]]) -> list[bool]:
         """Store the new versions, then remove the old ones; False where the lease is lost.
 
-        Raises ``BrokerUnavailable``, with both versions stored, when the server goes in between.
+        Raises ``BrokerUnavailable``, with both versions stored, when the server goes in between. One that raises may be
+        repeated: what it had replaced is not replaced again, and answered by True.
         """
         check_changes(changes, self.capabilities)
         self._check_size([message for _, message in changes])
         holder = self._links.holder
-        answers = self._settle(holder, [delivery for delivery, _ in changes], _reserve)
-        ours = [change for change, answer in zip(changes, answers, strict=True) if answer]
+        deliveries = [delivery for delivery, _ in changes]
+        versions = self._named(message for _, message in changes)
+        answers = self._settle(holder, deliveries, _reserve)
+        ours = [place for place, answer in enumerate(answers) if answer]
         if ours and holder is not None:
-            tags = [cast("Token", delivery.token)[1] for delivery, _ in ours]
-            self._replace(holder, tags, self._named(message for _, message in ours))
-        return answers
+            tags = [cast("Token", deliveries[place].token)[1] for place in ours]
+            self._replace(holder, tags, [versions[place] for place in ours])
+        return [answer or _was_replaced(holder, delivery) for answer, delivery in zip(answers, deliveries, strict=True)]
 
     def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> list[bool]:  # noqa: ARG002
         """Whether the leases still hold: as long as the channel does, which nothing prolongs."""
@@ -291,14 +294,13 @@ class AmqpBroker:
         deliveries: list[Delivery] = []
         again: list[Delivery] = []
         for source, tag, _since, properties, body in arrivals:
-            headers = properties.headers or {}
             delivery = Delivery(
                 wire.decode(properties, body, source.queue, source.priority),
                 (consumer.id, tag),
-                headers.get("x-delivery-count", 0) + 1 if counted else None,
+                wire.delivery_count(properties) if counted else None,
                 until,
             )
-            (again if wire.AGAIN in headers else deliveries).append(delivery)
+            (again if wire.AGAIN in (properties.headers or {}) else deliveries).append(delivery)
         if again:
             self._send_on(consumer, again, others=bool(deliveries))
         return deliveries
@@ -339,9 +341,10 @@ class AmqpBroker:
             self._publish(versions, stored)
         except Exception:
             ids = [message.id for message, _ in versions]
-            number = Counter(ids)  # of one id, nobody knows which of several is stored
-            certain = {id_ for id_ in stored if number[id_] == 1}
+            number, confirmed = Counter(ids), Counter(stored)
+            certain = {id_ for id_ in ids if confirmed[id_] == number[id_]}  # of fewer, nobody knows which
             done = {tag for id_, tag in zip(ids, tags, strict=True) if id_ in certain}
+            consumer.replaced.update(done)
             consumer.connection.call(lambda: consumer.remove(done))
             consumer.connection.call(lambda: consumer.restore(tag for tag in tags if tag not in done))
             raise
@@ -354,6 +357,12 @@ class AmqpBroker:
 
 def _reserve(consumer: Consumer, tags: Sequence[int], reply: Reply[list[bool]]) -> None:
     reply.set(consumer.reserve(tags))
+
+
+def _was_replaced(consumer: Consumer | None, delivery: Delivery) -> bool:
+    """Whether an earlier update, which raised because of another message, has replaced it."""
+    lease, tag = cast("Token", delivery.token)
+    return consumer is not None and lease == consumer.id and consumer.tell_replaced(tag)
 
 
 _: type[Broker] = AmqpBroker

@@ -3,7 +3,7 @@
 A consumer of RabbitMQ gets as many messages as its prefetch allows, and one more for each that it acknowledges. Here
 each ``acquire`` has consumers of its own (:mod:`.acquisition`), whose prefetch is what it wants, and which are
 cancelled before anything is acknowledged: nothing is taken that nobody has asked for. All of it is for the
-connection's thread alone, but ``id`` and ``broken``.
+connection's thread alone, but ``id``, ``broken`` and what was ``replaced``.
 """
 
 from __future__ import annotations
@@ -89,6 +89,8 @@ class Consumer(Listener):
         self.connection = connection
         self.id = secrets.token_hex(8)
         """Names the leases of this channel."""
+        self.replaced: set[int] = set()
+        """Delivery tags that were settled by an update that raised: to be answered when it is repeated."""
         self._lease = lease
         self._over: Gone | None = None
         """Why the leases have ended while the channel has not yet."""
@@ -228,6 +230,12 @@ class Consumer(Listener):
                 self._end_lingering(key)
 
     # settling
+
+    def tell_replaced(self, tag: int) -> bool:
+        """Whether it was replaced by an update that has raised; said once."""
+        told = tag in self.replaced
+        self.replaced.discard(tag)
+        return told
 
     def reserve(self, tags: Sequence[int]) -> list[bool]:
         """Take leases away from their holders, to settle them; False for each that is lost."""

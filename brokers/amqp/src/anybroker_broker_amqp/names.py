@@ -5,6 +5,8 @@ from __future__ import annotations
 from hashlib import sha256
 from urllib.parse import quote, unquote
 
+from anybroker.errors import ConfigurationError
+
 _LONGEST = 150
 """Bytes of a name: of the 255 that AMQP allows, a routing key of :mod:`.delays` takes 52 and a prefix up to 60."""
 _READABLE = 96
@@ -16,8 +18,12 @@ def word(name: str) -> str:
     """A text as one word of ASCII: letters, digits, ``-`` and ``_`` as they are, the rest percent-encoded.
 
     What would become too long is cut, and told apart by a hash. A dot is encoded too: exchanges take it to end a word.
+    Raises ``ConfigurationError`` for what is not valid Unicode.
     """
-    text = quote(name, safe=_SAFE).replace(".", "%2E").replace("~", "%7E")
+    try:
+        text = quote(name, safe=_SAFE).replace(".", "%2E").replace("~", "%7E")
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"names and ids are valid Unicode, and {name!r} is not") from None
     if len(text) <= _LONGEST:
         return text
     return f"{text[:_READABLE]}~x{sha256(name.encode()).hexdigest()[:40]}"  # x: it is no level of priority

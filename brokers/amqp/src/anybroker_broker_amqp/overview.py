@@ -6,6 +6,7 @@ import base64
 import json
 import ssl
 from http import HTTPStatus
+from http.client import HTTPException, IncompleteRead
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
@@ -17,6 +18,7 @@ from anybroker.broker import Estimate
 from anybroker.errors import AnybrokerError, BrokerUnavailable, ConfigurationError, Unsupported
 from anybroker_broker_amqp.names import original
 from anybroker_broker_amqp.translation import NOT_FOUND, refused_with
+from anybroker_broker_amqp.urls import check_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from anybroker_broker_amqp.urls import Options
 
 _COUNTS = ("messages_ready", "messages_unacknowledged")
+_NOTHING = {HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST}
+"""RabbitMQ has the latter for a %2F, the default virtual host, in a path that it does not know."""
+_MEANT = "management is the URL of RabbitMQ's management API, such as http://localhost:15672"
 
 
 class Management:
@@ -35,13 +40,19 @@ class Management:
 
     def __init__(self, address: Address, options: Options) -> None:
         """Raises ``ConfigurationError``."""
-        url = urlsplit(options.management or "")
-        if url.scheme not in {"http", "https"} or not url.hostname:
-            raise ConfigurationError(f"{address}: management is a URL such as http://localhost:15672")
+        try:
+            url = urlsplit(options.management or "")
+            given = url.port  # it is read where it is asked for
+        except ValueError as error:
+            raise ConfigurationError(f"{address}: {_MEANT}: {error}") from error
+        if url.scheme not in {"http", "https"} or not url.hostname or given == 0:
+            raise ConfigurationError(f"{address}: {_MEANT}")
+        check_host(url.hostname, address)
         if url.username or url.password:
             raise ConfigurationError(f"{address}: management takes no password, but that of the broker's URL")
         self.where = f"{url.scheme}://{url.netloc}{url.path.rstrip('/')}"
-        self._queues = f"{self.where}/api/queues/{quote(address.path[1:] or '/', safe='')}"
+        self._virtual_host = address.path[1:] or "/"
+        self._queues = f"{self.where}/api/queues/{quote(self._virtual_host, safe='')}"
         self._timeout = options.timeout.total_seconds()
         self._tls = ssl.create_default_context(cafile=options.ca) if url.scheme == "https" else None
         credentials = f"{address.user or 'guest'}:{address.password or 'guest'}"
@@ -49,34 +60,44 @@ class Management:
 
     def queues(self) -> list[str]:
         """The names of the queues of the virtual host."""
-        return [found["name"] for found in self._get("?columns=name")]
+        return [found["name"] for found in self._existing("?columns=name")]
 
     def counts(self, name: str) -> tuple[int, int]:
         """How many messages of a queue are ready, and how many are not acknowledged."""
-        try:
-            found = self._get(f"/{quote(name, safe='')}?columns={','.join(_COUNTS)}")
-        except FileNotFoundError:
-            return 0, 0
-        if not found:  # RabbitMQ has not counted yet: [] instead of an object
+        found = self._get(f"/{quote(name, safe='')}?columns={','.join(_COUNTS)}")
+        if found is None:
+            self._existing("?columns=name&page=1&page_size=1")  # else nothing is there, not this queue alone
+        if not found:  # or RabbitMQ has not counted yet: [] instead of an object
             return 0, 0
         ready, unacknowledged = (found.get(count, 0) for count in _COUNTS)
         return ready, unacknowledged
 
+    def _existing(self, path: str) -> Any:
+        found = self._get(path)
+        if found is None:
+            raise ConfigurationError(
+                f"nothing is at {self._queues}: {_MEANT}, and the virtual host {self._virtual_host!r} must exist"
+            )
+        return found
+
     def _get(self, path: str) -> Any:
+        """What is there; None if nothing is."""
         request = Request(self._queues + path, headers={"Authorization": self._authorization})  # noqa: S310  http(s)
         try:
             with urlopen(request, timeout=self._timeout, context=self._tls) as answer:  # noqa: S310  http or https
                 return json.load(answer)
         except HTTPError as error:
             error.close()
-            if error.code == HTTPStatus.NOT_FOUND:
-                raise FileNotFoundError(path) from error
+            if error.code in _NOTHING:
+                return None
             text = f"{self.where} answers {error.code} {error.reason}"
             if error.code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
                 raise ConfigurationError(f"{text}: the user needs the tag monitoring or management") from error
             raise BrokerUnavailable(text) from error
-        except (OSError, ValueError) as error:
-            raise BrokerUnavailable(f"{self.where}, RabbitMQ's management API, does not answer: {error}") from error
+        except (OSError, IncompleteRead) as error:
+            raise BrokerUnavailable(f"{self.where} does not answer: {error}; {_MEANT}") from error
+        except (HTTPException, ValueError) as error:
+            raise ConfigurationError(f"{self.where} is something else: {_MEANT}: {error}") from error
 
 
 def known_queues(management: Management | None, prefix: str) -> list[str]:

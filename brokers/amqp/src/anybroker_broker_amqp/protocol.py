@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pika import connection, exceptions, frame, spec
 
+from anybroker_broker_amqp import properties
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -105,9 +107,8 @@ class Protocol(connection.Connection):  # type: ignore[misc]  # pika has no py.t
         if kind == spec.FRAME_BODY:
             channel.on_body(data[start:end])
         elif kind == spec.FRAME_HEADER:
-            properties = spec.BasicProperties()
-            properties.decode(data, start + 12)
-            channel.on_header(_BODY_SIZE.unpack_from(data, start + 4)[0], properties)
+            size = _BODY_SIZE.unpack_from(data, start + 4)[0]
+            channel.on_header(size, properties.decode(data, start + 12, end))
         elif data[start : start + 4] == _DELIVER:
             tag_end = start + 5 + data[start + 4]
             delivery, redelivered = _TAG.unpack_from(data, tag_end)

@@ -22,6 +22,14 @@ MAX_BODY = 16 * 1024 * 1024
 _EARLIER, _EARLIER_AT_MOST = 0.02, 10.0
 """Share of the server's ``consumer_timeout``, and seconds, by which a lease is shorter."""
 
+_SHORTEST = timedelta(seconds=1)
+_DURATIONS = {
+    "timeout": (timedelta(days=1), "how long a call waits for the server, 10s if not given"),
+    "consumer_timeout": (timedelta(days=3650), "give what the server has (30m unless configured), or leave it out"),
+    "group_ttl": (timedelta(days=3650), "how long a group is remembered, 7d if not given"),
+}
+"""Option -> the longest that it may be, and what to give."""
+
 QueueType = Literal["quorum", "classic"]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -67,6 +75,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     group_ttl: timedelta = timedelta(days=7)
     """How long a group is remembered of which nothing is heard."""
 
+    def __post_init__(self) -> None:
+        """Raises ``ValueError`` for a duration with which nothing would work."""
+        for name, (longest, advice) in _DURATIONS.items():
+            if not _SHORTEST <= getattr(self, name) <= longest:
+                raise ValueError(f"the option '{name}' is from 1s to {longest.days}d: {advice}")
+
     @property
     def longest_lease(self) -> float:
         """Seconds. The server counts from when it sends a message, which is before it comes: leases end earlier."""
@@ -87,6 +101,8 @@ def targets(address: Address, options: Options) -> list[ConnectionParameters]:
     encryption = _encryption(options) if address.scheme == "amqps" else None
     if encryption is None and (options.ca or options.certificate or options.key or options.server_name):
         raise ConfigurationError(f"{address}: ca, certificate, key and server_name are for amqps://")
+    for name in (*(host for host, _ in address.hosts), options.server_name or ""):
+        check_host(name, address)
     return [
         ConnectionParameters(
             host=host or "localhost",
@@ -99,6 +115,16 @@ def targets(address: Address, options: Options) -> list[ConnectionParameters]:
         )
         for host, port in address.hosts or (("localhost", None),)
     ]
+
+
+def check_host(name: str, address: Address) -> None:
+    """Raise ``ConfigurationError`` for what cannot be the name of a host; Python would, whenever it connects."""
+    try:
+        name.encode("idna")
+    except UnicodeError as error:
+        raise ConfigurationError(
+            f"{address}: {name!r} is no name of a host: between its dots are 1 to 63 letters, digits and hyphens"
+        ) from error
 
 
 def _encryption(options: Options) -> ssl.SSLContext:

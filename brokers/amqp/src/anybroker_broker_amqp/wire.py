@@ -67,6 +67,12 @@ def decode(properties: Any, body: bytes, queue: str, priority: int) -> Message:
     return Message(id_, queue, body, _moment(headers.get("eta")), priority)
 
 
+def delivery_count(properties: Any) -> int:
+    """How often a message of a quorum queue was delivered, with this time. Others may have written anything there."""
+    before = (properties.headers or {}).get("x-delivery-count")
+    return before + 1 if isinstance(before, int) else 1
+
+
 def _moment(text: Any) -> datetime | None:
     """What a header says. Others may have written anything there: what is no aware moment is ignored."""
     try:
