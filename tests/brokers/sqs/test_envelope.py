@@ -23,7 +23,7 @@ SQS_TEXT = st.text(min_size=1, max_size=80)
 
 def there_and_back(message: Message, *, fifo: bool = False) -> Message:
     entry = pack(message, now=NOW, fifo=fifo, limit=LIMIT).entry
-    return unpack({"MessageId": "of-sqs", "Body": entry["MessageBody"], **entry}, message.queue)[0]
+    return unpack({"MessageId": "of-sqs", "Body": entry["MessageBody"], **entry}, message.queue, fifo=fifo)[0]
 
 
 def allowed(text: str) -> bool:
@@ -58,13 +58,13 @@ def test_text_is_readable_and_all_else_is_base64(body: bytes, text: str) -> None
 
 def test_what_a_bare_client_sends_is_a_message() -> None:
     raw: dict[str, Any] = {"MessageId": "5fea7756", "Body": "hello"}
-    assert unpack(raw, "q") == (Message("5fea7756", "q", b"hello"), 0)
-    assert unpack({**raw, "Attributes": {"MessageGroupId": "k"}}, "q")[0].ordering_key == "k"
+    assert unpack(raw, "q", fifo=False) == (Message("5fea7756", "q", b"hello"), 0)
+    assert unpack({**raw, "Attributes": {"MessageGroupId": "k"}}, "q", fifo=True)[0].ordering_key == "k"
     for attribute in ('{"id": 5}', '{"deliveries": -1}', "not json", "[]"):
         foreign = {ATTRIBUTE: {"DataType": "String", "StringValue": attribute}}
-        assert unpack({**raw, "MessageAttributes": foreign}, "q") == (Message("5fea7756", "q", b"hello"), 0)
+        assert unpack({**raw, "MessageAttributes": foreign}, "q", fifo=False) == (Message("5fea7756", "q", b"hello"), 0)
     wrong = {ATTRIBUTE: {"DataType": "String", "StringValue": '{"encoding":"base64"}'}}
-    assert unpack({**raw, "Body": "no base64!", "MessageAttributes": wrong}, "q")[0].body == b"no base64!"
+    assert unpack({**raw, "Body": "no base64!", "MessageAttributes": wrong}, "q", fifo=False)[0].body == b"no base64!"
 
 
 @pytest.mark.parametrize("seconds", [0.001, 0.9, 1.0, 899.2, 900.0, 901.0, 86_400.0])
@@ -79,7 +79,7 @@ def test_a_delay_is_whole_seconds_and_never_too_short(seconds: float) -> None:
 
 def test_a_message_that_is_sent_anew_keeps_its_count() -> None:
     entry = pack(Message("i", "q", b"x"), now=NOW, fifo=False, limit=LIMIT, deliveries=3).entry
-    message, deliveries = unpack({"MessageId": "of-sqs", "Body": "x", **entry}, "q")
+    message, deliveries = unpack({"MessageId": "of-sqs", "Body": "x", **entry}, "q", fifo=False)
     lease = Lease("url", "handle", "of-sqs", 0.0, 1)
     assert Received(message, lease, {"ApproximateReceiveCount": "2"}, deliveries).count == 5
 
@@ -182,5 +182,5 @@ def test_a_message_of_a_fifo_queue_is_sent_anew_before_sqs_forgets_it() -> None:
 )
 def test_what_others_have_written_wrong_is_taken_as_it_is(meta: str, body: str, read: bytes) -> None:
     attributes = {ATTRIBUTE: {"DataType": "String", "StringValue": meta}}
-    message = unpack({"MessageId": "of-sqs", "Body": body, "MessageAttributes": attributes}, "q")[0]
+    message = unpack({"MessageId": "of-sqs", "Body": body, "MessageAttributes": attributes}, "q", fifo=False)[0]
     assert (message.id, message.body, message.eta) == ("of-sqs", read, None)

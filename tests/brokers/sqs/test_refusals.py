@@ -7,12 +7,15 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from anybroker.broker import Message
 from anybroker.errors import AnybrokerError, BrokerUnavailable, ConfigurationError, MessageTooLarge
 from anybroker.loading import load_broker
+from anybroker_broker_sqs import SqsBroker
 from anybroker_broker_sqs.connection import ATTEMPTS
+from anybroker_broker_sqs.envelope import ATTRIBUTE
 from tests.brokers.sqs.scripted import ScriptedSqs, refusal
 
 if TYPE_CHECKING:
@@ -128,6 +131,28 @@ def test_a_queue_for_smaller_messages_says_so() -> None:
         pytest.raises(MessageTooLarge, match="shorter than 1024 bytes"),
     ):
         broker.enqueue(MESSAGES)
+
+
+@pytest.mark.parametrize(
+    ("field", "fifo"), [("id", "no"), ("id", "yes"), ("queue", "no"), ("queue", "yes"), ("ordering_key", "yes")]
+)
+def test_a_lone_surrogate_is_refused_before_anything_is_sent(field: str, fifo: str) -> None:
+    bad = msgspec.structs.replace(MESSAGES[0], **{field: "x\ud800"})
+    with ScriptedSqs() as sqs, closing(load_broker(f"{sqs.url}&fifo={fifo}")) as broker:
+        with pytest.raises(ConfigurationError, match=r"valid Unicode, and 'x\\ud800' is not"):
+            broker.enqueue([MESSAGES[1], bad])
+        assert not sqs.calls
+
+
+def test_a_queue_of_a_lone_surrogate_is_refused_by_every_verb_that_takes_one() -> None:
+    with ScriptedSqs() as sqs, closing(SqsBroker.from_url(sqs.url)) as broker:
+        for wait in (0, 5):
+            with pytest.raises(ConfigurationError, match="valid Unicode"):
+                broker.acquire(["x\ud800"], limit=1, wait=wait, lease=1)
+        with pytest.raises(ConfigurationError, match="valid Unicode"):
+            broker.estimate("x\ud800")
+        with pytest.raises(ConfigurationError, match="valid Unicode"):
+            broker.clear("x\ud800")
 
 
 def test_messages_of_one_queue_are_returned_though_the_next_queue_fails() -> None:
@@ -257,6 +282,33 @@ def test_a_repeated_ack_is_answered_by_what_the_first_one_did() -> None:
         assert [entry["ReceiptHandle"] for entry in sqs.calls[-1][1]["Entries"]] == ["handle 1"]
 
 
+@pytest.mark.parametrize("verb", ["ack", "update"])
+def test_what_was_settled_is_remembered_however_often_the_call_fails(verb: str) -> None:
+    failing = True
+
+    def answer(operation: str, call: dict[str, Any]) -> Answer | None:
+        if operation == "ReceiveMessage":
+            return received("0", "1")
+        if operation != "DeleteMessageBatch" or not failing:
+            return None
+        places = {entry["ReceiptHandle"]: entry["Id"] for entry in call["Entries"]}
+        bad = {"Id": places.pop("handle 1"), "SenderFault": False, "Code": "InternalError", "Message": "later"}
+        return 200, {"Successful": [{"Id": place} for place in places.values()], "Failed": [bad]}
+
+    with ScriptedSqs(answer) as sqs, closing(load_broker(sqs.url)) as broker:
+        held = broker.acquire(["q"], limit=2, wait=0, lease=60)
+
+        def settle() -> list[bool]:
+            return broker.ack(held) if verb == "ack" else broker.update([(one, one.message) for one in held])
+
+        for _ in range(3):
+            with pytest.raises(BrokerUnavailable, match="later"):
+                settle()
+        failing = False
+        assert settle() == [True, True]
+        assert settle() == [False, False]
+
+
 def test_a_repeated_update_does_not_send_the_new_version_twice() -> None:
     failing = True
 
@@ -273,6 +325,21 @@ def test_a_repeated_update_does_not_send_the_new_version_twice() -> None:
         failing = False
         assert broker.update(changes) == [True]
         assert sqs.operations["SendMessageBatch"] == 1
+
+
+@pytest.mark.parametrize(("fifo", "key"), [("no", None), ("yes", "k")])
+def test_a_foreign_message_with_a_key_can_be_retried(fifo: str, key: str | None) -> None:
+    def answer(operation: str, _: object) -> Answer | None:
+        if operation != "ReceiveMessage":
+            return None
+        status, found = received("0")
+        found["Messages"][0]["MessageAttributes"] = {ATTRIBUTE: {"DataType": "String", "StringValue": '{"key":"k"}'}}
+        return status, found
+
+    with ScriptedSqs(answer) as sqs, closing(load_broker(f"{sqs.url}&fifo={fifo}")) as broker:
+        [held] = broker.acquire(["q"], limit=1, wait=0, lease=60)
+        assert held.message.ordering_key == key
+        assert broker.update([(held, msgspec.structs.replace(held.message, queue="q.dead"))]) == [True]
 
 
 def test_an_update_that_was_not_sent_deletes_nothing() -> None:
@@ -405,6 +472,7 @@ def test_no_error_shows_a_secret() -> None:
         assert "s3cr3t" not in shown
 
 
+@pytest.mark.slow
 def test_a_thousand_messages_take_a_hundred_calls_each_way() -> None:
     waiting = [str(number) for number in range(1000)]
 
@@ -437,6 +505,7 @@ def idle() -> Iterator[ScriptedSqs]:
         yield sqs
 
 
+@pytest.mark.slow
 def test_a_consumer_that_goes_on_asking_polls_for_20_seconds(idle: ScriptedSqs) -> None:
     """A worker asks twice a second, for several queues; SQS is asked as rarely as it can be."""
     with closing(load_broker(idle.url)) as broker:

@@ -12,6 +12,7 @@ import pytest
 from anybroker.capabilities import Guarantee, Ordering
 from anybroker.errors import ConfigurationError
 from anybroker.loading import load_broker
+from anybroker_broker_sqs.connection import Connection
 from anybroker_broker_sqs.options import read_settings
 
 
@@ -50,6 +51,9 @@ def test_everything() -> None:
         ("sqs:///q", "names no region"),
         ("sqs://localhost:9324/", "endpoint=http://localhost:9324"),
         ("sqs://eu-west-1,eu-west-2/", "names no region"),
+        ("sqs://-eu/", "names no region"),
+        ("sqs://127/", "names no region"),
+        (f"sqs://{'e' * 64}/", "names no region"),
         ("sqs://eu-west-1/orders", "an account, of 12 digits"),
         ("sqs://key@eu-west-1/", "an access key id, a colon and a secret"),
         ("sqs://eu-west-1/?prefx=a", "did you mean 'prefix'"),
@@ -61,12 +65,24 @@ def test_everything() -> None:
         ("sqs://eu-west-1/?fifo=perhaps", "yes or no"),
         ("sqs://eu-west-1/?endpoint=localhost:9324", "http://host:port"),
         ("sqs://eu-west-1/?endpoint=http://a:b@host", "http://host:port"),
+        ("sqs://eu-west-1/?endpoint=http://h:99999", "http://host:port"),
+        ("sqs://eu-west-1/?endpoint=http://h:0", "http://host:port"),
+        ("sqs://eu-west-1/?endpoint=http://[::1", "http://host:port"),
+        ("sqs://eu-west-1/?endpoint=http://elastic_mq:9324", "no endpoint with the host 'elastic_mq'.* an alias"),
+        ("sqs://eu-west-1/?endpoint=http://-host", "no endpoint with the host '-host'"),
         ("sqs://eu-west-1/?tags=team", "name:value"),
     ],
 )
 def test_mistakes(url: str, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         load_broker(url)
+
+
+@pytest.mark.parametrize("endpoint", ["http://elastic-mq:9324", "http://127.0.0.1:9324", "http://[::1]:9324"])
+def test_an_endpoint_that_is_taken_is_one_for_boto3(endpoint: str) -> None:
+    settings = read_settings(f"sqs://key:secret@eu-west-1/123456789012/?create=no&endpoint={endpoint}")
+    assert Connection(settings).url("q") == f"{endpoint}/123456789012/q"
+    assert Connection(settings)._quick().meta.endpoint_url == endpoint
 
 
 def test_a_secret_is_not_shown() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -38,7 +39,8 @@ def send(
 ) -> Outcomes:
     """Send messages to the queues of these URLs; ``limit`` is in bytes a call.
 
-    ``in_order``: one call after the other, as FIFO queues keep the order of arrival.
+    ``in_order``: one call after the other, as FIFO queues keep the order of arrival; the first failure of a queue is
+    also that of what was to follow in later calls, which would have overtaken the message that failed.
     """
     calls: list[Call] = []
     for url, places in _by_url(url for url, _ in messages):
@@ -89,15 +91,23 @@ def _settle(
 
 
 def _make(connection: Connection, calls: Sequence[Call], number: int, *, in_order: bool = False) -> Outcomes:
-    def outcomes_of(call: Call) -> Outcomes:
-        return _make_one(connection, call)
-
     found: Outcomes = [None] * number
-    made = [outcomes_of(call) for call in calls] if in_order else connection.each(outcomes_of, calls)
+    made = _make_in_order(connection, calls) if in_order else connection.each(partial(_make_one, connection), calls)
     for call, outcomes in zip(calls, made, strict=True):
         for place, outcome in zip(call.places, outcomes, strict=True):
             found[place] = outcome
     return found
+
+
+def _make_in_order(connection: Connection, calls: Sequence[Call]) -> list[Outcomes]:
+    made: list[Outcomes] = []
+    failures: dict[str, AnybrokerError | None] = {}
+    for call in calls:
+        failure = failures.get(call.url)
+        outcomes: Outcomes = _make_one(connection, call) if failure is None else [failure] * len(call.places)
+        failures[call.url] = next(filter(None, outcomes), None)
+        made.append(outcomes)
+    return made
 
 
 def _make_one(connection: Connection, call: Call) -> Outcomes:

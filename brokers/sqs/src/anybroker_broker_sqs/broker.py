@@ -341,7 +341,7 @@ class SqsBroker:
         early: list[Received] = []
         for raw in raws:
             token = Lease(url, raw["ReceiptHandle"], raw["MessageId"], began, lease)
-            message, deliveries = envelope.unpack(raw, queue)
+            message, deliveries = envelope.unpack(raw, queue, fifo=self._fifo)
             one = Received(message, token, raw["Attributes"], deliveries)
             (early if one.waits(now) else due).append(one)
         here.held.add([one.lease for one in due])

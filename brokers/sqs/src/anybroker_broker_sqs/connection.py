@@ -71,6 +71,8 @@ class Connection:
         self._client: Any = None
         self._polling: Any = None
         self._threads: ThreadPoolExecutor | None = None
+        self._thread = threading.local()
+        """``pooled`` is set in the threads of ``_threads``."""
         self._urls: dict[str, str] = {}
 
     @property
@@ -98,12 +100,17 @@ class Connection:
         return answer.get("Messages", [])  # type: ignore[no-any-return]  # boto3 has no types
 
     def each(self, function: Callable[[T], U], items: Sequence[T]) -> list[U]:
-        """Apply a function that makes a call to every item, some at the same time; in order."""
-        if len(items) < 2:  # noqa: PLR2004  one needs no thread
+        """Apply a function that makes a call to every item, some at the same time; in order.
+
+        A function that itself comes here is not given other threads: all of them could be waiting for each other.
+        """
+        if len(items) < 2 or hasattr(self._thread, "pooled"):  # noqa: PLR2004  one needs no thread
             return [function(item) for item in items]
         with self._lock:
             if self._threads is None:
-                self._threads = ThreadPoolExecutor(self._settings.options.calls, thread_name_prefix="anybroker-sqs")
+                self._threads = ThreadPoolExecutor(
+                    self._settings.options.calls, "anybroker-sqs", setattr, (self._thread, "pooled", True)
+                )
             try:
                 futures = [self._threads.submit(function, item) for item in items]
             except RuntimeError as error:  # it was shut down

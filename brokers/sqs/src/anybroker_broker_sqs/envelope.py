@@ -17,6 +17,7 @@ import msgspec
 
 from anybroker.broker import Message
 from anybroker.errors import MessageTooLarge
+from anybroker_broker_sqs.names import utf8
 from anybroker_broker_sqs.options import MAX_DELAY
 
 if TYPE_CHECKING:
@@ -70,10 +71,12 @@ def largest_body(message_size: int) -> int:
 def pack(
     message: Message, *, now: datetime, fifo: bool, limit: int, replaces: str | None = None, deliveries: int = 0
 ) -> Sendable:
-    """Turn a message into an entry. Raises ``MessageTooLarge``.
+    """Turn a message into an entry. Raises ``MessageTooLarge``, and ``ConfigurationError`` for invalid Unicode.
 
     ``replaces``: the id in SQS of the version before it; ``deliveries``: of this version, in earlier entries.
     """
+    for name in (message.id, message.queue, message.ordering_key or ""):
+        utf8(name)
     text, encoding = _text(message.body)
     eta = message.eta.astimezone(UTC) if message.eta is not None else None
     meta = _FORBIDDEN.sub(
@@ -97,10 +100,11 @@ def pack(
     return Sendable(message, entry, size)
 
 
-def unpack(raw: Mapping[str, Any], queue: str) -> tuple[Message, int]:
+def unpack(raw: Mapping[str, Any], queue: str, *, fifo: bool) -> tuple[Message, int]:
     """Turn what was received into a message, and how often it was delivered in earlier entries.
 
-    An attribute that is not ours, or not right, is ignored.
+    An attribute that is not ours, or not right, is ignored; so is a key in a standard queue, which keeps no order and
+    would take no new version with one.
     """
     text = raw["Body"]
     value = raw.get("MessageAttributes", {}).get(ATTRIBUTE, {}).get("StringValue")
@@ -112,7 +116,9 @@ def unpack(raw: Mapping[str, Any], queue: str) -> tuple[Message, int]:
     if meta.encoding is not None:
         with suppress(ValueError):  # else it is the text that somebody else has sent
             body = b"" if text == _EMPTY else base64.b64decode(text, validate=True)
-    key = meta.key if value is not None else raw.get("Attributes", {}).get("MessageGroupId")
+    key = None
+    if fifo:
+        key = meta.key if value is not None else raw.get("Attributes", {}).get("MessageGroupId")
     return Message(meta.id or raw["MessageId"], queue, body, meta.eta, 0, key), meta.deliveries
 
 

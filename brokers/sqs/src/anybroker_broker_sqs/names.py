@@ -11,6 +11,7 @@ import base64
 import hashlib
 import re
 
+from anybroker.errors import ConfigurationError
 from anybroker_broker_sqs.options import FIFO_SUFFIX, MAX_NAME
 
 TAG = "anybroker-queue"
@@ -26,12 +27,12 @@ _DIGEST = 26
 
 
 def queue_name(name: str, *, prefix: str, fifo: bool) -> str:
-    """The name of the SQS queue for a queue."""
+    """The name of the SQS queue for a queue. Raises ``ConfigurationError`` for one that is not valid Unicode."""
     suffix = FIFO_SUFFIX if fifo else ""
     room = MAX_NAME - len(prefix) - len(suffix)
     if len(name) <= room and PLAIN.fullmatch(name) and not _DIGESTED.fullmatch(name):
         return f"{prefix}{name}{suffix}"
-    digest = base64.b32encode(hashlib.sha256(name.encode()).digest()).decode()[:_DIGEST].lower()
+    digest = base64.b32encode(hashlib.sha256(utf8(name)).digest()).decode()[:_DIGEST].lower()
     readable = _UNREADABLE.sub("-", name).strip("-")[: room - _DIGEST - 2]
     return f"{prefix}{readable}--{digest}{suffix}"
 
@@ -46,7 +47,7 @@ def original(sqs_name: str, *, prefix: str, fifo: bool) -> str | None:
 
 def to_tags(name: str) -> dict[str, str]:
     """The tags that keep the name of a queue."""
-    encoded = base64.urlsafe_b64encode(name.encode()).decode()
+    encoded = base64.urlsafe_b64encode(utf8(name)).decode()
     tags = {TAG: encoded[:_TAG_VALUE]}
     return tags | {MORE: encoded[_TAG_VALUE:]} if len(encoded) > _TAG_VALUE else tags
 
@@ -58,3 +59,11 @@ def from_tags(tags: dict[str, str]) -> str | None:
         return base64.urlsafe_b64decode(encoded).decode() or None
     except ValueError:  # somebody else's tag
         return None
+
+
+def utf8(text: str) -> bytes:
+    """An id, a key or the name of a queue in UTF-8. Raises ``ConfigurationError`` for one with a lone surrogate."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"ids, queues and keys are valid Unicode, and {text!a:.100} is not") from None

@@ -8,6 +8,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 import msgspec
+from botocore.utils import is_valid_endpoint_url, is_valid_ipv6_endpoint_url
 
 from anybroker.errors import ConfigurationError
 from anybroker.loading import parse_url, read_options
@@ -27,7 +28,8 @@ BATCH = 10
 
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{0,40}")
 _ACCOUNT = re.compile(r"[0-9]{12}")
-_REGION = re.compile(r"[A-Za-z0-9-]+")
+_REGION = re.compile(r"(?![0-9]+$)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+"""As botocore checks it, too: the region is part of a host name."""
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -111,10 +113,25 @@ def read_settings(url: str) -> Settings:
 def _endpoint(text: str | None, shown: str) -> str | None:
     if text is None:
         return None
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
+    host = _host(text)
+    if host is None:
         raise ConfigurationError(f"{shown}: an endpoint is written http://host:port or https://host")
+    if not (is_valid_endpoint_url(text) or is_valid_ipv6_endpoint_url(text)):
+        raise ConfigurationError(
+            f"{shown}: boto3 takes no endpoint with the host {host!a}, only letters, digits, hyphens and "
+            "dots, and IP addresses; a container whose name has an underscore can be given an alias in its network"
+        )
     return text.rstrip("/")
+
+
+def _host(endpoint: str) -> str | None:
+    """The host of an endpoint; None if it is not written as one."""
+    try:
+        parts = urlsplit(endpoint)
+        port = parts.port
+    except ValueError:  # half an IPv6 address, or a port above 65535
+        return None
+    return parts.hostname if parts.scheme in {"http", "https"} and port != 0 and "@" not in parts.netloc else None
 
 
 def _tags(text: str, shown: str) -> dict[str, str]:

@@ -20,12 +20,14 @@ class Settling:
         self.claimed: dict[int, Lease] = {}
         """What is to be settled, by its place in the call."""
         self._finished: list[Lease] = []
+        """Settled, by this call or by one before it, and answered unless this one raises."""
         self._answers = [False] * len(tokens)
         self._error: AnybrokerError | None = None
         for place, token in enumerate(tokens):
             if isinstance(token, Lease) and token.claim():
                 if token.settled:
                     self._answers[place] = True
+                    self._finished.append(token)
                 else:
                     self.claimed[place] = token
 
