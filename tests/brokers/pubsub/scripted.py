@@ -71,6 +71,11 @@ class Scripted(grpc.GenericRpcHandler):  # type: ignore[misc]
         )
 
 
+def accepting(*_: Any) -> Any:
+    """The answer to an ack or a change of deadlines that is done."""
+    return empty_pb2.Empty()
+
+
 def failing(code: grpc.StatusCode, details: str) -> Callable[[Any, Any], Any]:
     """An answer that is an error."""
     return lambda _, context: context.abort(code, details)
@@ -84,10 +89,13 @@ def refusing(reasons: dict[str, str]) -> Callable[[Any, Any], Any]:
     return lambda _, context: context.abort_with_status(rpc_status.to_status(status))
 
 
-def bringing(*ack_ids: str) -> Callable[[Any, Any], Any]:
+def bringing(*ack_ids: str, ordering_key: str = "") -> Callable[[Any, Any], Any]:
     """An answer to a pull."""
     messages = [
-        types.ReceivedMessage.pb()(ack_id=one, message={"data": b"x", "message_id": one, "attributes": {"id": one}})
+        types.ReceivedMessage.pb()(
+            ack_id=one,
+            message={"data": b"x", "message_id": one, "attributes": {"id": one}, "ordering_key": ordering_key},
+        )
         for one in ack_ids
     ]
     return lambda *_: types.PullResponse.pb()(received_messages=messages)

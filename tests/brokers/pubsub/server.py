@@ -57,6 +57,6 @@ class OwnPrefix(Url):
     A process that a test kills takes what is due later in that test along, and nothing of another test.
     """
 
-    def __get__(self, suite: object, kind: type) -> str:
+    def __get__(self, suite: object | None, kind: type) -> str:
         namespace = getattr(suite, "namespace", "")
         return super().__get__(suite, kind) + (f"&prefix={namespace}-" if namespace else "")

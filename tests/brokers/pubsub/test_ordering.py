@@ -18,7 +18,7 @@ from anybroker.broker import Message
 from anybroker.capabilities import Ordering
 from anybroker.errors import BrokerUnavailable, ConfigurationError, Unsupported
 from anybroker_broker_pubsub import PubSubBroker
-from tests.brokers.pubsub.scripted import Scripted, bringing, failing
+from tests.brokers.pubsub.scripted import Scripted, accepting, bringing, failing
 from tests.brokers.pubsub.server import pubsub, stand_in
 
 if TYPE_CHECKING:
@@ -203,6 +203,23 @@ def test_what_was_sent_after_a_request_that_failed_is_not_stored_before_it(serve
             broker.enqueue([Message(f"{n}", "q", b"", ordering_key="a") for n in range(1200)])
         assert caught.value.stored == frozenset()
         assert len(server.asked("Publish")) == 1
+
+
+def test_what_was_given_back_by_an_update_that_raised_is_not_given_back_again(server: Scripted) -> None:
+    with closing(_scripted(server)) as broker:
+        held: list[Delivery] = []
+        for queue in "qr":
+            server.answer("Pull", bringing(queue, ordering_key="k"))
+            held += broker.acquire([queue], limit=1, wait=1, lease=30)
+        asked_before = len(server.asked("ModifyAckDeadline"))
+        gone = failing(grpc.StatusCode.UNAVAILABLE, "gone")
+        server.answer("ModifyAckDeadline", accepting, gone, gone)
+        for _ in range(2):
+            with pytest.raises(BrokerUnavailable):
+                broker.update([(one, one.message) for one in held])
+        assert broker.update([(one, one.message) for one in held]) == [True, True]
+        asked = server.asked("ModifyAckDeadline")[asked_before:]
+        assert [list(one.ack_ids) for one in asked] == [["q"], ["r"], ["r"], ["r"]]
 
 
 def test_no_pull_is_for_more_than_one_message(server: Scripted) -> None:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 from google.pubsub_v1 import types
 
-from anybroker.broker import Message
+from anybroker.broker import Delivery, Message
 from anybroker.errors import BrokerUnavailable, ConfigurationError
 from anybroker.loading import load_broker
-from tests.brokers.pubsub.scripted import Scripted, bringing, failing, refusing
+from anybroker_broker_pubsub import PubSubBroker
+from tests.brokers.pubsub.scripted import Scripted, accepting, bringing, failing, refusing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from anybroker.broker import Broker, Delivery
+    from anybroker.broker import Broker
 
 Code = grpc.StatusCode
 TRANSIENT = {
@@ -37,15 +38,19 @@ def server() -> Iterator[Scripted]:
 
 
 @pytest.fixture
-def broker(server: Scripted) -> Iterator[Broker]:
-    made = load_broker(f"pubsub://p1/?endpoint=127.0.0.1:{server.port}&exactly_once=yes")
+def broker(server: Scripted) -> Iterator[PubSubBroker]:
+    made = _broker(server)
     yield made
     made.close()
 
 
-def take(server: Scripted, broker: Broker, *ack_ids: str) -> list[Delivery]:
+def _broker(server: Scripted) -> PubSubBroker:
+    return PubSubBroker.from_url(f"pubsub://p1/?endpoint=127.0.0.1:{server.port}&exactly_once=yes")
+
+
+def take(server: Scripted, broker: Broker, *ack_ids: str, queue: str = "q") -> list[Delivery]:
     server.answer("Pull", bringing(*ack_ids))
-    return broker.acquire(["q"], limit=10, wait=1, lease=30)
+    return broker.acquire([queue], limit=10, wait=1, lease=30)
 
 
 @pytest.mark.parametrize("code", TRANSIENT)
@@ -89,6 +94,13 @@ def test_of_several_requests_those_that_were_stored_are_told(server: Scripted, b
     with pytest.raises(BrokerUnavailable) as caught:
         broker.enqueue([Message("1", "q", big), Message("2", "q", big)])
     assert len(caught.value.stored) == 1
+
+
+def test_an_id_of_which_a_copy_was_not_stored_is_not_told_as_stored(server: Scripted, broker: Broker) -> None:
+    server.answer("Publish", lambda *_: _published(), failing(Code.UNAVAILABLE, "gone"))
+    with pytest.raises(BrokerUnavailable) as caught:
+        broker.enqueue([Message("1", "q", b""), Message("1", "r", b"")])
+    assert caught.value.stored == frozenset()
 
 
 def test_a_request_never_exceeds_the_limits(server: Scripted, broker: Broker) -> None:
@@ -142,6 +154,120 @@ def test_an_update_that_was_not_stored_keeps_the_lease(server: Scripted, broker:
         broker.update([(held, held.message)])
     assert server.asked("Acknowledge") == []
     assert broker.update([(held, held.message)]) == [True]
+
+
+@pytest.mark.parametrize("owner", ["the same object", "another object"])
+def test_a_repeated_update_does_not_publish_the_new_version_again(server: Scripted, broker: Broker, owner: str) -> None:
+    [held] = take(server, broker, "a")
+    new = Message("a", "q", b"new")
+    settler = broker if owner == "the same object" else _broker(server)
+    server.answer("Acknowledge", *[failing(Code.UNAVAILABLE, "gone")] * 3)
+    for _ in range(3):
+        with pytest.raises(BrokerUnavailable):
+            settler.update([(held, new)])
+    assert settler.update([(held, new)]) == [True]
+    assert [one.data for asked in server.asked("Publish") for one in asked.messages] == [b"new"]
+    settler.close()
+
+
+def test_a_repeated_ack_is_answered_by_what_those_before_it_did(server: Scripted, broker: Broker) -> None:
+    held = [*take(server, broker, "a"), *take(server, broker, "b", queue="r"), *take(server, broker, "c", queue="s")]
+    gone = failing(Code.UNAVAILABLE, "gone")
+    server.answer("Acknowledge", accepting, gone, gone, accepting, gone)
+    for _ in range(3):  # q is done in the first of them, r in the third
+        with pytest.raises(BrokerUnavailable):
+            broker.ack(held)
+    assert broker.ack(held) == [True, True, True]
+    assert [list(one.ack_ids) for one in server.asked("Acknowledge")] == [["a"], ["b"], ["b"], ["b"], ["c"], ["c"]]
+    assert broker.ack(held) == [False, False, False], "answered, and not held any more"
+
+
+def test_a_repeated_ack_of_many_is_answered_by_what_the_requests_of_those_before_it_did(
+    server: Scripted, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anybroker_broker_pubsub.settling.BATCH", 1)
+    held = take(server, broker, "a", "b", "c")
+    server.answer("Acknowledge", *[_only("a", "c")] * 4)
+    for _ in range(2):
+        with pytest.raises(BrokerUnavailable):
+            broker.ack(held)
+    assert broker.ack(held) == [True, True, True]
+    asked = [ack_id for one in server.asked("Acknowledge") for ack_id in one.ack_ids]
+    assert sorted(asked) == ["a", "b", "b", "b", "c"]
+
+
+def test_a_repeated_ack_is_answered_by_a_refusal_in_parts(server: Scripted, broker: Broker) -> None:
+    held = take(server, broker, "a", "b", "c")
+    transient, lost = "TRANSIENT_FAILURE_UNORDERED_ACK_ID", "PERMANENT_FAILURE_INVALID_ACK_ID"
+    server.answer("Acknowledge", refusing({"b": transient, "c": lost}), *[refusing({"b": transient})] * 3)
+    with pytest.raises(BrokerUnavailable):
+        broker.ack(held)
+    assert broker.ack(held) == [True, True, False]
+    assert [list(one.ack_ids) for one in server.asked("Acknowledge")] == [["a", "b", "c"], *[["b"]] * 4]
+
+
+def test_a_repeated_update_is_answered_by_what_those_before_it_did(server: Scripted, broker: Broker) -> None:
+    first, second = take(server, broker, "a", "b")
+    changes = [(first, Message("a", "q", b"new")), (second, Message("b", "r", b"new"))]
+    server.answer("Publish", *[_only_to_q] * 4)
+    for _ in range(3):
+        with pytest.raises(BrokerUnavailable):
+            broker.update(changes)
+    assert broker.update(changes) == [True, True]
+    published = [one.attributes["id"] for asked in server.asked("Publish") for one in asked.messages]
+    assert sorted(published) == ["a", "b", "b", "b", "b"]
+
+
+def test_a_settle_of_another_kind_than_the_one_that_was_done_is_lost(server: Scripted, broker: Broker) -> None:
+    held = [*take(server, broker, "a"), *take(server, broker, "b", queue="r")]
+    server.answer("Acknowledge", accepting, failing(Code.UNAVAILABLE, "gone"))
+    with pytest.raises(BrokerUnavailable):
+        broker.ack(held)
+    assert broker.update([(held[0], Message("a", "q", b"new"))]) == [False]
+    assert server.asked("Publish") == []
+
+
+def test_a_lease_under_an_ack_id_that_was_settled_before_is_a_new_one(server: Scripted, broker: Broker) -> None:
+    held = [*take(server, broker, "a"), *take(server, broker, "b", queue="r")]
+    server.answer("Acknowledge", accepting, failing(Code.UNAVAILABLE, "gone"))
+    with pytest.raises(BrokerUnavailable):
+        broker.ack(held)
+    assert broker.ack(take(server, broker, "a")) == [True]
+    assert [list(one.ack_ids) for one in server.asked("Acknowledge")] == [["a"], ["b"], ["a"]]
+
+
+def test_an_update_by_another_version_than_the_one_that_is_stored_publishes_it(
+    server: Scripted, broker: Broker
+) -> None:
+    [held] = take(server, broker, "a")
+    server.answer("Acknowledge", failing(Code.UNAVAILABLE, "gone"))
+    with pytest.raises(BrokerUnavailable):
+        broker.update([(held, Message("a", "q", b"first"))])
+    assert broker.update([(held, Message("a", "q", b"second"))]) == [True]
+    assert [one.data for asked in server.asked("Publish") for one in asked.messages] == [b"first", b"second"]
+
+
+def test_what_calls_that_raised_had_done_is_forgotten_in_time(
+    server: Scripted, broker: PubSubBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anybroker_broker_pubsub.leases.REMEMBERED", 0.0)
+    first, second = take(server, broker, "a", "b")
+    server.answer("Acknowledge", failing(Code.UNAVAILABLE, "gone"))
+    with pytest.raises(BrokerUnavailable):
+        broker.update([(first, Message("a", "q", b"new"))])
+    assert broker.ack([second]) == [True]
+    assert broker._here()._leases._progress == {}
+
+
+def test_of_two_messages_with_one_id_an_update_removes_only_that_whose_new_version_is_stored(
+    server: Scripted, broker: Broker
+) -> None:
+    first, second = take(server, broker, "a", "b")
+    second = Delivery(first.message, second.token, second.delivery_count, second.lease_until)
+    server.answer("Publish", _only_to_q, _only_to_q)
+    with pytest.raises(BrokerUnavailable):
+        broker.update([(first, Message("a", "q", b"new")), (second, Message("a", "r", b"new"))])
+    assert [list(one.ack_ids) for one in server.asked("Acknowledge")] == [["a"]]
 
 
 def test_without_the_right_to_create_nothing_is_created(server: Scripted) -> None:
@@ -205,6 +331,24 @@ def test_a_service_that_is_silent_for_long_is_asked_whether_it_is_there(
 
 def _published() -> object:
     return types.PublishResponse.pb()()
+
+
+def _only_to_q(request: types.PublishRequest, context: grpc.ServicerContext) -> object:
+    """An answer to a publish that fails for the queue r."""
+    if request.topic.endswith("-r"):
+        context.abort(Code.UNAVAILABLE, "gone")
+    return _published()
+
+
+def _only(*ack_ids: str) -> Callable[[Any, Any], object]:
+    """An answer to an ack that fails for any other message."""
+
+    def answer(request: types.AcknowledgeRequest, context: grpc.ServicerContext) -> object:
+        if not set(request.ack_ids) <= set(ack_ids):
+            context.abort(Code.UNAVAILABLE, "gone")
+        return accepting()
+
+    return answer
 
 
 def _plain() -> object:

@@ -60,7 +60,8 @@ class PubSubBroker:
         stored, failed = self._here().put(messages)
         if failed is not None:
             if isinstance(failed, BrokerUnavailable):
-                failed.stored = frozenset(stored)
+                missing = {message.id for position, message in enumerate(messages) if position not in stored}
+                failed.stored = frozenset(message.id for message in messages) - missing
             raise failed
 
     def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:

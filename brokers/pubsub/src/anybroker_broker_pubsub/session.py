@@ -17,7 +17,7 @@ from anybroker_broker_pubsub import overview, settling
 from anybroker_broker_pubsub.connection import Connection
 from anybroker_broker_pubsub.errors import NotThere
 from anybroker_broker_pubsub.later import Later
-from anybroker_broker_pubsub.leases import Claim, Leases
+from anybroker_broker_pubsub.leases import Claim, Leases, Settlement
 from anybroker_broker_pubsub.messages import delivery_count, eta_of, forwarded, pack, unpack, unseen
 from anybroker_broker_pubsub.options import MAX_ACK_DEADLINE, MAX_LEASE, MIN_ACK_DEADLINE, MIN_LEASE, PULL_BATCH
 from anybroker_broker_pubsub.publishing import publish
@@ -66,8 +66,11 @@ class Session:
 
     # storing
 
-    def put(self, messages: Sequence[Message]) -> tuple[set[str], AnybrokerError | None]:
-        """Publish messages; returns the ids of those that are stored, and the first error."""
+    def put(self, messages: Sequence[Message]) -> tuple[set[int], AnybrokerError | None]:
+        """Publish messages; returns the positions of those that are stored, and the first error.
+
+        Positions, since two messages may have the same id.
+        """
         return self._again(lambda: self._put(messages))
 
     def _again(self, call: Callable[[], Answer]) -> Answer:
@@ -78,11 +81,11 @@ class Session:
             self._topology.forget()
             return call()
 
-    def _put(self, messages: Sequence[Message]) -> tuple[set[str], AnybrokerError | None]:
+    def _put(self, messages: Sequence[Message]) -> tuple[set[int], AnybrokerError | None]:
         now = datetime.now(UTC)
         names = self._topology.names
         batches: defaultdict[tuple[str, str], list[Any]] = defaultdict(list)
-        packed: list[tuple[Message, Any]] = []
+        packed: list[Any] = []
         for message in messages:
             later = message.eta is not None and message.eta > now and message.ordering_key is None
             name = self._topology.ensure_later() if later else self._topology.ensure(message.queue)
@@ -90,11 +93,11 @@ class Session:
                 _check_kept(message, now, self._topology.retention(name))
             made = pack(message, queue=message.queue if later else None)
             batches[names.topic(name), made.ordering_key].append(made)
-            packed.append((message, made))
+            packed.append(made)
         stored, failed = publish(self._connection, [(topic, made) for (topic, _), made in batches.items()])
         if isinstance(failed, NotThere) and not stored:
             raise failed
-        return {message.id for message, made in packed if id(made) in stored}, failed
+        return {position for position, made in enumerate(packed) if id(made) in stored}, failed
 
     # taking
 
@@ -145,7 +148,7 @@ class Session:
             answers = settling.modify(
                 self._connection, self._topology.names.subscription(name), [one.ack_id for one in due], seconds
             )
-            due = [one for one, held in zip(due, answers, strict=True) if held]
+            due = [one for one in due if answers[one.ack_id]]
         until = since + seconds
         lease_until = datetime.now(UTC) + timedelta(seconds=until - time.monotonic())
         tokens = self._leases.hold(pulled.queue, [one.ack_id for one in due], until)
@@ -201,9 +204,9 @@ class Session:
 
     def acknowledge(self, deliveries: Sequence[Delivery]) -> list[bool]:
         """Remove messages; False where the lease was lost."""
-        claims = self._leases.claim(deliveries)
-        gone = self._acknowledge_all([one for one in claims if one is not None])
-        return [one is not None and one.ack_id in gone for one in claims]
+        with self._leases.settling([(one, None) for one in deliveries]) as settlement:
+            self._remove(settlement, settlement.left)
+        return settlement.result()
 
     def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[bool]:
         """Hold messages for so many seconds from now; False where the lease was lost."""
@@ -213,31 +216,29 @@ class Session:
 
     def update(self, changes: Sequence[tuple[Delivery, Message]]) -> list[bool]:
         """Replace messages by new versions; False where the lease was lost."""
-        claims = self._leases.claim([old for old, _ in changes])
-        live = [one for one in claims if one is not None]
-        stored: set[str] = set()
-        gone: set[str] = set()
-        try:
-            certain = self._secured(live)
-            pairs = [
-                (one, old, message)
-                for one, (old, message) in zip(claims, changes, strict=True)
-                if one is not None and one.ack_id in certain
-            ]
-            gone = self._extend([one for one, old, message in pairs if self._stays(old.message, message)], 0)
-            new = {one.ack_id: message for one, old, message in pairs if not self._stays(old.message, message)}
-            ids, failed = self.put(list(new.values()))
-            stored = {ack_id for ack_id, message in new.items() if message.id in ids}
-        finally:
-            self._leases.restore([one for one in live if one.ack_id not in stored | gone])
-        gone |= self._acknowledge_all([one for one in live if one.ack_id in stored])
-        if failed is not None:
-            raise failed
-        return [one is not None and one.ack_id in gone for one in claims]
+        with self._leases.settling(changes) as settlement:
+            pending = [one for one in settlement.left if one.ack_id not in settlement.stored]
+            certain = self._secured(pending)
+            settlement.answers |= {one.ack_id: False for one in pending if one.ack_id not in certain}
+            pending = [one for one in pending if one.ack_id in certain]
+            for name, ack_ids in self._by_name(one for one in pending if self._stays(one)).items():
+                self._give_back(name, ack_ids, settlement.answers)
+            failed = self._store(settlement, [one for one in pending if not self._stays(one)])
+            self._remove(settlement, [one for one in settlement.left if one.ack_id in settlement.stored])
+            if failed is not None:
+                raise failed
+        return settlement.result()
 
-    def _stays(self, old: Message, new: Message) -> bool:
+    def _store(self, settlement: Settlement, claims: Sequence[Claim]) -> AnybrokerError | None:
+        """Publish new versions; returns the first error."""
+        changes = [(one.ack_id, one.new) for one in claims if one.new is not None]
+        positions, failed = self.put([new for _, new in changes])
+        settlement.stored |= {changes[position][0] for position in positions}
+        return failed
+
+    def _stays(self, change: Claim) -> bool:
         """Whether it is given back instead of published anew, so that it keeps its place in its ordering key's line."""
-        return self._ordered and old == new and new.ordering_key is not None
+        return self._ordered and change.old == change.new and change.old.ordering_key is not None
 
     def _secured(self, claims: Sequence[Claim]) -> set[str]:
         """Whose leases are valid, and will be until an update is done: nothing else tells before it is too late."""
@@ -253,34 +254,26 @@ class Session:
         held: set[str] = set()
         for name, ack_ids in self._by_name(claims).items():
             answers = settling.modify(self._connection, self._topology.names.subscription(name), ack_ids, seconds)
-            held.update(ack_id for ack_id, answer in zip(ack_ids, answers, strict=True) if answer)
+            held.update(ack_id for ack_id, answer in answers.items() if answer)
         self._leases.extend(held, until)
         self._leases.extend([one.ack_id for one in claims if one.ack_id not in held], 0.0)
         return held
 
-    def _acknowledge_all(self, claims: Sequence[Claim]) -> set[str]:
-        """Remove messages; returns the ack ids of those that are gone."""
-        gone: set[str] = set()
-        done: set[str] = set()
-        try:
-            for name, ack_ids in self._by_name(claims).items():
-                answers = settling.acknowledge(self._connection, self._topology.names.subscription(name), ack_ids)
-                gone.update(ack_id for ack_id, answer in zip(ack_ids, answers, strict=True) if answer)
-                done.update(ack_ids)
-        finally:
-            self._leases.restore([one for one in claims if one.ack_id not in done])
-        return gone
+    def _remove(self, settlement: Settlement, claims: Sequence[Claim]) -> None:
+        """Acknowledge messages, one subscription after the other."""
+        for name, ack_ids in self._by_name(claims).items():
+            subscription = self._topology.names.subscription(name)
+            settling.acknowledge(self._connection, subscription, ack_ids, settlement.answers)
 
     def _by_name(self, claims: Iterable[Claim]) -> dict[str, list[str]]:
         """Ack ids by subscription."""
         found: defaultdict[str, dict[str, None]] = defaultdict(dict)
         for one in claims:
-            found[self._topology.names.of(one.queue)][one.ack_id] = None
+            found[self._topology.names.of(one.old.queue)][one.ack_id] = None
         return {name: list(ack_ids) for name, ack_ids in found.items()}
 
-    def _give_back(self, name: str, ack_ids: Sequence[str]) -> None:
-        if ack_ids:
-            settling.modify(self._connection, self._topology.names.subscription(name), ack_ids, 0)
+    def _give_back(self, name: str, ack_ids: Sequence[str], answers: dict[str, bool] | None = None) -> None:
+        settling.modify(self._connection, self._topology.names.subscription(name), ack_ids, 0, answers)
 
     def close(self) -> None:
         """Give back what is held, and disconnect."""
