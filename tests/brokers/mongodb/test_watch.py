@@ -47,6 +47,7 @@ class Streams:
             return self.changed.wait_for(lambda: self.opened >= times, timeout=60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ENDS)
 def test_a_stream_that_ended_is_opened_again(end: str) -> None:
     streams = Streams(ENDS[end])

@@ -21,12 +21,16 @@ DUPLICATE_KEY = 11000
 _TOO_LARGE = frozenset({10334, 17280, 17419, 17420})
 """BSONObjectTooLarge, an index key too long, documents that would grow over 16 MB."""
 _AUTHENTICATION_FAILED = 18
+_LACKS = "the server lacks a command that is needed; MongoDB 5.0 and later has all of them"
 _CONFIGURATION = {
     13: "the user may not do this; it needs the role readWrite on the database",
     _AUTHENTICATION_FAILED: "user or password are wrong, or authSource is missing",
     85: "an index of the same name has another form; was the collection made by something else?",
     40573: "a server alone has no change streams, a replica set has them; leave out wake=stream",
     86: "an index of the same name has another form; was the collection made by something else?",
+    59: _LACKS,
+    115: _LACKS,
+    238: _LACKS,
 }
 """Codes of MongoDB that no repetition mends."""
 _ATLAS = 8000
@@ -47,6 +51,8 @@ def translated(address: Address) -> Iterator[None]:
 
 def translation(error: Exception, address: Address) -> AnybrokerError:
     """The contract's error for what pymongo raised, or Python on the way to it."""
+    if isinstance(error, errors.BulkWriteError):
+        error = _first_failure(error)
     text = _text(error, address)
     code = error.code if isinstance(error, errors.OperationFailure) else None
     if isinstance(error, errors.DocumentTooLarge) or code in _TOO_LARGE:
@@ -62,6 +68,14 @@ def translation(error: Exception, address: Address) -> AnybrokerError:
     if isinstance(error, errors.ConfigurationError | errors.InvalidName | ValueError | TypeError):
         return ConfigurationError(f"{address}: {text}")
     return BrokerUnavailable(f"{address}: {text}")
+
+
+def _first_failure(error: errors.BulkWriteError) -> errors.OperationFailure:
+    """What went wrong first in a bulk write, which itself says only that something did."""
+    failures = [*error.details.get("writeErrors", ()), *error.details.get("writeConcernErrors", ())]
+    if not failures:
+        return error
+    return errors.OperationFailure(failures[0].get("errmsg", str(error)), failures[0].get("code"))
 
 
 def _is_lookup(error: Exception) -> bool:
