@@ -45,6 +45,45 @@ def law(pytester: pytest.Pytester, number: int) -> Any:
     return next(one for one in report(pytester)["laws"] if one["law"] == number)
 
 
+def test_a_server_that_can_be_restarted_says_which_it_is(pytester: pytest.Pytester) -> None:
+    suite(
+        pytester,
+        """
+        from bare import Bare
+        from types import SimpleNamespace
+
+        class TestMine(Bare):
+            server = SimpleNamespace(name="mine", version="1.2", start=lambda: None)
+
+            def test_law05_fenced__one(self, subject):
+                pass
+        """,
+    )
+    assert pytester.runpytest("--conformance-report=report.json").ret == pytest.ExitCode.OK
+    assert report(pytester)["server"] == "mine 1.2"
+
+
+def test_a_url_may_be_found_out_when_the_first_law_is_tested(pytester: pytest.Pytester) -> None:
+    """As that of a container. Neither pytest nor the plugin asks the class for it, which starts nothing."""
+    suite(
+        pytester,
+        """
+        from anybroker_conformance import BrokerConformance
+
+        class Url:
+            def __get__(self, suite, kind):
+                if suite is None:
+                    raise AttributeError("the class has none")
+                return "memory://mine"
+
+        class TestMine(BrokerConformance):
+            url = Url()
+        """,
+    )
+    assert pytester.runpytest("-k", "law02", "--conformance-report=report.json").ret == pytest.ExitCode.OK
+    assert report(pytester)["url"] == "memory://mine"
+
+
 def test_what_is_untested_is_said_with_its_reason(pytester: pytest.Pytester) -> None:
     suite(pytester, ONE_RUNS)
     result = pytester.runpytest("--conformance-report=report.json")

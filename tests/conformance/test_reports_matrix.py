@@ -81,6 +81,12 @@ def test_a_stranger_and_two_servers_have_columns_of_their_own() -> None:
     assert matrix(reports[::-1]) == page
 
 
+def test_two_suites_on_one_server_have_columns_of_their_own() -> None:
+    base = report(server="redis 7.0")
+    of_cluster = msgspec.structs.replace(base, suite="TestOnCluster")
+    assert cells(matrix([of_cluster, base]), "Law")[3:6] == ["redis (Broker)", "redis (OnCluster)", "redis+cluster"]
+
+
 def test_figures_are_shown() -> None:
     page = matrix([report(figures={"wake-up": Figure(0.002, 1.5, 1234)})])
     assert "| redis | wake-up | 2 ms | 1.50 s | 1,234 |" in page

@@ -45,9 +45,16 @@ class Examination(msgspec.Struct, frozen=True):
 
 
 def examine(suite: type, kind: Kind) -> Examination:
-    """Connect, look at what is there, and do what every test relies on. Raises nothing, and returns in time."""
-    url: str | None = getattr(suite, "url", None)
-    unknown = Examination(kind, _scheme(url) or suite.__name__, redact(url) if isinstance(url, str) else None)
+    """Connect, look at what is there, and do what every test relies on.
+
+    Raises nothing, and returns in time when the suite has told its URL.
+    """
+    unknown = Examination(kind, suite.__name__)
+    try:
+        url = suite().url  # for which a server may have to be started: that takes the time it takes
+    except Exception as error:
+        return msgspec.structs.replace(unknown, problem=_raised(error))
+    unknown = Examination(kind, _scheme(url) or suite.__name__, _shown(url))
     try:
         found = _within(LONGEST, lambda: _examined(suite, unknown))
     except TimeoutError as where:
@@ -80,8 +87,11 @@ def _examined(suite: type, unknown: Examination) -> Examination:
             return msgspec.structs.replace(unknown, problem=problem, unreachable=unreachable)
         return _declared(suite(), unknown)
     except Exception as error:  # whatever a stranger's adapter raises, it is one line
-        line = redact(" ".join(f"{type(error).__name__}: {error}".split()))
-        return msgspec.structs.replace(unknown, problem=f"it raised {line}")
+        return msgspec.structs.replace(unknown, problem=_raised(error))
+
+
+def _raised(error: Exception) -> str:
+    return "it raised " + redact(" ".join(f"{type(error).__name__}: {error}".split()))
 
 
 def _declared(suite: Any, unknown: Examination) -> Examination:
@@ -91,7 +101,7 @@ def _declared(suite: Any, unknown: Examination) -> Examination:
         return msgspec.structs.replace(
             unknown,
             adapter=_scheme(suite.url) or _registered(type(adapter), unknown.kind) or type(adapter).__name__,
-            server=_server(suite.url),
+            server=_named(suite.server) or _started_by_us(suite.url),
             declarations={law.number: declared(law, capabilities) for law in LAWS[unknown.kind]},
             min_lease=getattr(capabilities, "min_lease", 0.0),
         )
@@ -154,6 +164,10 @@ def _scheme(url: object) -> str | None:
     return url.partition(":")[0].lower() if isinstance(url, str) and ":" in url else None
 
 
+def _shown(url: object) -> str | None:
+    return redact(url) if isinstance(url, str) else None
+
+
 def _registered(adapter: type, kind: Kind) -> str | None:
     """The scheme under which a class is registered."""
     for point in sorted(entry_points(group=f"anybroker.{kind}s"), key=lambda one: one.name):
@@ -162,7 +176,13 @@ def _registered(adapter: type, kind: Kind) -> str | None:
     return None
 
 
-def _server(url: str | None) -> str | None:
+def _named(server: object) -> str | None:
+    """What a server that the suite may restart says of itself."""
+    said = [getattr(server, "name", None), getattr(server, "version", None)]
+    return " ".join(str(one) for one in said if one) or None
+
+
+def _started_by_us(url: str | None) -> str | None:
     """The version of a server that the services command started, whose URL this is."""
     if url is None:
         return None

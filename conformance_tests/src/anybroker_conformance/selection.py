@@ -51,8 +51,7 @@ def law_of(kind: Kind, test: str) -> Law | None:
 
 def law_tests(suite: type, kind: Kind) -> dict[str, Law]:
     """The names of all law tests of a suite, whether they were selected or not."""
-    laws = {name: law_of(kind, name) for name in dir(suite) if callable(getattr(suite, name))}
-    return {name: law for name, law in laws.items() if law}
+    return {name: law for name in dir(suite) if (law := law_of(kind, name)) and callable(getattr(suite, name))}
 
 
 class Selection:

@@ -6,6 +6,7 @@ Where fencing is best effort, a stale settle may win; but when it is said to hav
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -286,7 +287,10 @@ class Fenced:
     def test_law05_fenced__a_valid_lease_is_honoured(self, subject: Subject, number: int) -> None:
         """Nobody is told that a lease is lost which is not: extended, updated, and acknowledged, each in one call."""
         queue = subject.queue()
-        held = [*_taken(subject, queue, number).values()]
+        began = time.monotonic()
+        held = [*_taken(subject, queue, min(number, 101)).values()]
+        at_this_pace = int(len(held) * subject.long / 12 / (time.monotonic() - began))
+        held += _taken(subject, queue, min(number - len(held), at_this_pace)).values()
         for lease in (subject.long, subject.long / 2):
             _assert_honoured("extend", held, subject.broker.extend(held, lease=lease))
         new = [(one, msgspec.structs.replace(one.message, body=b"new")) for one in held]
@@ -295,6 +299,8 @@ class Fenced:
         held = [one for found in again.values() for one in found[-1:]]
         _assert_honoured("ack", held, subject.broker.ack(held))
         subject.assert_gone(queue, why="it was acknowledged")
+        if len(held) < number:
+            subject.untested(f"more than {len(held)} leases in one call: so many are not taken before the first ends")
 
     def test_law05_fenced__one_by_one_in_any_order(self, subject: Subject) -> None:
         """A settle ends its own lease and no other, of whichever queue."""

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from anybroker.errors import BrokerUnavailable
 from anybroker_conformance.broker.consuming import another, ids, replace
 from anybroker_conformance.broker.waiting import JITTER, WAIT, Waiter
 from anybroker_conformance.broker.wakes import wakes_at_once, wakes_in_time
+from anybroker_conformance.idleness import assert_idle
 from anybroker_conformance.subject import PATIENCE, WATCH, LawBroken
 
 if TYPE_CHECKING:
@@ -26,8 +28,6 @@ LONG_IDLE = 2.0
 """Seconds after which who polls ever more rarely has become slow."""
 APART = 0.06
 """Seconds between consumers that begin to wait: those who poll do not all poll at the same moment."""
-BUSY, LEAST_BUSY = 0.2, 0.08
-"""Share of a processor that an idle wait may use; of one that others use as well, a smaller one, but at least that."""
 CROWD = 6
 """Consumers that wait at the same time."""
 
@@ -220,18 +220,7 @@ class Prompt:
         subject = realtime
         queues = undeliverable(subject)
         for asked in ([subject.queue()], queues, [*queues, subject.queue()]):
-            share, allowed = 1.0, 0.0
-            for _ in range(4):
-                before, process, started = attainable(), time.process_time(), time.monotonic()
-                waiter = Waiter(subject.broker, asked, wait=0.7, lease=subject.long)
-                taken = waiter.result(0.7 + subject.capabilities.wait_slack + PATIENCE, why="its wait was over")
-                assert not taken, "delivered although it was not deliverable"
-                share = max(waiter.cpu, time.process_time() - process) / (time.monotonic() - started)
-                allowed = max(LEAST_BUSY, BUSY * max(before, attainable()))
-                if share < allowed:
-                    break
-            if share >= allowed:
-                raise LawBroken(f"an idle wait used {share:.0%} of a processor; {allowed:.0%} is the most")
+            assert_idle(partial(_wait_in_vain, subject, asked))
 
     def test_law11_prompt__a_crowd_on_one_queue(self, realtime: Subject) -> None:
         """As many messages, as many wake, each with one; nobody is forgotten, and nobody wakes in vain."""
@@ -316,12 +305,10 @@ def too_late(late: dict[str, list[float]], bound: float) -> dict[str, float]:
     return {cause: min(measured) for cause, measured in late.items() if min(measured) > bound + JITTER}
 
 
-def attainable() -> float:
-    """The share of a processor that this thread gets when it does nothing but use it."""
-    used, started = time.thread_time(), time.monotonic()
-    while time.monotonic() - started < 0.1:
-        pass
-    return (time.thread_time() - used) / (time.monotonic() - started)
+def _wait_in_vain(subject: Subject, queues: list[str]) -> None:
+    waiter = Waiter(subject.broker, queues, wait=0.7, lease=subject.long)
+    taken = waiter.result(0.7 + subject.capabilities.wait_slack + PATIENCE, why="its wait was over")
+    assert not taken, "delivered although it was not deliverable"
 
 
 def undeliverable(subject: Subject) -> list[str]:

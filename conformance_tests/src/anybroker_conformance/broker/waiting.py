@@ -29,8 +29,6 @@ class Waiter:
         self._taken: list[Delivery] = []
         self._error: BaseException | None = None
         self.began = self.ended = 0.0
-        self.cpu = 0.0
-        """Seconds of processor time of the thread, once it has ended."""
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -59,11 +57,9 @@ class Waiter:
 
     def _run(self) -> None:
         broker, queues, limit, wait, lease = self._arguments
-        cpu = time.thread_time()
         self.began = time.monotonic()
         try:
             self._taken = broker.acquire(queues, limit=limit, wait=wait, lease=lease)
         except BaseException as error:
             self._error = error
         self.ended = time.monotonic()
-        self.cpu = time.thread_time() - cpu

@@ -27,7 +27,7 @@ class Server(Protocol):
     """How the suite makes a server go and return: ``BrokerConformance.server``.
 
     Each call returns when it has happened, and raises when it does not. What was stored must be found again after
-    ``start``, as far as the adapter declares it.
+    ``start``, as far as the adapter declares it. The texts ``name`` and ``version`` go into the report, if it has them.
     """
 
     def stop(self) -> None:

@@ -34,7 +34,11 @@ class Polling(MemoryBackend):
             left = deadline - now()
             if found or left <= 0 or self._closed:
                 return found
-            time.sleep(min(self.sleep, left))
+            time.sleep(min(self.pause(), left))
+
+    def pause(self) -> float:
+        """Seconds until the next look."""
+        return self.sleep
 
 
 @wrong_backend("wait", "retrying ends a wait")
@@ -57,6 +61,35 @@ class LooksEverySecond(Polling):
 @wrong_backend("wait", "spins")
 class WaitSpins(Polling):
     sleep = 0.0
+
+
+@wrong_backend("wait", "spins while it waits for more than ten")
+class SpinsForMany(Polling):
+    def wait(self, ids: Sequence[str], *, timeout: float) -> list[Result]:
+        if len(ids) <= 10:
+            return super().wait(ids, timeout=timeout)
+        deadline = time.monotonic() + timeout
+        while not (found := self.found(ids)) and time.monotonic() < deadline and not self._closed:
+            time.sleep(0)
+        return found
+
+
+@wrong_backend("wait", "looks every second for those who wait on when another one has left")
+class ForgetsThoseWhoStay(Polling):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.left = 0
+        self.waiter = threading.local()
+
+    def pause(self) -> float:
+        return self.sleep if self.waiter.began == self.left else 1.0
+
+    def wait(self, ids: Sequence[str], *, timeout: float) -> list[Result]:
+        self.waiter.began = self.left
+        try:
+            return super().wait(ids, timeout=timeout)
+        finally:
+            self.left += 1
 
 
 @wrong_backend("wait", "waits for the first of several only")

@@ -87,12 +87,16 @@ def _columns(kind: Kind, reports: Sequence[Report]) -> list[tuple[str, Report | 
         found = sorted((one for one in reports if one.adapter == adapter), key=_key)
         if not found:
             columns.append((adapter, None))
-        servers = [one.server for one in found]
-        for report in found:
-            several = len(found) > 1 and servers.count(report.server) == 1
-            name = f"{adapter} ({report.server or report.suite})" if several else adapter
-            columns.append((name, report))
+        columns += [(_name(report, found), report) for report in found]
     return columns
+
+
+def _name(report: Report, found: Sequence[Report]) -> str:
+    """The adapter, and what tells this report from the others of it: the server, else the suite."""
+    if len(found) == 1:
+        return report.adapter
+    alone = [one.server for one in found].count(report.server) == 1
+    return f"{report.adapter} ({report.server if alone and report.server else report.suite.removeprefix('Test')})"
 
 
 def _key(report: Report) -> tuple[str, str, int]:
