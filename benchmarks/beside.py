@@ -6,7 +6,7 @@ import statistics
 import threading
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from anybroker.broker import Message
 from anybroker.loading import load_broker
@@ -66,6 +66,14 @@ class Ours:
         return max(0.0, arrived[0] - sent)
 
 
+class Bare(Protocol):
+    """The loop that one would write without anybroker; it knows how many messages."""
+
+    def send(self) -> None: ...
+
+    def drain(self) -> None: ...
+
+
 class Rates:
     """Messages per second of several things, measured in turns."""
 
@@ -87,3 +95,16 @@ class Rates:
             other = compared.get(name)
             share = f"  {self.median(name) / self.median(other):.0%} of {other}" if other else ""
             print(f"{name:24} {self.median(name):10,.0f}/s{share}")
+
+
+def compare(ours: Ours, bare: Bare, number: int) -> None:
+    """So many messages are sent and drained, in turns; shows the medians."""
+    rates = Rates()
+    for _ in range(ROUNDS):
+        rates.take("bare send", number, bare.send)
+        rates.take("bare drain", number, bare.drain)
+        rates.take("enqueue", number, lambda: ours.send(number))
+        rates.take("drain", number, lambda: ours.drain(number))
+    rates.show({"enqueue": "bare send", "drain": "bare drain"})
+    ours.show_wake_ups()
+    ours.broker.close()

@@ -6,7 +6,7 @@ import sys
 import uuid
 
 import grpc
-from beside import BODY, ROUNDS, Ours, Rates
+from beside import BODY, Ours, compare
 from google.cloud import pubsub_v1
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
@@ -32,7 +32,7 @@ class Bare:
         self.publisher.create_topic(name=self.topic)
         self.subscriber.create_subscription(name=self.subscription, topic=self.topic, ack_deadline_seconds=30)
 
-    def publish(self) -> None:
+    def send(self) -> None:
         for _ in range(MESSAGES // PULLED):
             messages = [{"data": BODY, "attributes": {"id": str(number)}} for number in range(PULLED)]
             self.publisher.api.publish(topic=self.topic, messages=messages)
@@ -47,15 +47,7 @@ class Bare:
 
 
 def main(url: str) -> None:
-    bare, ours, rates = Bare(url), Ours(url, batch=PULLED), Rates()
-    for _ in range(ROUNDS):
-        rates.take("bare publish", MESSAGES, bare.publish)
-        rates.take("bare drain", MESSAGES, bare.drain)
-        rates.take("publish", MESSAGES, lambda: ours.send(MESSAGES))
-        rates.take("drain", MESSAGES, lambda: ours.drain(MESSAGES))
-    rates.show({"publish": "bare publish", "drain": "bare drain"})
-    ours.show_wake_ups()
-    ours.broker.close()
+    compare(Ours(url, batch=PULLED), Bare(url), MESSAGES)
 
 
 if __name__ == "__main__":

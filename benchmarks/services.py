@@ -2,7 +2,6 @@
 
 ``make bench-services``, or ``python benchmarks/services.py sqs mongodb`` for some of them. Read the ratios: figures
 move with the machine.
-
 """
 
 from __future__ import annotations
@@ -17,24 +16,33 @@ from anybroker_conformance.services.door import Door
 from anybroker_conformance.services.state import State
 
 HERE = Path(__file__).parent
-NAMES = {"rabbitmq": "rabbitmq", "sqs": "sqs", "pubsub": "pubsub", "mongodb": "mongodb", "memcache": "memcached"}
-"""The program of each, and the service that it needs."""
+PROGRAMS = {
+    "rabbitmq": ["rabbitmq"],
+    "sqs": ["sqs"],
+    "pubsub": ["pubsub"],
+    "mongodb": ["mongodb"],
+    "memcache": ["memcached"],
+    "round_trips": ["redis", "memcached", "mongodb", "rabbitmq"],
+}
+"""Each with the services that it needs, whose URLs it is given."""
 
 
 def main(chosen: list[str]) -> int:
-    for name in chosen or NAMES:
+    for name in chosen or PROGRAMS:
+        services = PROGRAMS[name]
         with tempfile.TemporaryDirectory() as folder:
             state = Path(folder) / "state"
             door = Door(State(state))
-            _, failures = door.up([NAMES[name]], "local")
+            _, failures = door.up(services, "local")
             try:
                 if failures:
                     print("\n".join(failures), file=sys.stderr)
                     return 1
                 print(f"\n{name}", flush=True)
-                subprocess.run([sys.executable, HERE / f"{name}.py", running(state)[NAMES[name]].url], check=True)
+                urls = [running(state)[service].url for service in services]
+                subprocess.run([sys.executable, HERE / f"{name}.py", *urls], check=True)
             finally:
-                door.down([NAMES[name]])
+                door.down(services)
     return 0
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-from beside import BODY, ROUNDS, Ours, Rates
+from beside import BODY, Ours, compare
 from botocore.config import Config
 
 from anybroker_broker_sqs.options import BATCH, read_settings
@@ -76,16 +76,7 @@ def celery(url: str) -> dict[str, float]:
 
 
 def main(url: str) -> None:
-    bare, rates = Bare(url), Rates()
-    ours = Ours(url, batch=BATCH * read_settings(url).options.calls)
-    for _ in range(ROUNDS):
-        rates.take("bare send", MESSAGES, bare.send)
-        rates.take("bare drain", MESSAGES, bare.drain)
-        rates.take("enqueue", MESSAGES, lambda: ours.send(MESSAGES))
-        rates.take("drain", MESSAGES, lambda: ours.drain(MESSAGES))
-    rates.show({"enqueue": "bare send", "drain": "bare drain"})
-    ours.show_wake_ups()
-    ours.broker.close()
+    compare(Ours(url, batch=BATCH * read_settings(url).options.calls), Bare(url), MESSAGES)
     for name, rate in celery(url).items():
         print(f"{'Celery, ' + name:24} {rate:10,.0f}/s")
 
