@@ -10,6 +10,7 @@ UV := $(shell uv cache dir >/dev/null 2>&1 && echo uv || echo .tools/bin/uv)
 RUN := $(UV) run --locked
 # Most of what the laws do is waiting, for leases and processes: five tests at a time for two processors.
 TESTERS = $(shell $(PYTHON) -c 'import os; print(5 * (os.cpu_count() or 1) // 2)')
+FAST_TESTERS = $(shell $(PYTHON) -c 'import os; print(3 * (os.cpu_count() or 1) // 2)')
 # The tests start hundreds of processes, and each would compile again whatever it imports.
 unexport PYTHONDONTWRITEBYTECODE
 REFERENCES := MemoryBroker SqliteBroker MemoryBackend SqliteBackend
@@ -26,11 +27,17 @@ demo: uv  ## real work on real processes, no server needed
 	$(RUN) --package anybroker --no-default-groups --group demo python examples/thumbnails/demo.py
 
 check: uv  ## linter, types and the fast tests, side by side: before every commit
-	$(MAKE) --jobs=3 lint types fast
+	$(MAKE) --jobs=4 lint mypy public-types fast
 
-.PHONY: fast
+.PHONY: mypy public-types fast
+mypy: uv
+	$(RUN) mypy
+
+public-types: uv
+	$(RUN) pyright core/src
+
 fast: uv
-	$(RUN) pytest -n auto -m "not slow" tests
+	$(RUN) pytest -n $(FAST_TESTERS) -m "not slow" --ignore-glob='*/test_laws.py' tests
 
 test: lint types docs installed-services  ## everything but the long soak: also crashes, packages, real servers, the documentation
 	$(RUN) pytest -n $(TESTERS) -m "not soak"
@@ -39,8 +46,7 @@ lint: uv  ## style and formatting
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 
-types: uv  ## mypy and pyright
-	$(RUN) mypy
+types: mypy  ## mypy and pyright, of every member
 	$(RUN) pyright
 
 docs: uv  ## the documentation, into docs/_build

@@ -26,7 +26,7 @@ class Service:
     """A service by its name. ``stop``, ``kill`` and ``start`` are what a conformance suite asks of its ``server``."""
 
     def __init__(self, name: str, how: str = HOW) -> None:
-        self._name = name
+        self.name = name
         self._how = how
         self._running: Running | None = None
         self.folder = Path()
@@ -36,12 +36,17 @@ class Service:
     def running(self) -> Running:
         """The service, started. One that cannot be started is a failure of the test, never a reason to skip it."""
         if self._running is None:
-            self.folder = Path(tempfile.mkdtemp(prefix=self._name)) / "state"
+            self.folder = Path(tempfile.mkdtemp(prefix=self.name)) / "state"
             _started.append(self)
-            _, failures = Door(State(self.folder)).up([self._name], self._how)
+            _, failures = Door(State(self.folder)).up([self.name], self._how)
             assert not failures, "\n".join(failures)
-            self._running = running(self.folder)[self._name]
+            self._running = running(self.folder)[self.name]
         return self._running
+
+    @property
+    def version(self) -> str:
+        """For the report, beside its name."""
+        return self.running.version
 
     def url(self, **options: object) -> str:
         """Its URL, with options of the adapter."""
@@ -62,13 +67,13 @@ class Service:
         """Start what has ended; returns what the servers wrote last, or None where all of them run."""
         if self._running is None or not (ended := self._running.ended):
             return None
-        words = f"{self._name}: the server {', '.join(ended)} has ended, and is started again\n{self._running.log}"
+        words = f"{self.name}: the server {', '.join(ended)} has ended, and is started again\n{self._running.log}"
         self._running.start()
         return words
 
     def end(self) -> None:
         """Leave nothing behind."""
-        Door(State(self.folder)).down([self._name])
+        Door(State(self.folder)).down([self.name])
         shutil.rmtree(self.folder.parent)
         self._running = None
 
@@ -89,11 +94,17 @@ def end_all() -> None:
 
 
 class Url:
-    """The ``url`` of a suite: that of a service, which is started when the first law is to be tested."""
+    """The ``url`` of a suite: that of a service, which is started when the first law is to be tested.
+
+    The class itself has none. pytest looks at each attribute of a class that it collects, and a run of other tests
+    would start the server.
+    """
 
     def __init__(self, of: Service, **options: object) -> None:
         self._service = of
         self._options = options
 
-    def __get__(self, suite: object, kind: type) -> str:
+    def __get__(self, suite: object | None, kind: type) -> str:
+        if suite is None:
+            raise AttributeError("ask an object of the suite for its URL")
         return self._service.url(**self._options)

@@ -9,9 +9,19 @@ import pytest
 from anybroker_conformance.services import process
 from tests import live
 
-pytestmark = [pytest.mark.services, pytest.mark.slow]
+
+def test_who_looks_at_a_suite_starts_no_server() -> None:
+    server = live.Service("memcached")
+
+    class Suite:
+        url = live.Url(server)
+
+    assert not hasattr(Suite, "url")
+    assert server not in live._started
 
 
+@pytest.mark.services
+@pytest.mark.slow
 def test_a_server_that_has_died_is_told_of_and_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "HOW", "local")
     server = live.Service("memcached")
