@@ -68,7 +68,9 @@ mutants: uv  ## 20 runs of the suite against each wrong broker and backend, and 
 services: uv  ## the real servers that adapters are tested against, installed where they are missing
 	$(RUN) python -m anybroker_conformance.services up --install
 
+# With a state of its own, in a folder that is gone afterwards: services that somebody works with go on.
 .PHONY: installed-services
+installed-services: export ANYBROKER_SERVICES_DIR := $(shell mktemp --directory --dry-run)
 installed-services: uv
 	$(RUN) python -m anybroker_conformance.services up --local --install
 	$(RUN) python -m anybroker_conformance.services down

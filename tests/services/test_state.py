@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from anybroker_conformance.services.door import Door
 from anybroker_conformance.services.state import VARIABLE, Entry, State
 
 if TYPE_CHECKING:
@@ -50,6 +51,18 @@ def test_a_service_that_was_begun_but_not_written_down_is_removed(state: State) 
     with state.lock():
         state.remove("redis")
     assert not state.folder.exists()
+
+
+def test_what_ran_in_a_docker_that_is_gone_is_forgotten_aloud(
+    state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with state.lock():
+        state.write(Entry(name="redis", how="docker", ports={"redis": 6379}, version="7"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    Door(state).down(["redis"])
+    assert not state.folder.exists()
+    assert "Docker no longer answers" in caplog.text
+    assert "redis" in caplog.text
 
 
 def test_the_environment_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

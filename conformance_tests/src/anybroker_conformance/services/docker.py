@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,7 @@ _ANSWER_SECONDS = 10.0
 _STOP_SECONDS = 30
 _FORM_SECONDS = 60.0
 _LOG_LINES = 20
+_log = logging.getLogger(__name__)
 
 
 class Docker:
@@ -88,6 +90,10 @@ class Docker:
         return _compose("logs", "--no-color", "--tail", str(_LOG_LINES), *_all(service))
 
     def end(self, services: Mapping[Path, Service]) -> None:
+        if not self.answers():
+            forgotten = ", ".join(service.name for service in services.values())
+            _log.warning("Docker no longer answers; forgotten, as no container can be reached: %s", forgotten)
+            return
         names = [item["Service"] for service in services.values() for item in _listed(service)]
         if names:
             _compose("kill", *names)
