@@ -56,7 +56,7 @@ class Ordering(Enum):
     @property
     def keyed(self) -> bool:
         """Whether messages may have an ``ordering_key``."""
-        return self in {Ordering.FIFO_PER_KEY, Ordering.PER_KEY}
+        return self is Ordering.FIFO_PER_KEY or self is Ordering.PER_KEY  # asked for each message
 
     @property
     def fifo(self) -> bool:

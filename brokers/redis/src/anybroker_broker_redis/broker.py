@@ -16,7 +16,7 @@ from anybroker.errors import BrokerUnavailable, Unsupported
 from anybroker.validation import check_changes, check_messages
 from anybroker_broker_redis import durability, payload
 from anybroker_broker_redis.inspection import Inspection
-from anybroker_broker_redis.keys import Keys
+from anybroker_broker_redis.keys import WAKE, Keys
 from anybroker_broker_redis.link import Link, command
 from anybroker_broker_redis.options import read_url
 from anybroker_broker_redis.scripts import script
@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 
 _ENQUEUE = script("enqueue")
 _ENQUEUE_READY = script("enqueue_ready", behind=())
-_OF_READY = (0, 2, 3, 4, 9)
-"""Which keys of a queue the second takes."""
+_ENQUEUE_ONE = script("enqueue_one", behind=())
 _ACQUIRE = script("acquire")
 _ACK = script("ack")
 _UPDATE = script("update")
@@ -105,19 +104,21 @@ class RedisBroker(Inspection):
         """Store messages; an id that is still here is recognised and left as it is."""
         link = self._opened()
         check_messages(messages, self._declared)
+        if len(messages) == 1:
+            [message] = messages
+            body = payload.payload(message)
+            if body[0] == payload.PLAIN:
+                keys = self._keys.of_ready(message.queue)
+                link.call(_ENQUEUE_ONE, keys, (message.queue, message.id, body), writes=True)
+                return
         calls: list[tuple[Command, Script, list[Message]]] = []
         for queue, group in _by_queue(messages):
             for part in _parts(group, ENQUEUE_AT_ONCE, self._declared.max_body):
                 bodies = [payload.payload(message) for message in part]
                 plain = all(body[0] == payload.PLAIN for body in bodies)
                 arguments = [text for message, body in zip(part, bodies, strict=True) for text in (message.id, body)]
-                keys = self._keys.of(queue)
-                call = (
-                    command(_ENQUEUE_READY, [keys[at] for at in _OF_READY], (queue, *arguments))
-                    if plain
-                    else command(_ENQUEUE, keys, (queue, *arguments))
-                )
-                calls.append((call, _ENQUEUE_READY if plain else _ENQUEUE, part))
+                verb, keys = (_ENQUEUE_READY, self._keys.of_ready(queue)) if plain else (_ENQUEUE, self._keys.of(queue))
+                calls.append((command(verb, keys, (queue, *arguments)), verb, part))
         replies: list[Any] = []
         try:
             link.run([call for call, _, _ in calls], [script for _, script, _ in calls], replies, writes=True)
@@ -234,7 +235,7 @@ class RedisBroker(Inspection):
 
     def _woken(self, keys: Sequence[bytes], seconds: float) -> bool:
         """Wait at most so long. Whether there is something to see."""
-        if not self._link.pop(keys[9::6], seconds):
+        if not self._link.pop(keys[WAKE::6], seconds):
             return False
         self._quiet = (frozenset(), 0.0)
         if self._is_closed():

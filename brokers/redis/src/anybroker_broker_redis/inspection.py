@@ -35,7 +35,7 @@ class Inspection:
 
     def queues(self) -> list[str]:
         """The names of the queues that hold messages, sorted."""
-        return sorted(name.decode() for name in self._opened().send("SMEMBERS", self._keys.queues))
+        return sorted(name.decode() for name in self._opened().send("HKEYS", self._keys.queues))
 
     def stats(self, queue: str) -> Stats:
         """Counts of one queue, in O(log n) however many messages it holds."""

@@ -59,9 +59,26 @@ class Link:
 
     def call(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Any], *, writes: bool = False) -> Any:
         """Run a script. ``writes``: replicas must have what it changes, if that was asked for."""
-        replies: list[Any] = []
-        self.run([command(script, keys, arguments)], [script], replies, writes=writes)
-        return replies[0]
+        return self._one(command(script, keys, arguments), script, writes=writes)
+
+    def send(self, *command: Any, writes: bool = False) -> Any:
+        """Run one command that is no script. ``writes``: as for :meth:`call`."""
+        return self._one(command, None, writes=writes)
+
+    def _one(self, command: Command, script: Script | None, *, writes: bool) -> Any:
+        wait = self._wait() if writes else []
+        answers: list[Any] = []
+        try:
+            self._exchange([command, *wait], answers)
+            answer, confirmed = answers[0], answers[-1]
+            if isinstance(answer, ResponseError):
+                answer, confirmed = self._again(command, script, answer, wait)
+        except FAILURES as error:
+            self._failed(error)
+            raise translated(error, self.address) from error
+        if wait and not self._replicated(confirmed):
+            raise self._too_few(confirmed)
+        return answer
 
     def run(
         self, commands: Sequence[Command], scripts: Sequence[Script], replies: list[Any], *, writes: bool = False
@@ -92,22 +109,6 @@ class Link:
         if wait and not self._replicated(confirmed):
             replies.clear()
             raise self._too_few(confirmed)
-
-    def send(self, *command: Any, writes: bool = False) -> Any:
-        """Run one command that is no script. ``writes``: as for :meth:`call`."""
-        wait = self._wait() if writes else []
-        answers: list[Any] = []
-        try:
-            self._exchange([command, *wait], answers)
-            answer, confirmed = answers[0], answers[-1]
-            if isinstance(answer, ResponseError):
-                answer, confirmed = self._again(command, None, answer, wait)
-        except FAILURES as error:
-            self._failed(error)
-            raise translated(error, self.address) from error
-        if wait and not self._replicated(confirmed):
-            raise self._too_few(confirmed)
-        return answer
 
     def pop(self, keys: Sequence[bytes], timeout: float) -> bool:
         """Wait at most so many seconds for an element in one of the lists, and take it. Whether there was one."""

@@ -31,5 +31,5 @@ def script(
 
 
 if __name__ == "__main__":
-    alone = sys.argv[1] == "enqueue_ready"
+    alone = sys.argv[1] in {"enqueue_one", "enqueue_ready"}
     print(script(sys.argv[1], behind=() if alone else ("keys", "states")).source, end="")  # noqa: T201  what it is for

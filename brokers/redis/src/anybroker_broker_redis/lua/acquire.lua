@@ -2,7 +2,7 @@
 -- characters. A counter would not do: after a failover or a restart it may go back, and give the token of a lost lease.
 -- Returns microseconds until the next message falls due (-1: none is known to), when the leases run out, and then for
 -- each message: number of its queue, lease, what is stored, how often it was delivered before.
-local number = (#KEYS - 4) / 6
+local number = (#KEYS - 3) / 6
 local states = {}
 for n = 1, number do
   local q = queue(n)

@@ -6,7 +6,7 @@ for i = 2, #ARGV, 2 do
   ids[#ids + 1] = ARGV[i]
 end
 local known = call('HMGET', MESSAGES, unpack(ids))
-local seq = call('INCRBY', COUNTER, #ids) - #ids -- first of all: it is what is refused when the memory is used up
+local seq = call('HINCRBY', QUEUES, name, #ids) - #ids -- first of all: it is what is refused when the memory is used up
 local now = clock()
 local fields, ready, later, seen = {}, {}, {}, {}
 for i, id in ipairs(ids) do
@@ -25,7 +25,6 @@ for i, id in ipairs(ids) do
 end
 if #fields > 0 then
   call('HSET', MESSAGES, unpack(fields))
-  call('SADD', QUEUES, name)
   if #ready > 0 then
     call('ZADD', q.ready, unpack(ready))
     wake(q)
@@ -33,5 +32,7 @@ if #fields > 0 then
   for _, message in ipairs(later) do
     arrive(q, message[1], message[2], now)
   end
+elseif seq == 0 then
+  call('HDEL', QUEUES, name) -- the queue was empty, and is
 end
 return #fields / 2

@@ -1,14 +1,14 @@
 -- Stores messages of one queue that are ready at once, without priority or ordering key, as most are; enqueue.lua takes
--- all of them, and keys.lua says how they lie in Redis. KEYS: messages, queues, counter, ready, wake.
+-- all of them, and keys.lua says how they lie in Redis. KEYS: messages, queues, ready, wake.
 -- ARGV: name of the queue, then id and payload of each message. Returns how many are new.
-local MESSAGES, QUEUES, COUNTER, READY, WAKE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local MESSAGES, QUEUES, READY, WAKE = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local call, format = redis.call, string.format
 local ids = {}
 for i = 2, #ARGV, 2 do
   ids[i / 2] = ARGV[i]
 end
 local known = call('HMGET', MESSAGES, unpack(ids))
-local seq = call('INCRBY', COUNTER, #ids) - #ids -- first of all: it is what is refused when the memory is used up
+local seq = call('HINCRBY', QUEUES, ARGV[1], #ids) - #ids -- first of all: it is what is refused when the memory is used up
 local time = call('TIME')
 local since = format('%014x', time[1] * 1000000 + time[2])
 local fields, ready, seen, number = {}, {}, {}, 0
@@ -23,10 +23,11 @@ for i, id in ipairs(ids) do
 end
 if number > 0 then
   call('HSET', MESSAGES, unpack(fields))
-  call('SADD', QUEUES, ARGV[1])
   call('ZADD', READY, unpack(ready))
   if call('LLEN', WAKE) == 0 then
     call('RPUSH', WAKE, '1')
   end
+elseif seq == 0 then
+  call('HDEL', QUEUES, ARGV[1]) -- the queue was empty, and is
 end
 return number / 2

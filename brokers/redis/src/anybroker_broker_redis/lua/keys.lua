@@ -1,6 +1,6 @@
 -- What every script begins with: how messages lie in Redis.
 --
--- KEYS: messages, returned, queues, counter; then for each queue that the script works on
+-- KEYS: messages, returned, queues; then for each queue that the script works on
 --       ready, delayed, leased, blocked, lines, wake.
 --
 -- A message is a field of the hash `messages`, id -> place, the microsecond since which it is there, meta, "\n", body;
@@ -11,10 +11,11 @@
 --   blocked  score: its eta, or 0; an older message of its ordering key is still in the queue
 -- place: 8 hexadecimal digits that fall as the priority rises, then 14 of the order of arrival.
 -- lines: a sorted set of score 0, the SHA-1 of an ordering key .. order of arrival .. place .. id.
+-- queues: a hash, queue -> the last order of arrival; a queue that is empty has none, and begins anew.
 -- returned: id -> how often it was delivered before, and since when it is ready; for those that have come back.
 -- wake: a list with one element while there is something to see for one who waits (see `wake`).
 
-local MESSAGES, RETURNED, QUEUES, COUNTER = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local MESSAGES, RETURNED, QUEUES = KEYS[1], KEYS[2], KEYS[3]
 local TOKEN, LEVEL, PLACE, SINCE, SHA = 16, 8, 22, 14, 40
 local NEWLINE = 10
 local STEP = 1000            -- messages that one pass moves from one state to another

@@ -2,7 +2,7 @@
 
 -- The keys of the queue that is number n among KEYS.
 local function queue(n)
-  local at = 6 * n - 2
+  local at = 6 * n - 3
   return {
     ready = KEYS[at + 1], delayed = KEYS[at + 2], leased = KEYS[at + 3],
     blocked = KEYS[at + 4], lines = KEYS[at + 5], wake = KEYS[at + 6],
@@ -139,7 +139,7 @@ end
 -- A queue that holds nothing leaves nothing behind.
 local function tidy(q, name)
   if call('EXISTS', q.ready, q.delayed, q.leased, q.blocked) == 0 then
-    call('SREM', QUEUES, name)
+    call('HDEL', QUEUES, name)
     call('DEL', q.wake)
   end
 end

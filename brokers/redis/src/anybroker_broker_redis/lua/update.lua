@@ -15,7 +15,7 @@ for i = number + 2, #ARGV, 5 do
     local old = sub(lease, TOKEN + 1)
     local id, meta = id_of(old), meta_of(payload)
     local stays = from == to and key == (meta and meta.key and '=' .. meta.key or '')
-    local seq = stays and tonumber(sub(old, LEVEL + 1, PLACE), 16) or call('INCR', COUNTER)
+    local seq = stays and tonumber(sub(old, LEVEL + 1, PLACE), 16) or call('HINCRBY', QUEUES, ARGV[to + 1], 1)
     local place = place_of(meta, seq)
     call('HSET', MESSAGES, id, stored(place, now, payload))
     call('HDEL', RETURNED, id)
@@ -24,7 +24,6 @@ for i = number + 2, #ARGV, 5 do
     elseif key ~= '' then
       leave_line(queues[from], sub(key, 2), old, now)
     end
-    call('SADD', QUEUES, ARGV[to + 1])
     arrive(queues[to], place .. id, meta, now)
   end
 end
