@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 MAX_REDIRECTIONS = 16
 """Of one command; more nodes than that do not take turns in pointing at each other."""
+SHORTEST_WAIT = 0.002
+"""Seconds: a wait of 0.001 never ends before Redis 7.0.8, which rounds it down to none, and that is for ever."""
 TRY_AGAIN = 0.02
 """Seconds after which a command is sent again whose keys are being moved to another node."""
 
@@ -112,7 +114,7 @@ class Link:
 
     def pop(self, keys: Sequence[bytes], timeout: float) -> bool:
         """Wait at most so many seconds for an element in one of the lists, and take it. Whether there was one."""
-        command = ("BLPOP", *keys, f"{max(timeout, 0.001):.3f}")
+        command = ("BLPOP", *keys, f"{max(timeout, SHORTEST_WAIT):.3f}")
         answers: list[Any] = []
         try:
             self._exchange([command], answers, patience=timeout + self._timeout)

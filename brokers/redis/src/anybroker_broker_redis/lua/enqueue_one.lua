@@ -1,12 +1,12 @@
 -- Stores one message that is ready at once, without priority or ordering key: enqueue_ready.lua with as little work as
 -- one message takes, for it is what a program waits for that sends one. KEYS: messages, queues, ready, wake.
 -- ARGV: name of the queue, id, payload. Returns 1 if it is new.
-local call, format = redis.call, string.format
+local call = redis.call
 local seq = call('HINCRBY', KEYS[2], ARGV[1], '1') -- first of all: it is what is refused when the memory is used up
 local time = call('TIME')
-local place = format('7fffffff%014x', seq)
-if call('HSETNX', KEYS[1], ARGV[2], place .. format('%014x', time[1] * 1000000 + time[2]) .. ARGV[3]) == 1 then
-  call('ZADD', KEYS[3], '0', place .. ARGV[2])
+local head = string.format('7fffffff%014x%014x', seq, time[1] * 1000000 + time[2]) -- its place, and since when
+if call('HSETNX', KEYS[1], ARGV[2], head .. ARGV[3]) == 1 then
+  call('ZADD', KEYS[3], '0', string.sub(head, 1, 22) .. ARGV[2])
   if call('LLEN', KEYS[4]) == 0 then
     call('RPUSH', KEYS[4], '1')
   end
