@@ -23,6 +23,8 @@ PROGRAMS = {
     "mongodb": ["mongodb"],
     "memcache": ["memcached"],
     "round_trips": ["redis", "memcached", "mongodb", "rabbitmq"],
+    "one_by_one": ["redis"],
+    "scale": ["redis"],
 }
 """Each with the services that it needs, whose URLs it is given."""
 
