@@ -314,7 +314,8 @@ def test_a_user_that_may_do_little(redis: Running, admin: Any) -> None:
     """The keys and channels of the prefix are enough; what the server keeps must be said, for it may not be asked."""
     port = redis.ports["redis"]
     admin.acl_setuser("shop", enabled=True, passwords=["+s3cret"], categories=["+@all", "-@dangerous"])
-    admin.execute_command("ACL", "SETUSER", "shop", "~{shop}*", "resetchannels", "&{shop}*")
+    rules = ("~{shop}*", "resetchannels", "&{shop}*", "+client|setname")
+    admin.execute_command("ACL", "SETUSER", "shop", *rules)
     url = f"redis://shop:s3cret@127.0.0.1:{port}/0?prefix=shop"
     assert RedisBroker(url).capabilities.durability is Durability.PROCESS
     use(RedisBroker(f"{url}&durability=server"), RedisBackend(f"{url}&durability=server"))
