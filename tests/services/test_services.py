@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -15,9 +16,11 @@ from anybroker_conformance.services.catalogue import SERVICES
 from anybroker_conformance.services.docker import Docker
 from anybroker_conformance.services.door import Door
 from anybroker_conformance.services.engine import wait_for
+from anybroker_conformance.services.rabbitmq import FILES
 from anybroker_conformance.services.service import NotReadyError
 from anybroker_conformance.services.state import State
-from tests.services.round_trips import read, write
+from tests.services.round_trips import rabbitmq, read, write
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,6 +129,30 @@ def test_a_paused_server_says_nothing_until_it_goes_on(services: dict[str, Runni
         probes.redis(service.ports["redis"], "PING")
     service.resume()
     assert probes.redis(service.ports["redis"], "PING") == "PONG"
+
+
+@pytest.fixture
+def few_files() -> Iterator[None]:
+    """As on many machines."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.usefixtures("few_files")
+def test_rabbitmq_may_open_the_files_of_thousands_of_queues(folder: Path) -> None:
+    """With 1024 it freezes at the 309th quorum queue, and a suite makes more."""
+    _, failures = Door(State(folder)).up(["rabbitmq"], "local")
+    assert failures == []
+    service = running(folder)["rabbitmq"]
+
+    def files() -> int:
+        [node] = rabbitmq(service, "GET", "nodes", None)
+        return int(node.get("fd_total", 0))  # not before it has counted
+
+    until(lambda: files() > 0, why="the server does not tell how many files it may open")
+    assert files() == FILES
 
 
 def test_down_after_the_caller_was_killed(command: Command, folder: Path) -> None:
