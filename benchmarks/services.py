@@ -18,6 +18,7 @@ from anybroker_conformance.services.state import State
 HERE = Path(__file__).parent
 PROGRAMS = {
     "rabbitmq": ["rabbitmq"],
+    "rabbitmq_results": ["rabbitmq"],
     "sqs": ["sqs"],
     "pubsub": ["pubsub"],
     "mongodb": ["mongodb"],

@@ -9,6 +9,7 @@ import yaml
 
 from anybroker_conformance.services.catalogue import SERVICES
 from anybroker_conformance.services.docker import COMPOSE_FILE
+from anybroker_conformance.services.rabbitmq import FILES
 from anybroker_conformance.services.requirements import CACHE_VARIABLE
 
 if TYPE_CHECKING:
@@ -66,6 +67,10 @@ def test_compose_has_every_service_and_node_on_the_ports_that_are_looked_for(com
         assert set(service.containers.values()) <= set(compose)
         published = [_published(text) for text in compose[service.name]["ports"]]
         assert sorted(port for ports in published for port in ports) == sorted(service.ports.values())
+
+
+def test_compose_allows_rabbitmq_as_many_files_as_here(compose: dict[str, Any]) -> None:
+    assert compose["rabbitmq"]["ulimits"]["nofile"] == FILES
 
 
 def _published(text: str) -> range:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,9 +16,11 @@ from anybroker_conformance.services.catalogue import SERVICES
 from anybroker_conformance.services.docker import Docker
 from anybroker_conformance.services.door import Door
 from anybroker_conformance.services.engine import wait_for
+from anybroker_conformance.services.rabbitmq import FILES
 from anybroker_conformance.services.service import NotReadyError
 from anybroker_conformance.services.state import State
-from tests.services.round_trips import read, write
+from tests.services.round_trips import rabbitmq, read, write
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,6 +129,20 @@ def test_a_paused_server_says_nothing_until_it_goes_on(services: dict[str, Runni
         probes.redis(service.ports["redis"], "PING")
     service.resume()
     assert probes.redis(service.ports["redis"], "PING") == "PONG"
+
+
+@pytest.mark.parametrize(("limit", "expected"), [("-S -n 1024", FILES), ("-n 4096", 4096)], ids=["raised", "at most"])
+def test_rabbitmq_may_open_the_files_of_thousands_of_queues(folder: Path, limit: str, expected: int) -> None:
+    """With 1024 it freezes at the 309th quorum queue, and a suite makes more."""
+    up = shlex.join([*CONSOLE, "up", "--local", "rabbitmq"])
+    subprocess.run(["/bin/sh", "-c", f"ulimit {limit} && exec {up}"], stdout=subprocess.DEVNULL, check=True)
+    service = running(folder)["rabbitmq"]
+
+    def files() -> object:
+        """Unknown before the server has counted."""
+        return [node.get("fd_total") for node in rabbitmq(service, "GET", "nodes", None)]
+
+    until(lambda: files() == [expected], why=lambda: f"it may open {files()} files")
 
 
 def test_down_after_the_caller_was_killed(command: Command, folder: Path) -> None:

@@ -12,8 +12,10 @@ import pytest
 
 from anybroker.backend import Result, State
 from anybroker_backend_amqp import AmqpBackend
+from anybroker_backend_amqp import waiting as waiting_module
 from anybroker_backend_amqp.waiting import Ear
 from tests.brokers.amqp.server import rabbitmq
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -97,3 +99,85 @@ def test_a_wait_ends_in_time_while_somebody_holds_the_lock(backends: tuple[AmqpB
         assert waiting.wait(["1"], timeout=0) == []
         assert waiting.wait(["1"], timeout=0.1) == []
     assert waiting.wait(["1"], timeout=60) == [DONE]
+
+
+def test_who_waits_for_what_is_not_stored_takes_no_lock(
+    backends: tuple[AmqpBackend, AmqpBackend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which those who store it would have to wait for."""
+    waiting, storing = backends
+    read: list[str] = []
+    final = waiting._final
+
+    def reads(ids: Sequence[str], *arguments: Any) -> list[Result]:
+        read.extend(ids)
+        return final(ids, *arguments)
+
+    monkeypatch.setattr(waiting, "_final", reads)
+    storing.store([Result("2", State.RETRYING, 1)], ttl=60)
+    assert waiting.wait(["1", "2"], timeout=0.001) == []
+    assert read == ["2"]
+    assert waiting.wait(["1", "2"], timeout=0.001) == []
+    assert read == ["2"]  # what is stored from now on is pushed
+
+
+def test_what_is_pushed_is_told_before_the_others_are_looked_for(
+    backends: tuple[AmqpBackend, AmqpBackend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting, storing = backends
+    monkeypatch.setattr(Ear, "_go_on_looking", lambda _: None)
+    with ThreadPoolExecutor(1) as threads:
+        found = threads.submit(waiting.wait, ["1", "2"], timeout=60)
+        until(lambda: _is_listened_for(waiting, "1"), why="nobody listens")
+        storing.store([DONE], ttl=60)
+        assert found.result() == [DONE]
+
+
+def test_hundreds_are_looked_for_on_a_few_channels(
+    backends: tuple[AmqpBackend, AmqpBackend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection has 2047 of them."""
+    waiting, storing = backends
+    storing.store([DONE], ttl=60)
+    monkeypatch.setattr(waiting_module, "_LOOKS", 7)
+    open_channels: list[int] = []
+    looked = Ear._looked
+
+    def count(ear: Ear, *arguments: Any) -> None:
+        open_channels.append(len(ear.connection.channels))
+        looked(ear, *arguments)
+
+    monkeypatch.setattr(Ear, "_looked", count)
+    ids = [f"none {number}" for number in range(300)]
+    assert waiting.wait([*ids, "1"], timeout=60) == [DONE]
+    assert len(open_channels) == 301
+    assert max(open_channels) < 2 * 7 + 5  # those that are being closed, and those that are not for looking
+
+
+def test_an_answer_that_is_late_tells_nothing_of_a_new_wait(
+    backends: tuple[AmqpBackend, AmqpBackend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The result was not there when it was looked for, nobody listened when it was stored, and now it is there."""
+    waiting, storing = backends
+    answers: list[tuple[Any, ...]] = []
+    looked = Ear._looked
+    monkeypatch.setattr(Ear, "_looked", lambda *answer: answers.append(answer))
+    monkeypatch.setattr(waiting_module, "_LINGER", 0.0)
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(waiting.wait, ["1"], timeout=60)
+        until(lambda: _is_listened_for(waiting, "1"), why="nobody listens")
+        storing.store([DONE], ttl=60)
+        assert first.result() == [DONE]
+        until(lambda: len(answers) == 1, why="no answer to the first look")
+        until(lambda: not _is_listened_for(waiting, "1"), why="somebody listens for ever")
+        second = threads.submit(waiting.wait, ["1"], timeout=60)
+        until(lambda: len(answers) == 2, why="no answer to the second look")
+        for answer in answers:
+            answer[0].connection.call(lambda answer=answer: looked(*answer))
+        assert second.result() == [DONE]
+
+
+def _is_listened_for(backend: AmqpBackend, id_: str) -> bool:
+    ear = backend._waiting._ear
+    interest = ear.interests.get(id_) if ear is not None else None
+    return interest is not None and interest.look.bound.done

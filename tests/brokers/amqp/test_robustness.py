@@ -18,6 +18,7 @@ from pika import spec
 from anybroker.broker import Delivery, Message
 from anybroker.errors import BrokerUnavailable, ConfigurationError, MessageTooLarge
 from anybroker_broker_amqp import AmqpBroker
+from anybroker_conformance.faults.proxy import Proxy
 from tests.brokers.amqp.server import rabbitmq
 from tests.waiting import until
 
@@ -73,6 +74,32 @@ def test_an_alarm_stops_enqueue_and_nothing_else(make_broker: Callable[..., Amqp
     waiting.join(60)
     assert not waiting.is_alive()
     broker.enqueue([message("5")])
+
+
+def test_the_next_host_is_tried_when_one_goes() -> None:
+    port = rabbitmq.running.ports["amqp"]
+    with Proxy("127.0.0.1", port) as first:
+        hosts = f"{first.host}:{first.port},127.0.0.1:{port}"
+        with closing(AmqpBroker(f"amqp://guest:guest@{hosts}/?prefix=r{os.urandom(4).hex()}.")) as broker:
+            broker.enqueue([message("1")])
+            assert first.connections > 0
+            first.refuse()
+            first.cut_now()
+            until(lambda: _is_stored(broker, "2"), why="the second host is not used")
+            until(lambda: _acquired(broker) >= {"1"}, why="what the first host took is not delivered by the second")
+
+
+def _acquired(broker: AmqpBroker) -> set[str]:
+    return {one.message.id for one in broker.acquire(["q"], limit=9, wait=1, lease=60)}
+
+
+def _is_stored(broker: AmqpBroker, id: str) -> bool:
+    """The first call after a cut may raise."""
+    try:
+        broker.enqueue([message(id)])
+    except BrokerUnavailable:
+        return False
+    return True
 
 
 def test_a_channel_that_the_server_closes_for_its_consumer_timeout_is_survived(

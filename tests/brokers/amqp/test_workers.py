@@ -128,12 +128,25 @@ def check_nothing_is_left(site: Site) -> None:
     site.until(lambda: rabbitmq.queue(name).get("messages") == 0)
 
 
+def check_nothing_is_open(site: Site) -> None:
+    """No connection, and with it no channel; no queue but that of the tasks, that of pings, and those of delays."""
+    prefix = site.url.rpartition("=")[2]
+    site.until(lambda: not rabbitmq.ctl("-q", "--no-table-headers", "list_connections", "pid").split())
+    names = rabbitmq.ctl("-q", "--no-table-headers", "list_queues", "name").split()
+    own = {name for name in names if name.startswith(prefix)}
+    assert {name for name in own if not name.startswith(f"{prefix}delay.")} <= {
+        f"{prefix}default",
+        f"{prefix}anybroker-ping",
+    }
+
+
 @pytest.mark.timeout(600)
 def test_two_thousand_tasks_survive_kills(make_site: Callable[[str], Site]) -> None:
     site = make_site(plain())
     soak(site, 2_000, kills=3, deadline=200)
     check_nothing_is_left(site)  # before its workers are killed, who may have noted more than they have acknowledged
     site.close()
+    check_nothing_is_open(site)
 
 
 @pytest.mark.soak
@@ -143,3 +156,4 @@ def test_a_hundred_thousand_tasks_survive_kills(make_site: Callable[[str], Site]
     soak(site, 100_000, kills=30, deadline=1500)
     check_nothing_is_left(site)  # before its workers are killed, who may have noted more than they have acknowledged
     site.close()
+    check_nothing_is_open(site)

@@ -85,12 +85,13 @@ class AmqpBackend:
                 return self._final(wanted, _LOCK_WAIT)
             return []
         with self._waiting.listening(wanted) as (wait, unknown):
-            try:
-                if found := self._final(unknown, max(_LOCK_WAIT, deadline - time.monotonic())):
-                    wait.found.update(result.id for result in found)
-                    return found
-            except Held:  # what is stored there meanwhile is pushed, what was stored before is read by the next wait
-                wait.found.update(unknown)
+            if unknown and not wait.results:
+                # What is stored while somebody holds a lock is pushed; what was stored before, the next wait reads.
+                with suppress(Held):
+                    found = self._final(unknown, max(_LOCK_WAIT, deadline - time.monotonic()))
+                    wait.read.update(set(unknown).difference(result.id for result in found))
+                    if found:
+                        return found
             if not self._sessions.closed:
                 wait.arrived.wait(max(0.0, deadline - time.monotonic()))
             if wait.error is not None and not wait.results:

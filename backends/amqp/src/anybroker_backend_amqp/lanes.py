@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 
     Step = tuple[int, Method, Reply[Any]]
 
-WIDTH = 4
-"""RabbitMQ makes queues slowly, one after another for each channel: four get twice as much done. A connection has 2047
-channels at most."""
+WIDTH = 16
+"""RabbitMQ makes queues slowly, one after another for each channel: sixteen get two to three times as much done. A
+connection has 2047 channels at most."""
+
+AHEAD = 32
+"""Tasks that a channel is given at a time. Those after one that is refused are not done, and given again."""
 
 
 class Lanes:
@@ -45,13 +48,13 @@ class Lanes:
         todo = [range(lane, len(tasks), WIDTH) for lane in range(min(WIDTH, len(tasks)))]
         while any(todo):
             sent: list[list[Step]] = [
-                [(place, method, Reply()) for place in places for method in tasks[place]] for places in todo
+                [(place, method, Reply()) for place in places[:AHEAD] for method in tasks[place]] for places in todo
             ]
             self._connection.call(partial(self._send, sent))
             for lane, steps in enumerate(sent):
                 refused = self._collect(steps, answers, expected)
-                left = len(todo[lane]) if refused is None else todo[lane].index(refused) + 1
-                todo[lane] = todo[lane][left:]
+                done = AHEAD if refused is None else todo[lane].index(refused) + 1
+                todo[lane] = todo[lane][done:]
         return answers
 
     def _collect(self, steps: Sequence[Step], answers: list[list[Any]], expected: int) -> int | None:

@@ -37,6 +37,8 @@ _CLASSIC = {"x-queue-type": "classic"}
 """Said, since the virtual host may have another default: what is read is put back at once, in its place, uncounted."""
 _UNTIL, _LIFE = "until", "life"
 _SETUP_PAUSE = 0.05
+_PART = 64
+"""Registers that are opened together."""
 
 
 class Value(NamedTuple):
@@ -52,6 +54,8 @@ class Held(Exception):
 
 Change = Callable[[Value | None], Value | None]
 """What becomes of a value; None: it stays."""
+Tell = Callable[[str, Value], Publication | None]
+"""What is published beside a new value, if anything."""
 
 
 class Registers:
@@ -78,7 +82,7 @@ class Registers:
         changes: Mapping[str, Change],
         *,
         ttl: float | None,
-        tell: Callable[[str, Value], Publication | None] = lambda *_: None,
+        tell: Tell = lambda *_: None,
     ) -> dict[str, bool]:
         """Set each register to what its function makes of the old value; None: leave it. Whether it was set.
 
@@ -86,22 +90,32 @@ class Registers:
         """
         if not changes:
             return {}
-        life = _life(ttl)
+        written: dict[str, bool] = {}
         with self._locked(list(changes)) as session:
-            declared = session.declare([self.name(key) for key in changes], _arguments(life))
-            found = self._found(session, list(changes))
-            new = {key: value for key, change in changes.items() if (value := change(_value(found[key]))) is not None}
-            lives: dict[str, int | None] = dict.fromkeys(new, life)
-            for key, alike in zip(changes, declared, strict=True):
-                if key in new and not alike:
-                    lives[key] = self._prolong(session, key, found[key], life)
-            publications = []
-            for key, value in new.items():
-                publications.append(_publication(self.name(key), value, ttl, lives[key]))
-                told = tell(key, value)
-                publications += [] if told is None else [told]
-            session.publish(publications)
-        return {key: key in new for key in changes}
+            todo = list(changes)
+            while todo:  # the server stores one part while it makes the queues of the next one
+                part, todo = todo[:_PART], todo[_PART:]
+                written |= self._write(session, {key: changes[key] for key in part}, ttl, tell)
+            session.confirm()
+        return written
+
+    def _write(self, session: Session, changes: Mapping[str, Change], ttl: float | None, tell: Tell) -> dict[str, bool]:
+        """As ``write``, without waiting until it is stored."""
+        life = _life(ttl)
+        opened = session.open([self.name(key) for key in changes], _arguments(life))
+        publications: list[Publication] = []
+        written: dict[str, bool] = {}
+        for (key, change), (alike, old) in zip(changes.items(), opened, strict=True):
+            value = change(_value(old))
+            written[key] = value is not None
+            if value is None:
+                continue
+            lives = life if alike else self._prolong(session, key, old, life)
+            publications.append(_publication(self.name(key), value, ttl, lives))
+            told = tell(key, value)
+            publications += [] if told is None else [told]
+        session.publish(publications)
+        return written
 
     def remove(self, keys: Sequence[str], unless: Callable[[Value | None], bool] | None = None) -> list[bool]:
         """Remove registers, unless the value says otherwise. Whether it was removed."""
@@ -112,12 +126,10 @@ class Registers:
             session.delete([self.name(key) for key in dict.fromkeys(keys) if key not in kept])
         return [key not in kept for key in keys]
 
-    def _found(self, session: Session, keys: Sequence[str]) -> dict[str, Got | None]:
-        distinct = list(dict.fromkeys(keys))
-        return dict(zip(distinct, session.peek([self.name(key) for key in distinct]), strict=True))
-
     def _values(self, session: Session, keys: Sequence[str]) -> dict[str, Value | None]:
-        return {key: _value(got) for key, got in self._found(session, keys).items()}
+        distinct = list(dict.fromkeys(keys))
+        found = session.peek([self.name(key) for key in distinct])
+        return {key: _value(got) for key, got in zip(distinct, found, strict=True)}
 
     def _prolong(self, session: Session, key: str, old: Got | None, life: int | None) -> int | None:
         """How long a queue lives that was declared otherwise; if it would vanish before its new value, it is made anew.
@@ -144,12 +156,24 @@ class Registers:
         locks = sorted({f"{self._prefix}lock.{crc32(self.name(key).encode()) % LOCKS:02}" for key in keys})
         with self._sessions.session() as session:
             self._prepare(session)
-            cells = session.get(locks)
-            if None in cells:  # who waits for one holds none of those that follow: nobody waits in a circle
-                session.give_back(cell for cell in cells if cell is not None)
-                cells = [self._wait_for(session, lock, deadline) for lock in locks]
+            cells = self._take(session, locks, deadline)
             yield session
-            session.give_back(cell for cell in cells if cell is not None)  # had something failed, its end would
+            session.give_back(cells)  # had something failed, its end would
+
+    def _take(self, session: Session, locks: Sequence[str], deadline: float) -> list[Got]:
+        """All locks at once, or up to one that somebody holds: who waits for it holds none of those that follow.
+
+        So nobody waits in a circle.
+        """
+        taken: list[Got] = []
+        while len(taken) < len(locks):
+            cells = session.get(locks[len(taken) :])
+            free = cells.index(None) if None in cells else len(cells)
+            taken += [cell for cell in cells[:free] if cell is not None]
+            if free < len(cells):
+                session.give_back(cell for cell in cells[free:] if cell is not None)
+                taken.append(self._wait_for(session, locks[len(taken)], deadline))
+        return taken
 
     def _wait_for(self, session: Session, lock: str, deadline: float) -> Got:
         left = deadline - time.monotonic()
@@ -190,6 +214,7 @@ class Registers:
         session.ask(*(spec.Queue.Purge(0, name) for name in names))
         properties = spec.BasicProperties(delivery_mode=2)
         session.publish([Publication("", name, properties, b"") for name in names])
+        session.confirm()
 
 
 def _value(got: Got | None) -> Value | None:

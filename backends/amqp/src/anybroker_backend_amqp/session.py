@@ -80,15 +80,22 @@ class Session(Listener):
         served later. Not so the *number* of messages that a declaration tells: RabbitMQ's queues answer that first,
         and count what is on its way back as missing (``prioritise_call`` in its ``rabbit_amqqueue_process``).
         """
-        tasks: list[list[Method]] = [
-            [
-                spec.Basic.Get(0, queue),
-                spec.Basic.Nack(0, multiple=True, requeue=True),
-                spec.Queue.Declare(0, queue, passive=True, arguments={}),
-            ]
-            for queue in queues
-        ]
+        tasks = [_to_peek(queue) for queue in queues]
         return [_found(answers[0]) for answers in self._lanes.do(tasks, expected=NOT_FOUND)]
+
+    def open(self, queues: Sequence[str], arguments: Mapping[str, Any]) -> list[tuple[bool, Got | None]]:
+        """Make queues, if they are not there; False for one that is there in another form. The first message of each.
+
+        In one round trip, but for those in another form.
+        """
+        tasks = [[_to_declare(queue, arguments), *_to_peek(queue)] for queue in queues]
+        answers = self._lanes.do(tasks, expected=PRECONDITION_FAILED)
+        others = [queue for queue, steps in zip(queues, answers, strict=True) if steps[-1] is None]
+        found = dict(zip(others, self.peek(others), strict=True))
+        return [
+            (False, found[queue]) if queue in found else (True, _found(steps[1]))
+            for queue, steps in zip(queues, answers, strict=True)
+        ]
 
     def delete(self, queues: Sequence[str]) -> None:
         """Delete queues. One that is not there is no error.
@@ -99,7 +106,7 @@ class Session(Listener):
 
     def declare(self, queues: Sequence[str], arguments: Mapping[str, Any]) -> list[bool]:
         """Make queues, if they are not there; False for one that is there in another form."""
-        methods = [spec.Queue.Declare(0, queue, durable=True, arguments=dict(arguments)) for queue in queues]
+        methods = [_to_declare(queue, arguments) for queue in queues]
         return [answer is not None for answer in self.attempt(methods, expected=PRECONDITION_FAILED)]
 
     def declare_exclusive(self, queue: str) -> bool:
@@ -123,11 +130,13 @@ class Session(Listener):
         return reply.result() if arrived or reply.done else None
 
     def publish(self, messages: Sequence[Publication]) -> None:
-        """Send messages, and wait until the server has stored them."""
-        if not messages:
-            return
+        """Send messages. They are stored once :meth:`confirm` has returned."""
+        self.connection.call(lambda: self._send(messages))
+
+    def confirm(self) -> None:
+        """Wait until the server has stored all that was published."""
         reply: Reply[None] = Reply()
-        self.connection.call(lambda: self._send(messages, reply))
+        self.connection.call(lambda: self._confirm(reply))
         self._answer(reply, "publish")
 
     def give_back(self, messages: Iterable[Got]) -> None:
@@ -152,25 +161,35 @@ class Session(Listener):
         channel.ask(spec.Confirm.Select())
         return channel
 
-    def _send(self, messages: Sequence[Publication], reply: Reply[None]) -> None:
-        if self._channel.closed is not None:
-            reply.fail(self._channel.closed)
-            return
-        self._refused, self._confirmed = False, reply
+    def _send(self, messages: Sequence[Publication]) -> None:
         for message in messages:
             self._published += 1
             self._unconfirmed.add(self._published)
             self._channel.publish(message.exchange, message.routing_key, message.properties, message.body)
 
+    def _confirm(self, reply: Reply[None]) -> None:
+        if self._channel.closed is not None:
+            reply.fail(meaning(self._channel.closed, self.connection.where))
+        self._confirmed = reply
+        self._tell_confirmed()
+
+    def _tell_confirmed(self) -> None:
+        if self._unconfirmed or self._confirmed is None:
+            return
+        if self._refused:
+            self._confirmed.fail(BrokerUnavailable(f"{self.connection.where} refused to store a result"))
+        else:
+            self._confirmed.set(None)
+        self._refused, self._confirmed = False, None
+
     def on_confirm(self, tag: int, *, multiple: bool, stored: bool) -> None:
         """Stored, or refused."""
         self._refused |= not stored
-        self._unconfirmed = {one for one in self._unconfirmed if (one > tag if multiple else one != tag)}
-        if not self._unconfirmed and self._confirmed is not None:
-            if self._refused:
-                self._confirmed.fail(BrokerUnavailable(f"{self.connection.where} refused to store a result"))
-            else:
-                self._confirmed.set(None)
+        if multiple:
+            self._unconfirmed = {one for one in self._unconfirmed if one > tag}
+        else:
+            self._unconfirmed.discard(tag)
+        self._tell_confirmed()
 
     def on_deliver(self, consumer: str, tag: int, *, redelivered: bool, properties: Any, body: bytes) -> None:  # noqa: ARG002
         """What was waited for."""
@@ -193,6 +212,18 @@ class Session(Listener):
 
     def _answer(self, reply: Reply[Any], doing: str) -> Any:
         return self.connection.wait(reply, self._timeout, doing=doing)
+
+
+def _to_declare(queue: str, arguments: Mapping[str, Any]) -> Method:
+    return spec.Queue.Declare(0, queue, durable=True, arguments=dict(arguments))
+
+
+def _to_peek(queue: str) -> list[Method]:
+    return [
+        spec.Basic.Get(0, queue),
+        spec.Basic.Nack(0, multiple=True, requeue=True),
+        spec.Queue.Declare(0, queue, passive=True, arguments={}),
+    ]
 
 
 def _found(answer: Any) -> Got | None:

@@ -22,6 +22,9 @@ _SERVER = Program("rabbitmq-server", apt="rabbitmq-server", brew="rabbitmq", fir
 _EPMD = Program("epmd", apt="erlang-base", brew="erlang")
 _IDLE = "+sbwt none +sbwtdcpu none +sbwtdio none"
 """Its schedulers are not to keep the cores busy while they wait: those are shared with the tests."""
+FILES = 16384
+"""That it may open. It sets three aside for each quorum queue, and lets nobody in when there are none left."""
+_MORE_FILES = f'ulimit -n {FILES} 2>/dev/null || ulimit -S -n "$(ulimit -H -n)"\n'
 _PLUGIN = "rabbitmq_management"
 _CONFIRM_SECONDS = 1
 """A quorum queue that dead-letters to a queue which is not back yet after a restart tries again after three minutes."""
@@ -91,7 +94,7 @@ class RabbitMQ(Service):
         home.mkdir(exist_ok=True)
         (home / "rabbitmq.conf").write_text(_CONFIGURATION.format(amqp=ports["amqp"], management=ports["management"]))
         (home / "enabled_plugins").write_text(f"[{_PLUGIN}].\n")
-        (home / "rabbitmq-env.conf").write_text(self._fewer_plugins(home / "server"))
+        (home / "rabbitmq-env.conf").write_text(_MORE_FILES + self._fewer_plugins(home / "server"))
         cookie.write_text(secrets.token_hex())
         cookie.chmod(0o400)
 
