@@ -120,6 +120,22 @@ def test_a_missing_permission_is_named(operation: str, permission: str) -> None:
         use(broker)
 
 
+@pytest.mark.parametrize(
+    ("operation", "permission"),
+    [("DeleteMessageBatch", "sqs:DeleteMessage"), ("ChangeMessageVisibilityBatch", "sqs:ChangeMessageVisibility")],
+)
+def test_a_missing_permission_of_a_consumer_is_named(operation: str, permission: str) -> None:
+    def answer(called: str, _: object) -> Answer | None:
+        if called == "ReceiveMessage":
+            return received("1")
+        return refusal("AccessDeniedException", 403) if called == operation else None
+
+    with ScriptedSqs(answer) as sqs, closing(load_broker(sqs.url)) as broker:
+        held = broker.acquire(["q"], limit=1, wait=0, lease=30)
+        with pytest.raises(ConfigurationError, match=f"the permission {permission}$"):
+            assert broker.extend(held, lease=30) == broker.ack(held)
+
+
 def test_a_queue_for_smaller_messages_says_so() -> None:
     def answer(operation: str, _: object) -> Answer | None:
         reason = "One or more parameters are invalid. Reason: Message must be shorter than 1024 bytes."

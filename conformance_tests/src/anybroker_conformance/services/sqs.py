@@ -16,10 +16,15 @@ if TYPE_CHECKING:
     from anybroker_conformance.services.requirements import Requirement
 
 _JARS = Jars("elasticmq", "1.7.1")
+_DURABLE = ";WRITE_DELAY=0;DB_CLOSE_ON_EXIT=FALSE"
+"""How H2 keeps messages, which by default it writes half a second later, and so loses in a crash.
+
+And at SIGTERM it would close while ElasticMQ still answers, which then confirms what it does not store.
+"""
 
 
 class Sqs(Service):
-    """Queues and messages survive SIGKILL."""
+    """Queues and messages survive SIGKILL and SIGTERM, also in the midst of work."""
 
     name = "sqs"
     ports: ClassVar = {"http": 19324}
@@ -43,8 +48,7 @@ class Sqs(Service):
             "queues-storage.enabled": "true",
             "queues-storage.path": home / "queues.conf",
             "messages-storage.enabled": "true",
-            # H2's default, a write after half a second, would lose messages in a crash.
-            "messages-storage.uri": f"jdbc:h2:{home / 'messages'};WRITE_DELAY=0",
+            "messages-storage.uri": f"jdbc:h2:{home / 'messages'}{_DURABLE}",
         }
         options = [f"-D{name}={value}" for name, value in settings.items()]
         main = "org.elasticmq.server.Main"
