@@ -38,9 +38,12 @@ class Names(Listener):
 
     def __init__(self) -> None:
         self.names: list[str] = []
+        self.computed: list[Any] = []
+        """Updates that the server computes for each document by a pipeline."""
 
     def started(self, event: CommandStartedEvent) -> None:
         self.names.append(event.command_name)
+        self.computed += [one for one in event.command.get("updates", ()) if isinstance(one["u"], list)]
 
 
 @pytest.fixture
@@ -70,6 +73,28 @@ def test_a_batch_is_claimed_in_two_round_trips(broker: MongoBroker, listener: Na
     broker._promoted["q",] = time.monotonic() + 60
     assert len(broker.acquire(["q"], limit=10, wait=0, lease=60)) == 10
     assert listener.names == ROUND_TRIPS_OF_CLAIM
+
+
+@pytest.mark.parametrize(("verb", "command"), [("ack", "delete"), ("update", "update")])
+def test_a_batch_is_settled_in_two_round_trips(broker: MongoBroker, listener: Names, verb: str, command: str) -> None:
+    """Of messages that came in several batches, too; and neither that nor the claim makes the server compute."""
+    for batch in (messages(30), [Message(f"n{index}", "q", b"body") for index in range(30)]):
+        broker.enqueue(batch)
+    held = [one for _ in range(2) for one in broker.acquire(["q"], limit=20, wait=0, lease=60)]
+    listener.names.clear()
+    answers = broker.ack(held) if verb == "ack" else broker.update([(one, one.message) for one in held])
+    assert answers == [True] * 40
+    assert listener.names == ["update", command]
+    assert not listener.computed
+
+
+def test_one_who_finds_nothing_does_not_look_twice(broker: MongoBroker, listener: Names) -> None:
+    broker.enqueue(messages(1))
+    assert broker.acquire(["q"], limit=10, wait=0, lease=60)
+    listener.names.clear()
+    broker._promoted["q",] = time.monotonic()
+    assert broker.acquire(["q"], limit=10, wait=0, lease=60) == []
+    assert sorted(listener.names) == ["aggregate", "find"], "the line, and what is overdue"
 
 
 @pytest.mark.parametrize("queues", [["q"], ["a", "b", "c", "d"]])
