@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
@@ -47,6 +48,20 @@ class BackendOptions(msgspec.Struct, frozen=True):
     """So long after its ``join`` a member counts, and so long after the last ``join`` a sealed group is known."""
 
 
+class _LastWait(threading.local):
+    """What this thread has waited for last: who waits for it in turns looks ever more rarely, as in one long wait."""
+
+    ids: frozenset[str] = frozenset()
+    since = 0.0
+
+    def begin(self, ids: Sequence[str]) -> float:
+        """Another wait begins; returns since when it has been going on, by the monotonic clock."""
+        if not self.ids.issuperset(ids):
+            self.since = time.monotonic()
+        self.ids = frozenset(ids)
+        return self.since
+
+
 class MongoBackend:
     """Keeps results in collections of MongoDB; made by :meth:`from_url`, connected when first used."""
 
@@ -54,6 +69,7 @@ class MongoBackend:
         self._target = target
         self._group_ttl = target.options.group_ttl.total_seconds()
         self._connection = Connection(target, indexes=INDEXES)
+        self._last_wait = _LastWait()
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -104,7 +120,8 @@ class MongoBackend:
     def wait(self, ids: Sequence[str], *, timeout: float) -> list[Result]:
         """Those that are final, as soon as there is one; nothing after ``timeout`` seconds."""
         wanted = list(dict.fromkeys(ids))
-        deadline, pause = time.monotonic() + timeout, 0.0
+        since, pause = self._last_wait.begin(wanted), 0.0
+        deadline = time.monotonic() + timeout
         while wanted and not self._connection.closed:
             watch = self._watch()
             seen = watch.version
@@ -117,7 +134,7 @@ class MongoBackend:
             left = deadline - time.monotonic()
             if final or left <= 0:
                 return final
-            watch.wait(seen, left, pause)
+            watch.wait(seen, left, pause, since=since)
             pause = LEAST_PAUSE
         return []
 
