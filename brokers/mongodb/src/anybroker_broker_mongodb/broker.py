@@ -350,7 +350,7 @@ def _first(messages: Messages, queues: Sequence[str], limit: int, milliseconds: 
 def _taken(messages: Messages, found: list[dict[str, Any]], milliseconds: int) -> list[Delivery]:
     """Lease those of ``found`` that nobody else has taken since they were read."""
     token, until = ObjectId(), found[0]["now"] + timedelta(milliseconds=milliseconds)
-    number = messages.update_many(commands.unchanged(found), commands.take(token, until)).matched_count
+    number = messages.bulk_write(commands.take(found, token, until), ordered=False).matched_count
     if number < len(found):
         ids = _still_held(messages, [(one["_id"], token) for one in found]) if number else set()
         found = [one for one in found if (one["_id"], token) in ids]

@@ -69,14 +69,15 @@ def first(queue: str, limit: int) -> list[Json]:
     ]
 
 
-def unchanged(documents: Sequence[Json]) -> Json:
-    """Those of ``documents`` that are as they were read: of the same version, and nobody has leased them since."""
-    return {**held_by((one["_id"], one["token"]) for one in documents), "state": READY}
+def take(documents: Sequence[Json], token: ObjectId, until: datetime) -> list[UpdateMany]:
+    """Begins a lease of those of ``documents`` that are as they were read: of the same version, and leased by nobody.
 
-
-def take(token: ObjectId, until: datetime) -> Json:
-    """Begins a lease. No pipeline, which would have the server compute each document anew."""
-    return {"$set": {"state": LEASED, "token": token, "due": until}, "$inc": {"deliveries": 1}}
+    One update for each token that was read: one filter with all of them would be compared with each document. And no
+    pipeline, which would have the server compute each document anew.
+    """
+    begin = {"$set": {"state": LEASED, "token": token, "due": until}, "$inc": {"deliveries": 1}}
+    read = by_token((one["_id"], one["token"]) for one in documents)
+    return [UpdateMany({**held, "state": READY}, begin) for held in read]
 
 
 def held_by(leases: Iterable[Lease]) -> Json:

@@ -68,6 +68,9 @@ public class MongoStandIn extends MemoryBackend {
   /** How far a change stream can look back. */
   private static final int OPLOG_SECONDS = 60;
 
+  /** What is older is looked for among all that is there, while everybody waits: so not each time that TTL indexes are. */
+  private static final int TRIMMED_EVERY = 20;
+
   /** Held to write by all writes, and to read by all reads. */
   private final ReentrantReadWriteLock lock = new ReentrantReadWriteLock(true);
 
@@ -206,14 +209,15 @@ public class MongoStandIn extends MemoryBackend {
     }
   }
 
-  /** Of many ids one after the other: for each that it finds, mongo-java-server compares all of those that are wanted. */
+  /** Of many ids one after the other: mongo-java-server compares each that it finds with all of those that are wanted. */
   private List<Document> withIds(String database, Object collection, Object wanted) {
     MongoCollection<?> documents = resolveDatabase(database).resolveCollection(String.valueOf(collection), false);
     if (documents == null) {
       return List.of();
     }
     boolean isList = wanted instanceof Document in && in.size() == 1 && in.containsKey("$in");
-    Collection<?> each = isList ? new LinkedHashSet<>((Collection<?>) ((Document) wanted).get("$in")) : Collections.singleton(wanted);
+    Collection<?> each =
+        isList ? new LinkedHashSet<>((Collection<?>) ((Document) wanted).get("$in")) : Collections.singleton(wanted);
     return each.stream().flatMap(one -> documents.handleQueryAsStream(new Document("_id", one))).toList();
   }
 
@@ -540,7 +544,6 @@ public class MongoStandIn extends MemoryBackend {
 
   /** Delete what has expired by the TTL indexes of all collections. */
   private void deleteExpired() {
-    trimOplog(Instant.now().minusSeconds(OPLOG_SECONDS));
     for (String database : databases()) {
       for (Document collection : batch(database, "listCollections", 1)) {
         Object name = collection.get("name");
@@ -588,10 +591,13 @@ public class MongoStandIn extends MemoryBackend {
   }
 
   private void deleteExpiredForEver() {
-    while (true) {
+    for (int turn = 1; true; turn++) {
       try {
         Thread.sleep(TTL_MILLISECONDS);
         deleteExpired();
+        if (turn % TRIMMED_EVERY == 0) {
+          trimOplog(Instant.now().minusSeconds(OPLOG_SECONDS));
+        }
       } catch (InterruptedException stopped) {
         return;
       } catch (RuntimeException failure) { // say, a collection that was dropped meanwhile
