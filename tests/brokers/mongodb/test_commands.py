@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pymongo
 import pytest
 from bson import ObjectId
+from pymongo.errors import OperationFailure
 
 from anybroker.broker import Message
 from anybroker_backend_mongodb import MongoBackend
@@ -237,7 +238,7 @@ def test_what_is_asked_is_read_from_an_index(broker: MongoBroker, url: str) -> N
             assert keys[: len(begin)] == begin, "the fields that are compared for equality, then the sort"
             try:
                 winning = plan(collection, looked_up[name])
-            except pymongo.errors.OperationFailure as error:
+            except OperationFailure as error:
                 assert error.code == 59  # noqa: PT017  the stand-in does not know `explain`
             else:
                 assert f"'indexName': '{name}'" in winning
@@ -258,7 +259,7 @@ def test_messages_are_counted_by_an_index_alone(broker: MongoBroker, url: str) -
         collection = client[target.database][f"{target.options.prefix}messages"]
         try:
             winning = plan(collection, pipeline)
-        except pymongo.errors.OperationFailure as error:
+        except OperationFailure as error:
             assert error.code == 59  # noqa: PT017  the stand-in does not know `explain`
         else:
             assert "'indexName': 'due'" in winning

@@ -14,6 +14,7 @@ then every read leaves it out.
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bson import Binary
@@ -55,6 +56,7 @@ FINISHED: list[Json] = [
 
 _FOR_EVER = 100 * 365 * 86400.0
 """Seconds: a longer ttl, or none, is as good as this."""
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _HAS_EXPIRED = {"$lte": ["$expires", "$$NOW"]}
 _IS_THERE = {"$gt": ["$expires", "$$NOW"]}
 
@@ -84,6 +86,15 @@ def stored(result: Result, ttl: float | None) -> list[Json]:
         "body": Binary(result.body),
     }
     return [{"$set": {**fields, "expires": _in(_FOR_EVER if ttl is None else ttl)}}]
+
+
+def place(attempt: int | None = None) -> Json:
+    """Inserts what nobody finds, for the change that follows: it has expired long ago.
+
+    That of a result is of an earlier ``attempt`` than any, so that it may be stored over.
+    """
+    fields: Json = {} if attempt is None else {"attempt": attempt, "final": False}
+    return {"$setOnInsert": {**fields, "expires": _LONG_AGO}}
 
 
 def there(ids: Sequence[str], *, final: bool = False) -> Json:
