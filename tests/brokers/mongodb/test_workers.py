@@ -43,11 +43,11 @@ def test_results_may_be_in_memcached(tmp_path: Path) -> None:
         assert [handle.get(timeout=30) for handle in handles] == [2 * number for number in range(20)]
 
 
-def drain(site: MongoSite, tasks: int, *, kills: int, seed: int, within: float) -> None:
+def drain(site: MongoSite, tasks: int, *, concurrency: int, kills: int, seed: int, within: float) -> None:
     """Let two workers do all tasks, which are sent as they are done, and kill one of them so many times in between."""
     chance = random.Random(seed)
     moments = sorted(chance.sample(range(tasks // 10, tasks * 9 // 10), kills))
-    workers = [site.worker(concurrency=4) for _ in range(2)]
+    workers = [site.worker(concurrency=concurrency) for _ in range(2)]
     deadline = time.monotonic() + within
     sent = 0
     while left := (queued := site.left()) + tasks - sent:
@@ -60,20 +60,21 @@ def drain(site: MongoSite, tasks: int, *, kills: int, seed: int, within: float) 
             del moments[0]
             victim = chance.randrange(2)
             workers[victim].kill()
-            workers[victim] = site.worker(concurrency=4)
+            workers[victim] = site.worker(concurrency=concurrency)
         time.sleep(0.02)
     assert not moments
 
 
 def test_tasks_survive_workers_that_are_killed(tmp_path: Path) -> None:
     with closing(MongoSite(tmp_path, prefixed(), max_deliveries=50, lease=1)) as site:
-        drain(site, 2 * QUEUED, kills=4, seed=1, within=100)
+        drain(site, 2 * QUEUED, concurrency=4, kills=4, seed=1, within=100)
         check(site, 2 * QUEUED)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_fifty_thousand_tasks_survive_workers_that_are_killed(tmp_path: Path) -> None:
+    """With many threads, and so large batches: each takes the stand-in server much longer than a task does."""
     with closing(MongoSite(tmp_path, prefixed(), max_deliveries=200, lease=1)) as site:
-        drain(site, 50_000, kills=50, seed=2, within=1700)
+        drain(site, 50_000, concurrency=32, kills=50, seed=2, within=1700)
         check(site, 50_000)
