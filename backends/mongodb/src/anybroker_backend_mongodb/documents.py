@@ -14,7 +14,6 @@ then every read leaves it out.
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bson import Binary
@@ -56,7 +55,6 @@ FINISHED: list[Json] = [
 
 _FOR_EVER = 100 * 365 * 86400.0
 """Seconds: a longer ttl, or none, is as good as this."""
-_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _HAS_EXPIRED = {"$lte": ["$expires", "$$NOW"]}
 _IS_THERE = {"$gt": ["$expires", "$$NOW"]}
 
@@ -89,12 +87,12 @@ def stored(result: Result, ttl: float | None) -> list[Json]:
 
 
 def place(attempt: int | None = None) -> Json:
-    """Inserts what nobody finds, for the change that follows: it has expired long ago.
+    """Inserts what nobody finds, for the change that follows: no read takes it for there, and no TTL index for expired.
 
-    That of a result is of an earlier ``attempt`` than any, so that it may be stored over.
+    Of a result with an ``attempt`` so early that it may be stored over.
     """
     fields: Json = {} if attempt is None else {"attempt": attempt, "final": False}
-    return {"$setOnInsert": {**fields, "expires": _LONG_AGO}}
+    return {"$setOnInsert": {**fields, "expires": None}}
 
 
 def there(ids: Sequence[str], *, final: bool = False) -> Json:

@@ -1,7 +1,7 @@
 """Upserts by pipeline, which some servers that are compatible with MongoDB refuse: there, each is made of two steps.
 
-The first inserts what nobody finds as a document that has expired long ago, the second changes that, by the same filter
-and pipeline. Who dies in between leaves what nobody reads, and what the TTL index removes.
+The first inserts what nobody finds as a document without an end, which no read takes for there; the second changes that,
+by the same filter and pipeline. Who dies in between leaves what nobody reads, until it is written again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def upsert(documents: Documents, which: Json, change: list[Json]) -> bool:
             raise
     while True:
         is_made = documents.update_one(which, place(), upsert=True).upserted_id is not None
-        if documents.update_one(which, change).matched_count:  # else it was removed, as it has expired
+        if documents.update_one(which, change).matched_count:  # else who claims the same lock has removed it
             return is_made
 
 
