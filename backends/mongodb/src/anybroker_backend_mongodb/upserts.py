@@ -1,6 +1,6 @@
 """Upserts by pipeline, which some servers that are compatible with MongoDB refuse: there, each is made of two steps.
 
-The first inserts what nobody finds as a document without an end, which no read takes for there; the second changes that,
+The first inserts what nobody finds as a document without an end, which no read takes for there; the second changes it
 by the same filter and pipeline. Who dies in between leaves what nobody reads, until it is written again.
 """
 
