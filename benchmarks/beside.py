@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import statistics
+import subprocess
+import sys
 import threading
 import time
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from anybroker.broker import Message
@@ -18,6 +23,9 @@ ROUNDS = 7
 WAKES = 20
 LEASE = 30.0
 BODY = b"x" * 200
+UV = os.environ.get("UV", "uv")
+CELERY = "5.7.0"
+PEER = Path(__file__).parent / "peer_celery.py"
 
 
 class Ours:
@@ -108,3 +116,19 @@ def compare(ours: Ours, bare: Bare, number: int) -> None:
     rates.show({"enqueue": "bare send", "drain": "bare drain"})
     ours.show_wake_ups()
     ours.broker.close()
+
+
+def show_celery(extra: str, configuration: Mapping[str, Any], number: int) -> None:
+    """Show what Celery makes of so many tasks, in an environment of its own; ``extra``: of its distribution."""
+    command = [UV, "run", "--quiet", "--no-project", "--with", f"celery[{extra}]=={CELERY}", "python", str(PEER)]
+    output = subprocess.run(
+        [*command, str(number)],
+        input=json.dumps(configuration),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if output.returncode:
+        sys.exit(output.stderr)
+    for name, rate in json.loads(output.stdout.splitlines()[-1]).items():  # below the banner of its worker
+        print(f"{'Celery, ' + name:24} {rate:10,.0f}/s")

@@ -1,4 +1,4 @@
-"""Sending and draining through MongoDB: the broker beside bare loops of pymongo."""
+"""Sending and draining through MongoDB: the broker beside bare loops of pymongo, and Celery."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from functools import partial
 from typing import Any
 
-from beside import BODY, ROUNDS, Rates
+from beside import BODY, ROUNDS, Rates, show_celery
 from bson import ObjectId
 from pymongo import MongoClient
 
@@ -16,6 +16,8 @@ from anybroker_broker_mongodb.documents import INDEXES, to_document
 
 MESSAGES = 400
 BATCH = 100
+BROADCASTS = "messages.broadcast"
+"""A capped collection that Celery makes, unless there is one of this name."""
 
 
 def messages(turn: str, number: int = MESSAGES) -> list[Message]:
@@ -62,9 +64,20 @@ def mongodb(url: str) -> None:
             rates.take("enqueue", MESSAGES, partial(broker.enqueue, messages(f"o{turn}")))
             rates.take("drain", MESSAGES, partial(drain, broker))
         bare.drop()
-    broker.close()
-    rates.show({"enqueue": "bare insert_many", "drain": "bare drain in batches"})
-    print(f"drain / one by one: {rates.median('drain') / rates.median('bare drain one by one'):.1f}")
+        broker.close()
+        rates.show({"enqueue": "bare insert_many", "drain": "bare drain in batches"})
+        print(f"drain / one by one: {rates.median('drain') / rates.median('bare drain one by one'):.1f}")
+        celery(url, client)
+
+
+def celery(url: str, client: MongoClient[dict[str, Any]]) -> None:
+    """Celery on the same server, without its remote control, which needs a capped collection: the stand-in has none."""
+    database = client.get_default_database("anybroker")
+    if BROADCASTS not in database.list_collection_names():
+        database.create_collection(BROADCASTS)
+    show_celery("mongodb", {"broker_url": url, "worker_enable_remote_control": False}, MESSAGES)
+    for name in (BROADCASTS, "messages", "messages.queues", "messages.routing"):
+        database.drop_collection(name)
 
 
 if __name__ == "__main__":

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import boto3
-from beside import BODY, Ours, compare
+from beside import BODY, Ours, compare, show_celery
 from botocore.config import Config
 
 from anybroker_broker_sqs.options import BATCH, read_settings
 
 MESSAGES = 1000
-HERE = Path(__file__).parent
-UV = os.environ.get("UV", "uv")
-CELERY = "celery[sqs]==5.7.0"
 CELERY_TASKS = 500
 
 
@@ -63,22 +57,24 @@ class Bare:
         return len(found)
 
 
-def celery(url: str) -> dict[str, float]:
-    """Celery, in an environment of its own."""
+def celery(url: str) -> None:
+    """Celery on the same server."""
     settings = read_settings(url)
     key, secret = settings.credentials or ("x", "x")
-    command = [UV, "run", "--quiet", "--no-project", "--with", CELERY, "python", str(HERE / "peer_celery.py")]
-    environment = os.environ | {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
-    arguments = [settings.endpoint or "", settings.region, str(CELERY_TASKS)]
-    output = subprocess.check_output([*command, *arguments], env=environment, stderr=subprocess.DEVNULL)
-    measured: dict[str, float] = json.loads(output.splitlines()[-1])  # below the banner of its worker
-    return measured
+    endpoint = settings.endpoint or ""
+    options = {
+        "region": settings.region,
+        "is_secure": endpoint.startswith("https"),
+        "wait_time_seconds": 1,
+        "polling_interval": 0.01,
+    }
+    broker = f"sqs://{quote(key)}:{quote(secret)}@{endpoint.partition('://')[2]}//"
+    show_celery("sqs", {"broker_url": broker, "broker_transport_options": options}, CELERY_TASKS)
 
 
 def main(url: str) -> None:
     compare(Ours(url, batch=BATCH * read_settings(url).options.calls), Bare(url), MESSAGES)
-    for name, rate in celery(url).items():
-        print(f"{'Celery, ' + name:24} {rate:10,.0f}/s")
+    celery(url)
 
 
 if __name__ == "__main__":

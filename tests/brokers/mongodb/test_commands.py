@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pymongo
 import pytest
 from bson import ObjectId
+from pymongo.errors import OperationFailure
 
 from anybroker.broker import Message
 from anybroker_backend_mongodb import MongoBackend
@@ -38,9 +39,12 @@ class Names(Listener):
 
     def __init__(self) -> None:
         self.names: list[str] = []
+        self.updates: list[dict[str, Any]] = []
+        """With ``q`` for the filter and ``u`` for the change, which is a list where the server is to compute it."""
 
     def started(self, event: CommandStartedEvent) -> None:
         self.names.append(event.command_name)
+        self.updates += event.command.get("updates", ())
 
 
 @pytest.fixture
@@ -70,6 +74,39 @@ def test_a_batch_is_claimed_in_two_round_trips(broker: MongoBroker, listener: Na
     broker._promoted["q",] = time.monotonic() + 60
     assert len(broker.acquire(["q"], limit=10, wait=0, lease=60)) == 10
     assert listener.names == ROUND_TRIPS_OF_CLAIM
+
+
+def test_those_that_came_one_by_one_are_claimed_as_fast(broker: MongoBroker, listener: Names) -> None:
+    """Each has a token of its own, which the server is to compare with that of this message alone."""
+    for message in messages(30):
+        broker.enqueue([message])
+    listener.names.clear()
+    broker._idle, broker._promoted["q",] = False, time.monotonic() + 60
+    assert len(broker.acquire(["q"], limit=30, wait=0, lease=60)) == 30
+    assert listener.names == ROUND_TRIPS_OF_CLAIM
+    assert not any("$or" in one["q"] for one in listener.updates)
+
+
+@pytest.mark.parametrize(("verb", "command"), [("ack", "delete"), ("update", "update")])
+def test_a_batch_is_settled_in_two_round_trips(broker: MongoBroker, listener: Names, verb: str, command: str) -> None:
+    """Of messages that came in several batches, too; and neither that nor the claim makes the server compute."""
+    for batch in (messages(30), [Message(f"n{index}", "q", b"body") for index in range(30)]):
+        broker.enqueue(batch)
+    held = [one for _ in range(2) for one in broker.acquire(["q"], limit=20, wait=0, lease=60)]
+    listener.names.clear()
+    answers = broker.ack(held) if verb == "ack" else broker.update([(one, one.message) for one in held])
+    assert answers == [True] * 40
+    assert listener.names == ["update", command]
+    assert not any(isinstance(one["u"], list) for one in listener.updates)
+
+
+def test_one_who_finds_nothing_does_not_look_twice(broker: MongoBroker, listener: Names) -> None:
+    broker.enqueue(messages(1))
+    assert broker.acquire(["q"], limit=10, wait=0, lease=60)
+    listener.names.clear()
+    broker._promoted["q",] = time.monotonic()
+    assert broker.acquire(["q"], limit=10, wait=0, lease=60) == []
+    assert sorted(listener.names) == ["aggregate", "find"], "the line, and what is overdue"
 
 
 @pytest.mark.parametrize("queues", [["q"], ["a", "b", "c", "d"]])
@@ -201,7 +238,7 @@ def test_what_is_asked_is_read_from_an_index(broker: MongoBroker, url: str) -> N
             assert keys[: len(begin)] == begin, "the fields that are compared for equality, then the sort"
             try:
                 winning = plan(collection, looked_up[name])
-            except pymongo.errors.OperationFailure as error:
+            except OperationFailure as error:
                 assert error.code == 59  # noqa: PT017  the stand-in does not know `explain`
             else:
                 assert f"'indexName': '{name}'" in winning
@@ -222,7 +259,7 @@ def test_messages_are_counted_by_an_index_alone(broker: MongoBroker, url: str) -
         collection = client[target.database][f"{target.options.prefix}messages"]
         try:
             winning = plan(collection, pipeline)
-        except pymongo.errors.OperationFailure as error:
+        except OperationFailure as error:
             assert error.code == 59  # noqa: PT017  the stand-in does not know `explain`
         else:
             assert "'indexName': 'due'" in winning

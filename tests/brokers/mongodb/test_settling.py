@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -85,6 +86,21 @@ def test_nobody_gets_what_is_being_settled_although_its_lease_has_ended(
     with pytest.raises(BrokerUnavailable):
         settle(broker, verb, held)
     assert broker.acquire(["q"], limit=NUMBER, wait=2, lease=60) == []
+    assert settle(broker, verb, held) == [True] * NUMBER
+    assert_settled(broker, verb)
+
+
+@pytest.mark.parametrize("verb", ["ack", "update"])
+def test_nor_does_anybody_whose_server_says_that_a_lease_has_ended_which_should_last(
+    broker: MongoBroker, cut: Cut, verb: str
+) -> None:
+    """Its clock is what counts, were it set forward meanwhile."""
+    held = leased(broker)
+    broker._messages().update_many({"_id": {"$ne": "m0"}}, {"$set": {"due": datetime(2020, 1, 1, tzinfo=UTC)}})
+    cut.after = 2
+    with pytest.raises(BrokerUnavailable):
+        settle(broker, verb, held)
+    assert broker.acquire(["q"], limit=NUMBER, wait=0, lease=60) == []
     assert settle(broker, verb, held) == [True] * NUMBER
     assert_settled(broker, verb)
 

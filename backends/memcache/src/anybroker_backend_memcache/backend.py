@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _TTL_PRECISION = 3.0
 """Seconds: memcached's clock ticks once a second, see ``items.expiry``."""
-_POLL_FLOOR, _POLL_CEILING = 0.005, 0.1
+_POLL_FLOOR, _POLL_CEILING = 0.001, 0.1
 """Seconds between two looks of one who waits, at first and after a while."""
 _TURNS = 1000
 """At one item that others write again and again at the same time."""

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
-from pymongo import ReturnDocument, UpdateOne
-from pymongo.errors import BulkWriteError, DuplicateKeyError
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from anybroker.capabilities import BackendCapabilities
 from anybroker.errors import BrokerUnavailable
 from anybroker.validation import check_results
 from anybroker_backend_mongodb import documents
 from anybroker_backend_mongodb.documents import FINISHED, GROUPS, INDEXES, LOCKS, MEMBERS, RESULTS
+from anybroker_backend_mongodb.upserts import upsert, upsert_all
 from anybroker_broker_mongodb.connection import Connection
-from anybroker_broker_mongodb.translation import DUPLICATE_KEY
+from anybroker_broker_mongodb.translation import NOT_IMPLEMENTED
 from anybroker_broker_mongodb.urls import MAX_BODY, MaxBody, Prefix, Target, Wake, read_url
 from anybroker_broker_mongodb.watch import LEAST_PAUSE, POLL_CEILING
 
@@ -47,6 +49,20 @@ class BackendOptions(msgspec.Struct, frozen=True):
     """So long after its ``join`` a member counts, and so long after the last ``join`` a sealed group is known."""
 
 
+class _LastWait(threading.local):
+    """What this thread has waited for last: who waits for it in turns looks ever more rarely, as in one long wait."""
+
+    ids: frozenset[str] = frozenset()
+    since = 0.0
+
+    def begin(self, ids: Sequence[str]) -> float:
+        """Another wait begins; returns since when it has been going on, by the monotonic clock."""
+        if not self.ids.issuperset(ids):
+            self.since = time.monotonic()
+        self.ids = frozenset(ids)
+        return self.since
+
+
 class MongoBackend:
     """Keeps results in collections of MongoDB; made by :meth:`from_url`, connected when first used."""
 
@@ -54,6 +70,7 @@ class MongoBackend:
         self._target = target
         self._group_ttl = target.options.group_ttl.total_seconds()
         self._connection = Connection(target, indexes=INDEXES)
+        self._last_wait = _LastWait()
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -104,7 +121,8 @@ class MongoBackend:
     def wait(self, ids: Sequence[str], *, timeout: float) -> list[Result]:
         """Those that are final, as soon as there is one; nothing after ``timeout`` seconds."""
         wanted = list(dict.fromkeys(ids))
-        deadline, pause = time.monotonic() + timeout, 0.0
+        since, pause = self._last_wait.begin(wanted), 0.0
+        deadline = time.monotonic() + timeout
         while wanted and not self._connection.closed:
             watch = self._watch()
             seen = watch.version
@@ -117,7 +135,7 @@ class MongoBackend:
             left = deadline - time.monotonic()
             if final or left <= 0:
                 return final
-            watch.wait(seen, left, pause)
+            watch.wait(seen, left, pause, since=since)
             pause = LEAST_PAUSE
         return []
 
@@ -179,31 +197,22 @@ class MongoBackend:
     def _inserted(self, locks: Collection[dict[str, Any]], key: str, token: str, ttl: float) -> bool:
         """Whether the lock could be made; not, while there is one, be it expired or not."""
         try:
-            locks.update_one(documents.free(key, token), documents.taken(token, ttl), upsert=True)
+            upsert(locks, documents.free(key, token), documents.taken(token, ttl))
         except DuplicateKeyError:
             return False
         return True
 
     def _upsert(self, results: Sequence[Result], ttl: float | None, indexes: Sequence[int]) -> set[int]:
         """Write results that have these indexes; returns those of the ones that were refused."""
-        writes = [UpdateOne(documents.storable(one), documents.stored(one, ttl), upsert=True) for one in results]
-        try:
-            self._collection(RESULTS).bulk_write(writes, ordered=False)
-        except BulkWriteError as error:
-            failures = error.details["writeErrors"]
-            if error.details.get("writeConcernErrors") or any(one["code"] != DUPLICATE_KEY for one in failures):
-                raise
-            return {indexes[one["index"]] for one in failures}
-        return set()
+        writes = [(documents.storable(one), documents.stored(one, ttl), one.attempt) for one in results]
+        return {indexes[place] for place in upsert_all(self._collection(RESULTS), writes)}
 
     def _insert_member(self, group_id: str, identity: str) -> bool:
         """Record a member; False, it had been there."""
-        member = documents.member(group_id, self._group_ttl)
         try:
-            written = self._collection(MEMBERS).update_one({"_id": identity}, member, upsert=True)
+            return upsert(self._collection(MEMBERS), {"_id": identity}, documents.member(group_id, self._group_ttl))
         except DuplicateKeyError:  # it is recorded by another one at the same moment
             return False
-        return written.upserted_id is not None
 
     def _change_group(self, group_id: str, change: list[dict[str, Any]]) -> dict[str, Any]:
         """Change the document of a group, or make it; returns what it is then."""
@@ -214,6 +223,11 @@ class MongoBackend:
                     {"_id": group_id}, change, upsert=True, return_document=ReturnDocument.AFTER
                 )
             except DuplicateKeyError:  # another one has inserted it at the same moment
+                continue
+            except OperationFailure as error:
+                if error.code != NOT_IMPLEMENTED:
+                    raise
+                groups.update_one({"_id": group_id}, documents.place(), upsert=True)  # see upserts.py
                 continue
             if found is not None:
                 return found

@@ -86,6 +86,15 @@ def stored(result: Result, ttl: float | None) -> list[Json]:
     return [{"$set": {**fields, "expires": _in(_FOR_EVER if ttl is None else ttl)}}]
 
 
+def place(attempt: int | None = None) -> Json:
+    """Inserts what nobody finds, for the change that follows: no read takes it for there, and no TTL index for expired.
+
+    Of a result with an ``attempt`` so early that it may be stored over.
+    """
+    fields: Json = {} if attempt is None else {"attempt": attempt, "final": False}
+    return {"$setOnInsert": {**fields, "expires": None}}
+
+
 def there(ids: Sequence[str], *, final: bool = False) -> Json:
     """The results that have not expired; only those that are final, if so wanted."""
     known: Json = {"_id": {"$in": list(ids)}, "$expr": _IS_THERE}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from bson import ObjectId
@@ -29,10 +30,10 @@ if TYPE_CHECKING:
     from pymongo.collection import Collection
 
     from anybroker.broker import Broker, Delivery, Inspect, Message
+    from anybroker_broker_mongodb.commands import Lease
     from anybroker_broker_mongodb.watch import Watch
 
     Messages = Collection[dict[str, Any]]
-    Lease = tuple[str, ObjectId]
 
 _PROMOTION_INTERVAL = 0.2
 """Seconds: a busy consumer makes ready what is overdue no more often than that."""
@@ -153,12 +154,12 @@ class MongoBroker(Inspection):
         if self._connection.closed or not deliveries:
             return [False] * len(deliveries)
         leases = [_lease(one) for one in deliveries]
-        self._let_go(leases)
+        seconds = self._let_go(leases)
         with self._connection.translated():
             messages = self._messages()
             if self._is_one_step(leases):
                 return [messages.delete_one(commands.held_by(leases)).deleted_count == 1]
-            with self._fenced(messages, leases) as (mine, fence):
+            with self._fenced(messages, leases, seconds) as (mine, fence):
                 lost: set[Lease] = set()
                 fenced = [(id_, fence) for id_, _ in mine]
                 if mine and messages.delete_many(commands.held_by(fenced)).deleted_count < len(mine):
@@ -174,9 +175,9 @@ class MongoBroker(Inspection):
         if self._connection.closed or not changes:
             return [False] * len(changes)
         leases = [_lease(one) for one, _ in changes]
-        self._let_go(leases)
+        seconds = self._let_go(leases)
         with self._connection.translated():
-            answers = self._replace(changes, leases)
+            answers = self._replace(changes, leases, seconds)
         self._has_sent([message for _, message in changes])
         return answers
 
@@ -224,17 +225,17 @@ class MongoBroker(Inspection):
             messages = self._messages()
             promoted = self._promote(messages, queues, every=_PROMOTION_INTERVAL)
             taken = _first(messages, queues, limit, milliseconds)
-            if not taken and not promoted and self._promote(messages, queues, every=0):
+            if not taken and promoted is None and self._promote(messages, queues, every=0):
                 taken = _first(messages, queues, limit, milliseconds)
         self._idle = not taken
         self._hold(map(_lease, taken), asked + milliseconds / 1000)
         return taken
 
-    def _promote(self, messages: Messages, queues: Sequence[str], *, every: float) -> bool:
-        """Make ready what is overdue, unless that has been done within ``every`` seconds; whether it was."""
+    def _promote(self, messages: Messages, queues: Sequence[str], *, every: float) -> int | None:
+        """Make ready what is overdue; how many were, or None where that was searched within ``every`` seconds."""
         now, searched = time.monotonic(), tuple(queues)
         if now < self._promoted.get(searched, float("-inf")) + every:
-            return False
+            return None
         overdue = commands.overdue(queues)
         found = messages.find(overdue, {"_id": 1}).sort("due", ASCENDING).limit(commands.PORTION)
         ids = [one["_id"] for one in found]
@@ -243,15 +244,15 @@ class MongoBroker(Inspection):
         if len(self._promoted) > _PRUNE_ABOVE:
             self._promoted.clear()
         self._promoted[searched] = now if len(ids) < commands.PORTION else float("-inf")
-        return True
+        return len(ids)
 
-    def _replace(self, changes: Sequence[tuple[Delivery, Message]], leases: list[Lease]) -> list[bool]:
+    def _replace(self, changes: Sequence[tuple[Delivery, Message]], leases: list[Lease], seconds: float) -> list[bool]:
         messages, token = self._messages(), ObjectId()
         if self._is_one_step(leases):
             ((delivery, message),) = changes
             new = commands.replace(delivery.message, message, token)
             return [messages.update_one(commands.held_by(leases), new).matched_count == 1]
-        with self._fenced(messages, leases) as (mine, fence):
+        with self._fenced(messages, leases, seconds) as (mine, fence):
             lost: set[Lease] = set()
             writes = [
                 UpdateOne({"_id": new.id, "token": fence}, commands.replace(old.message, new, token))
@@ -270,18 +271,26 @@ class MongoBroker(Inspection):
         return len(leases) == 1 and leases[0] not in self._unsettled
 
     @contextmanager
-    def _fenced(self, messages: Messages, leases: Sequence[Lease]) -> Iterator[tuple[set[Lease], ObjectId]]:
+    def _fenced(
+        self, messages: Messages, leases: Sequence[Lease], seconds: float
+    ) -> Iterator[tuple[set[Lease], ObjectId]]:
         """Those of ``leases`` that were held until now, and the token by which nobody but the caller holds them.
 
-        If settling them fails halfway, who settles them again goes on with those that have been fenced.
+        They last for ``seconds``, as far as is known here. If settling them fails halfway, who settles them again goes
+        on with those that have been fenced.
         """
         wanted = set(leases)
-        earlier = self._fences(wanted).values()
+        earlier = set(self._fences(wanted).values())
         tokens = list({token for _, token in earlier})
         token = tokens[0] if len(tokens) == 1 else ObjectId()
         try:
-            held = [*wanted, *earlier]
-            number = messages.update_many(commands.held_by(held), commands.fence(token, tokens)).matched_count
+            number = 0
+            if not earlier and seconds * 1000 > commands.SETTLING:
+                number = messages.bulk_write(commands.fence_at_once(wanted, token), ordered=False).matched_count
+                earlier, tokens = {(id_, token) for id_, _ in wanted}, [token]
+            if number < len(wanted):
+                held = [*wanted, *earlier]
+                number = messages.update_many(commands.held_by(held), commands.fence(token, tokens)).matched_count
             yield _which(messages, wanted, token) if number < len(wanted) else wanted, token
         except Exception:
             self._unsettled.update(dict.fromkeys(wanted, token))
@@ -306,9 +315,10 @@ class MongoBroker(Inspection):
         hold = (os.getpid(), until)
         self._held.update((lease, hold) for lease in leases)
 
-    def _let_go(self, leases: Iterable[Lease]) -> None:
-        for lease in leases:
-            self._held.pop(lease, None)
+    def _let_go(self, leases: Iterable[Lease]) -> float:
+        """Forget leases that are settled; returns for how many seconds they last, if all are known."""
+        now = time.monotonic()
+        return min(self._held.pop(lease, (0, now))[1] for lease in leases) - now
 
     def _messages(self) -> Messages:
         return self._connection.collection(COLLECTION)
@@ -339,12 +349,12 @@ def _first(messages: Messages, queues: Sequence[str], limit: int, milliseconds: 
 
 def _taken(messages: Messages, found: list[dict[str, Any]], milliseconds: int) -> list[Delivery]:
     """Lease those of ``found`` that nobody else has taken since they were read."""
-    token = ObjectId()
-    number = messages.update_many(commands.unchanged(found), commands.take(token, milliseconds)).matched_count
+    token, until = ObjectId(), found[0]["now"] + timedelta(milliseconds=milliseconds)
+    number = messages.bulk_write(commands.take(found, token, until), ordered=False).matched_count
     if number < len(found):
         ids = _still_held(messages, [(one["_id"], token) for one in found]) if number else set()
         found = [one for one in found if (one["_id"], token) in ids]
-    return [to_delivery(one, token, milliseconds) for one in found]
+    return [to_delivery(one, token, until) for one in found]
 
 
 def _still_held(messages: Messages, leases: Sequence[Lease]) -> set[Lease]:

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pymongo import UpdateMany
+
 from anybroker_broker_mongodb.documents import DELAYED, LEASED, READY, STATES, version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
     from bson import ObjectId
 
     from anybroker.broker import Message
+
+    Lease = tuple[str, ObjectId]
+    """The id of a message, and the token by which it is held, which it may share with others."""
 
 Json = dict[str, Any]
 
@@ -63,34 +69,30 @@ def first(queue: str, limit: int) -> list[Json]:
     ]
 
 
-def unchanged(documents: Sequence[Json]) -> Json:
-    """Those of ``documents`` that are as they were read: of the same version, and nobody has leased them since."""
-    return {**held_by((one["_id"], one["token"]) for one in documents), "state": READY}
+def take(documents: Sequence[Json], token: ObjectId, until: datetime) -> list[UpdateMany]:
+    """Begins a lease of those of ``documents`` that are as they were read: of the same version, and leased by nobody.
+
+    One update for each token that was read: one filter with all of them would be compared with each document. And no
+    pipeline, which would have the server compute each document anew.
+    """
+    begin = {"$set": {"state": LEASED, "token": token, "due": until}, "$inc": {"deliveries": 1}}
+    read = by_token((one["_id"], one["token"]) for one in documents)
+    return [UpdateMany({**held, "state": READY}, begin) for held in read]
 
 
-def take(token: ObjectId, milliseconds: int) -> list[Json]:
-    """Begins a lease."""
-    return [
-        {
-            "$set": {
-                "state": LEASED,
-                "token": token,
-                "due": {"$add": ["$$NOW", milliseconds]},
-                "deliveries": {"$add": ["$deliveries", 1]},
-            }
-        }
-    ]
+def held_by(leases: Iterable[Lease]) -> Json:
+    """The messages that are held by these leases."""
+    leases = list(leases)
+    held = by_token(leases)
+    return held[0] if len(held) == 1 else {"_id": {"$in": [id_ for id_, _ in leases]}, "$or": held}
 
 
-def held_by(leases: Iterable[tuple[str, ObjectId]]) -> Json:
-    """The messages that are held by these leases: each by its own token, which it may share with others."""
+def by_token(leases: Iterable[Lease]) -> list[Json]:
+    """The messages that are held by each token of these leases."""
     ids: dict[ObjectId, list[str]] = {}
     for id_, token in leases:
         ids.setdefault(token, []).append(id_)
-    held = [{"_id": _one_of(some), "token": token} for token, some in ids.items()]
-    if len(held) == 1:
-        return held[0]
-    return {"_id": {"$in": [id_ for some in ids.values() for id_ in some]}, "$or": held}
+    return [{"_id": _one_of(some), "token": token} for token, some in ids.items()]
 
 
 def fence(token: ObjectId, earlier: Sequence[ObjectId] = ()) -> list[Json]:
@@ -103,6 +105,17 @@ def fence(token: ObjectId, earlier: Sequence[ObjectId] = ()) -> list[Json]:
     due = {"$max": ["$due", {"$add": ["$$NOW", SETTLING]}]}
     fenced = {"$cond": [{"$in": ["$token", list(earlier)]}, "$fenced", "$token"]} if earlier else "$token"
     return [{"$set": {"fenced": fenced}}, {"$set": {"state": LEASED, "token": token, "due": due}}]
+
+
+def fence_at_once(leases: Iterable[Lease], token: ObjectId) -> list[UpdateMany]:
+    """The same where there is time enough until the leases end: only those that are so are fenced.
+
+    Nothing is computed then, and no index changes.
+    """
+    enough = {"$expr": {"$gt": ["$due", {"$add": ["$$NOW", SETTLING]}]}}
+    return [
+        UpdateMany({**held, **enough}, {"$set": {"token": token, "fenced": held["token"]}}) for held in by_token(leases)
+    ]
 
 
 def extend(milliseconds: int) -> list[Json]:

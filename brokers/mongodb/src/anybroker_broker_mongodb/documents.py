@@ -91,9 +91,8 @@ def to_message(document: Mapping[str, Any]) -> Message:
     )
 
 
-def to_delivery(document: Mapping[str, Any], token: ObjectId, milliseconds: int) -> Delivery:
-    """What is delivered: the document as it was found at ``now``, just before it was leased with this token."""
-    until = document["now"] + milliseconds * _MILLISECOND
+def to_delivery(document: Mapping[str, Any], token: ObjectId, until: datetime) -> Delivery:
+    """What is delivered: the document as it was found, just before it was leased with this token."""
     return Delivery(to_message(document), token, document["deliveries"] + 1, until)
 
 

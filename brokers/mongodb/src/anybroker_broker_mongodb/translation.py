@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from anybroker.loading import Address
 
 DUPLICATE_KEY = 11000
+NOT_IMPLEMENTED = 238
 
 _TOO_LARGE = frozenset({10334, 17280, 17419, 17420})
 """BSONObjectTooLarge, an index key too long, documents that would grow over 16 MB."""
@@ -30,7 +31,7 @@ _CONFIGURATION = {
     86: "an index of the same name has another form; was the collection made by something else?",
     59: _LACKS,
     115: _LACKS,
-    238: _LACKS,
+    NOT_IMPLEMENTED: _LACKS,
 }
 """Codes of MongoDB that no repetition mends."""
 _ATLAS = 8000

@@ -22,9 +22,13 @@ POLL_CEILING = 0.25
 STREAM_CEILING = 1.0
 """The same with a change stream, which may have ended unnoticed."""
 LEAST_PAUSE = 0.02
-"""Seconds between two looks of one who was woken in vain, and of all who poll."""
+"""Seconds between two looks of one who was woken in vain, and of all who poll for messages."""
 _POLL_GROWTH = 0.25
 """The pause between two looks, as a share of the time in which nothing has come."""
+_FIRST_PAUSE = 0.002
+"""Seconds between the first two looks of one who waits for something of its own, which may come soon."""
+_PAUSE_GROWTH = 0.5
+"""The later ones, as a share of the time that it has waited: 14 looks in the first second."""
 _IDLE = 5.0
 """Seconds after which a stream that nobody waits for is closed."""
 _AWAIT = 1.0
@@ -59,25 +63,31 @@ class Watch:
             self._quiet_since = time.monotonic()
             self._changed.notify_all()
 
-    def wait(self, seen: int, timeout: float, least: float = 0.0) -> None:
+    def wait(self, seen: int, timeout: float, least: float = 0.0, *, since: float | None = None) -> None:
         """Wait until there is news since version ``seen``, ``timeout`` seconds have passed, or it is time to look.
 
-        But for ``least`` seconds, unless ``timeout`` is less, whatever the news: most of it is for others.
+        News are waited for during ``least`` seconds, unless ``timeout`` is less: most of them are for others. Who waits
+        for something of its own says ``since`` when, by the monotonic clock, and is to look the sooner the later that
+        was.
         """
         began = time.monotonic()
         with self._changed:
             if self.streams:
                 self._want()
             if self.version == seen:
-                self._changed.wait(min(timeout, self._pause()))
-        time.sleep(max(0.0, began + min(least, timeout) - time.monotonic()))
+                self._changed.wait(min(timeout, self._pause(since)))
+            is_news = self.version != seen
+        if is_news:
+            time.sleep(max(0.0, began + min(least, timeout) - time.monotonic()))
 
-    def _pause(self) -> float:
+    def _pause(self, since: float | None) -> float:
         """Seconds until the next look. The longer nothing has come, the longer."""
         if self._opened:
             return STREAM_CEILING
-        quiet = time.monotonic() - self._quiet_since
-        return min(POLL_CEILING, max(LEAST_PAUSE, quiet * _POLL_GROWTH))
+        now = time.monotonic()
+        if since is not None:
+            return min(POLL_CEILING, max(_FIRST_PAUSE, (now - since) * _PAUSE_GROWTH))
+        return min(POLL_CEILING, max(LEAST_PAUSE, (now - self._quiet_since) * _POLL_GROWTH))
 
     def _want(self) -> None:
         self._wanted_until = time.monotonic() + _IDLE

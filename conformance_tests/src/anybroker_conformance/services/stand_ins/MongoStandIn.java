@@ -1,3 +1,4 @@
+import de.bwaldvogel.mongo.MongoCollection;
 import de.bwaldvogel.mongo.MongoServer;
 import de.bwaldvogel.mongo.MongoVersion;
 import de.bwaldvogel.mongo.backend.DefaultQueryMatcher;
@@ -30,6 +31,8 @@ import java.nio.file.StandardOpenOption;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.Collection;
+import java.util.Collections;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
 import java.util.Set;
@@ -64,6 +67,9 @@ public class MongoStandIn extends MemoryBackend {
 
   /** How far a change stream can look back. */
   private static final int OPLOG_SECONDS = 60;
+
+  /** What is older is looked for among all that is there, while everybody waits: so not each time that TTL indexes are. */
+  private static final int TRIMMED_EVERY = 20;
 
   /** Held to write by all writes, and to read by all reads. */
   private final ReentrantReadWriteLock lock = new ReentrantReadWriteLock(true);
@@ -111,7 +117,7 @@ public class MongoStandIn extends MemoryBackend {
             ? write(channel, database, command, query)
             : read(
                 () -> {
-                  narrow(channel, database, query.get(command), query, "filter");
+                  narrow(database, query.get(command), query, "filter");
                   return super.handleCommand(channel, database, command, query);
                 });
     }
@@ -176,7 +182,7 @@ public class MongoStandIn extends MemoryBackend {
     if (name.equals("findandmodify") && query.get("update") instanceof Collection) {
       return findAndModifyByPipeline(channel, database, command, query);
     }
-    documents(query.get("deletes")).forEach(deletion -> narrow(channel, database, query.get(command), deletion, "q"));
+    documents(query.get("deletes")).forEach(deletion -> narrow(database, query.get(command), deletion, "q"));
     Document answer = super.handleCommand(channel, database, command, query);
     if (name.equals("insert")) {
       countInserted(query, answer);
@@ -188,15 +194,31 @@ public class MongoStandIn extends MemoryBackend {
    * Lets a filter name the documents that it finds, where it names the _id and more: mongo-java-server uses its index for
    * the _id alone, and looks at all documents for anything else.
    */
-  private void narrow(Channel channel, String database, Object collection, Document command, String field) {
+  private void narrow(String database, Object collection, Document command, String field) {
     if (command.get(field) instanceof Document filter && filter.containsKey("_id") && filter.size() > 1) {
-      List<Document> candidates = find(channel, database, collection, new Document("_id", filter.get("_id")), null, 0);
+      Document rest = new Document(filter);
       List<Object> ids = new ArrayList<>();
-      candidates.stream().filter(each -> MATCHER.matches(each, filter)).forEach(each -> ids.add(each.get("_id")));
+      for (Document candidate : withIds(database, collection, rest.remove("_id"))) {
+        if (MATCHER.matches(candidate, rest)) {
+          ids.add(candidate.get("_id"));
+        }
+      }
       if (!ids.isEmpty() || !Boolean.TRUE.equals(command.get("upsert"))) {
         command.put(field, new Document("_id", new Document("$in", ids)));
       }
     }
+  }
+
+  /** Of many ids one after the other: mongo-java-server compares each that it finds with all of those that are wanted. */
+  private List<Document> withIds(String database, Object collection, Object wanted) {
+    MongoCollection<?> documents = resolveDatabase(database).resolveCollection(String.valueOf(collection), false);
+    if (documents == null) {
+      return List.of();
+    }
+    boolean isList = wanted instanceof Document in && in.size() == 1 && in.containsKey("$in");
+    Collection<?> each =
+        isList ? new LinkedHashSet<>((Collection<?>) ((Document) wanted).get("$in")) : Collections.singleton(wanted);
+    return each.stream().flatMap(one -> documents.handleQueryAsStream(new Document("_id", one))).toList();
   }
 
   /** The journal: each command as BSON, which begins with its length. */
@@ -396,13 +418,13 @@ public class MongoStandIn extends MemoryBackend {
   /** What an update by pipeline means for each document that it finds; any other update as it is. */
   private List<Document> replacements(Channel channel, String database, Object collection, Document update) {
     if (!(update.get("u") instanceof Collection<?> pipeline)) {
-      narrow(channel, database, collection, update, "q");
+      narrow(database, collection, update, "q");
       return List.of(update);
     }
     List<Document> replacements = new ArrayList<>();
     int limit = Boolean.TRUE.equals(update.get("multi")) ? 0 : 1;
     Document query = new Document("q", update.get("q"));
-    narrow(channel, database, collection, query, "q");
+    narrow(database, collection, query, "q");
     List<Document> found = find(channel, database, collection, query.get("q"), null, limit);
     for (Document changed : throughPipeline(found, pipeline)) {
       Document replacement = new Document("q", new Document("_id", changed.get("_id")));
@@ -522,7 +544,6 @@ public class MongoStandIn extends MemoryBackend {
 
   /** Delete what has expired by the TTL indexes of all collections. */
   private void deleteExpired() {
-    trimOplog(Instant.now().minusSeconds(OPLOG_SECONDS));
     for (String database : databases()) {
       for (Document collection : batch(database, "listCollections", 1)) {
         Object name = collection.get("name");
@@ -570,10 +591,13 @@ public class MongoStandIn extends MemoryBackend {
   }
 
   private void deleteExpiredForEver() {
-    while (true) {
+    for (int turn = 1; true; turn++) {
       try {
         Thread.sleep(TTL_MILLISECONDS);
         deleteExpired();
+        if (turn % TRIMMED_EVERY == 0) {
+          trimOplog(Instant.now().minusSeconds(OPLOG_SECONDS));
+        }
       } catch (InterruptedException stopped) {
         return;
       } catch (RuntimeException failure) { // say, a collection that was dropped meanwhile
