@@ -238,9 +238,12 @@ class Worker:
                 continue
             blocked = self._executors.loop_blocked
             wait = 0.0 if blocked else WAIT  # a coroutine that arrives is for those who wait and can run it
+            began = time.monotonic()
             try:
                 deliveries = self.app.broker.acquire(self.queues.next(), limit=limit, wait=wait, lease=self.lease)
                 self._outage.over("acquire")
+                if deliveries:
+                    self._pace.took(deliveries, time.monotonic() - began)
                 if not self._dispatch(deliveries) and blocked:
                     self._stopping.wait(BLOCKED_PAUSE)
             except BrokerUnavailable as error:
@@ -265,7 +268,6 @@ class Worker:
         """Begin with what was delivered; see :meth:`Pipeline.runs_alone` about suspects. Whether any of it can run."""
         if not deliveries:
             return False
-        self._pace.took(deliveries)
         executions = self._admitted(deliveries)
         try:
             self._begin(executions)
