@@ -22,6 +22,8 @@ from anybroker import App
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from anybroker.sending import Sender
+
 URL = "SCALE_URL"
 """Tells the workers, which import this file, what is its first argument otherwise."""
 QUEUE = "scale"
@@ -29,11 +31,20 @@ BATCH = 1_000
 QUEUED = 5_000
 """Tasks that wait at most while many pass through."""
 SAMPLES = 10
+WORK = 0.001
+"""Seconds that a task computes which is more than a no-op."""
 app = App(os.environ.get(URL) or sys.argv[1])
 
 
 @app.task(name="scale.noop", queue=QUEUE, results=False)
 def noop() -> None: ...
+
+
+@app.task(name="scale.compute", queue=QUEUE, results=False)
+def compute() -> None:
+    until = time.thread_time() + WORK
+    while time.thread_time() < until:
+        pass
 
 
 def main(url: str, most: str = "100000") -> None:
@@ -46,11 +57,13 @@ def main(url: str, most: str = "100000") -> None:
         rate = json.loads(subprocess.check_output(command))["drain_per_second"]
         print(f"{queued:12,}{rate:14,.0f}{1e6 / rate:12.1f}", flush=True)
         queued *= 10
-    print(f"\n{'processes':>12}{'drained /s':>14}{'workers µs':>12}{'Redis µs':>12}  of processor time a task")
+    print(f"\n{'':8}{'processes':>12}{'drained /s':>14}{'workers µs':>12}{'Redis µs':>12}  of processor time a task")
     with redis.Redis.from_url(url) as client:
-        for processes in (1, 2, 4):
-            rate, theirs, its = drained_by(processes, min(tasks, 100_000), client)
-            print(f"{processes:12}{rate:14,.0f}{1e6 * theirs:12.1f}{1e6 * its:12.1f}", flush=True)
+        for task, number in ((noop, min(tasks, 100_000)), (compute, 10_000)):
+            for processes in (1, 2, 4):
+                rate, theirs, its = drained_by(processes, task, number, client)
+                name = task.name.removeprefix("scale.")
+                print(f"{name:8}{processes:12}{rate:14,.0f}{1e6 * theirs:12.1f}{1e6 * its:12.1f}", flush=True)
     print(f"\n{'tasks done':>12}{'worker MB':>12}{'Redis MB':>12}{'keys':>8}{'clients':>10}")
     with redis.Redis.from_url(url) as client, worker() as process:
         for sample in range(1, SAMPLES + 1):
@@ -74,12 +87,12 @@ def worker(*options: str) -> Iterator[int]:
         process.wait()
 
 
-def drained_by(processes: int, tasks: int, client: redis.Redis) -> tuple[float, float, float]:
+def drained_by(processes: int, task: Sender[[], None], tasks: int, client: redis.Redis) -> tuple[float, float, float]:
     """Of so many that were there before the workers were: tasks a second, and what one took of their time, and Redis's.
 
     The start of the workers is in their time.
     """
-    send(tasks)
+    send(task, tasks)
     before, redis_before = processor_time(), redis_time(client)
     with worker("--processes", str(processes)):
         while (began_with := left()) == tasks:
@@ -107,17 +120,17 @@ def redis_time(client: redis.Redis) -> float:
 def pass_through(tasks: int) -> None:
     """So many, of which only a few wait at any time."""
     for _ in range(tasks // BATCH):
-        send(BATCH)
+        send(noop, BATCH)
         while left() > QUEUED:
             time.sleep(0.002)
     while left():
         time.sleep(0.01)
 
 
-def send(tasks: int) -> None:
+def send(task: Sender[[], None], tasks: int) -> None:
     """So many, in batches."""
     for _ in range(tasks // BATCH):
-        app.send_many([noop.s() for _ in range(BATCH)])
+        app.send_many([task.s() for _ in range(BATCH)])
 
 
 def left() -> int:
