@@ -89,11 +89,12 @@ class Waits:
         bound = results.capabilities.wake_bound
         writers = [results.backend, results.objects(2)[1]]
         excess: dict[int, str | None] = {}
+        asleep = {number: 0.02 + _looking(results, number) for number in (1, 3, 250)}
         for _ in range(ROUNDS):
             late = {number: Lateness() for number in (1, 3, 250)}
             for turn in range(18):
                 number = (1, 3, 250)[turn % 3]
-                late[number].add(_wakes_for_end(results, writers[turn % 2], number, turn))
+                late[number].add(_wakes_for_end(results, writers[turn % 2], number, turn, asleep[number]))
             excess = {number: one.excess(bound, share=0.5) for number, one in late.items()}
             if not any(excess.values()):
                 return
@@ -326,8 +327,15 @@ def _wait(
     return running
 
 
-def _wakes_for_end(results: BackendSubject, writer: RecordedBackend, number: int, turn: int) -> float:
-    """Wait for so many results, of which one becomes final; seconds until the waiter has it."""
+def _looking(results: BackendSubject, number: int) -> float:
+    """Seconds until who waits for so many results has looked for each of them."""
+    began = time.monotonic()
+    results.backend.wait([results.id() for _ in range(number)], timeout=0)
+    return time.monotonic() - began
+
+
+def _wakes_for_end(results: BackendSubject, writer: RecordedBackend, number: int, turn: int, after: float) -> float:
+    """Wait for so many results, of which one becomes final ``after`` some seconds; how late the waiter has it."""
     ids = [results.id() for _ in range(number)]
     id_ = ids[(-1, 0, 2 * number // 5)[turn // 3 % 3]]
     final = Result(id_, FINAL[turn % len(FINAL)], 1 + turn % 2, b"%d" % turn)
@@ -335,7 +343,7 @@ def _wakes_for_end(results: BackendSubject, writer: RecordedBackend, number: int
     for one in before[:1]:
         results.put(one)
     waiting = _wait(results.backend, ids)
-    time.sleep(0.02)
+    time.sleep(after)
     others = [results.result(b"other") for _ in range(turn % 3)]
     results.put(*others, *before, backend=writer)
     if waiting.done:
