@@ -36,7 +36,7 @@ class Wake:
         self._act = act
         self._after = after
         """Seconds after the act at which there is a message."""
-        wait = WAIT + CAUSES * subject.capabilities.wake_bound
+        wait = 2 * WAIT + CAUSES * subject.capabilities.wake_bound
         self._waiter = Waiter(self._consumer, queues, wait=wait, lease=subject.long)
 
     def lateness(self, bound: float) -> float:
