@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from anybroker.broker import Broker, Delivery, Message, Overview
 
+LONGEST_WAIT = 365 * 86_400.0
+"""Seconds of a wait, also of one for ever: threads cannot wait for longer than C counts."""
+
 
 class PubSubBroker:
     """Queues in Google Cloud Pub/Sub. Connects when it is first used; an object survives a fork."""
@@ -72,7 +75,7 @@ class PubSubBroker:
         if not names or limit <= 0:
             return []
         session.later.start()
-        end = time.monotonic() + max(0.0, wait)
+        end = time.monotonic() + min(max(0.0, wait), LONGEST_WAIT)
         waiting = len(names) == 1 and wait > 0
         while True:
             if waiting:

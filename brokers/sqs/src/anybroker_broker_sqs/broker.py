@@ -48,6 +48,8 @@ ROUNDS = 2
 """How often a message of a FIFO queue is handed on unseen, which counts; after that it waits here."""
 MORE = 0.2
 """Seconds for which an acquire that has messages goes on receiving, before it returns them."""
+LONGEST_WAIT = 365 * 86_400.0
+"""Seconds of a wait, also of one for ever: threads cannot wait for longer than C counts."""
 
 
 class SqsBroker:
@@ -106,7 +108,7 @@ class SqsBroker:
         seconds = whole_lease(lease)
         here = self._open()
         queues = list(dict.fromkeys(queues))
-        deadline = time.monotonic() + wait
+        deadline = time.monotonic() + min(wait, LONGEST_WAIT)
         taken = here.polls.take(queues, limit)
         for queue in queues:
             if len(taken) < limit and not (wait > 0 and here.polls.covers(queue)):

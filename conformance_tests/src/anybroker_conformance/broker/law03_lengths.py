@@ -1,14 +1,30 @@
-"""Law 3, of leases of different lengths on one queue: each is its own message's."""
+"""Law 3, of leases of different lengths on one queue, of many, and of those that were waited for: each is whole."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from anybroker.capabilities import Guarantee, Lease
-from anybroker_conformance.subject import LawBroken
+from anybroker_conformance.broker.deliveries import (
+    Window,
+    another,
+    assert_not_early,
+    brief,
+    lasting,
+    moment,
+    watch,
+)
+from anybroker_conformance.broker.waiting import Waiter
+from anybroker_conformance.subject import PATIENCE, LawBroken
 
 if TYPE_CHECKING:
     from anybroker_conformance.subject import Subject
+
+MANY, FEWER = 300, 120
+"""Messages of one acquire, more than many a service gives in one answer; fewer where it takes long to send them."""
+WAITED_FOR = 3
+"""Consumers that wait for a message, each on a queue of its own."""
 
 
 class LeasesOfDifferentLengths:
@@ -36,3 +52,31 @@ class LeasesOfDifferentLengths:
                 if delivery.message.id in kept and subject.capabilities.exclusive is Guarantee.EXACT:
                     raise LawBroken("its lease was long, and ended with a short one beside it", delivery.message.id)
             subject.assert_nothing(queue, why="the lease of the other message is long")
+
+    def test_law03_exclusive__of_all_that_one_acquire_took(self, subject: Subject) -> None:
+        """The last as long as the first, however many requests it took."""
+        queue = subject.queue()
+        lease = brief(subject, 2)
+        started = time.monotonic()
+        subject.broker.enqueue([subject.message(queue) for _ in range(FEWER)])
+        if time.monotonic() - started < 0.2:
+            subject.broker.enqueue([subject.message(queue) for _ in range(MANY - FEWER)])
+        began = moment(subject)
+        taken = subject.broker.acquire([queue], limit=MANY, wait=0.0 if subject.clock else PATIENCE, lease=lease)
+        windows = {one.message.id: lasting(subject, lease, began, moment(subject)) for one in taken}
+        assert_not_early(subject, watch(subject, [queue], windows, broker=another(subject)))
+
+    def test_law03_exclusive__after_a_wait(self, realtime: Subject) -> None:
+        """A lease begins with its delivery, and not with the call that waited for it."""
+        lease = brief(realtime)
+        queues = [realtime.queue() for _ in range(WAITED_FOR)]
+        waiters = [Waiter(realtime.broker, [queue], lease=lease) for queue in queues]
+        time.sleep(0.7 * lease)
+        sent = moment(realtime)
+        realtime.broker.enqueue([realtime.message(queue) for queue in queues])
+        windows: dict[str, Window] = {}
+        for waiter in waiters:
+            taken = waiter.result(realtime.capabilities.wake_bound + PATIENCE)
+            window = lasting(realtime, lease, sent, waiter.ended)
+            windows |= {one.message.id: window for one in taken}
+        assert_not_early(realtime, watch(realtime, queues, windows, broker=another(realtime)))

@@ -16,6 +16,7 @@ from anybroker_conformance.broker.consuming import another, ids, replace
 from anybroker_conformance.broker.waiting import JITTER, WAIT, Waiter
 from anybroker_conformance.broker.wakes import wakes_at_once, wakes_in_time
 from anybroker_conformance.idleness import assert_idle
+from anybroker_conformance.lateness import Lateness
 from anybroker_conformance.subject import PATIENCE, WATCH, LawBroken
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ LONG_IDLE = 2.0
 """Seconds after which who polls ever more rarely has become slow."""
 APART = 0.06
 """Seconds between consumers that begin to wait: those who poll do not all poll at the same moment."""
+CALLS, TURNS = 9, 3
+"""Calls of which the median is judged, and how often so many more may be made."""
 CROWD = 6
 """Consumers that wait at the same time."""
 
@@ -40,7 +43,7 @@ class Prompt:
         subject = realtime
         bound = subject.capabilities.wake_bound
         late: dict[str, list[float]] = defaultdict(list)
-        slow = 0.0
+        slow = None
         for idle in (0.05, *[LONG_IDLE] * 3):
             waiting = []
             started = time.monotonic()
@@ -52,18 +55,20 @@ class Prompt:
             time.sleep(idle)
             # Backwards: who polls has then just looked in vain, and shows how long it takes until it looks again.
             measured: dict[str, float] = {}
+            lateness = Lateness()
             while waiting and sum(measured.values()) < WAIT / 2 + len(measured) * bound:
                 wake = waiting.pop()
                 measured[wake.cause] = wake.lateness(bound)
+                lateness.add(measured[wake.cause])
             for cause, seconds in measured.items():
                 late[cause].append(seconds)
                 subject.figure("wake-up", seconds)
-            slow = sorted(measured.values())[len(measured) * 3 // 4]
-            if idle == LONG_IDLE and slow <= bound + JITTER and not too_late(late, bound):
+            slow = lateness.excess(bound, share=0.8)
+            if idle == LONG_IDLE and not slow and not too_late(late, bound):
                 return
         for cause, best in too_late(late, bound).items():
             raise LawBroken(f"{cause}: the waiting acquire returned {best:.3f} s after it at best")
-        raise LawBroken(f"after {LONG_IDLE:g} idle seconds a quarter of the waits return {slow:.3f} s late, or more")
+        raise LawBroken(f"after {LONG_IDLE:g} idle seconds {slow}")
 
     def test_law11_prompt__whatever_falls_due(self, realtime: Subject) -> None:
         """Expiry and eta, also when they were not known yet as the wait began."""
@@ -82,25 +87,29 @@ class Prompt:
                 raise LawBroken(f"{cause}: the waiting acquire returned {min(measured):.3f} s after it at best")
 
     def test_law11_prompt__mostly(self, realtime: Subject) -> None:
-        """Not only now and then: of a dozen messages that arrive one by one, the median is in time."""
-        subject, queue = realtime, realtime.queue()
+        """Not only now and then: of messages that arrive one by one, half are in time, in each of two queues."""
+        subject, queues = realtime, [realtime.queue(), realtime.queue("last")]
         other = another(subject)
-        late: list[float] = []
-        for n in range(12):
-            waiter = Waiter(subject.broker, [queue], lease=subject.long)
-            time.sleep(0.02 + 0.017 * (n % 4))
-            message = subject.message(queue)
-            (other if n % 3 else subject.broker).enqueue([message])
-            arrived = time.monotonic()
-            taken = waiter.result(subject.capabilities.wake_bound + PATIENCE)
-            assert ids(taken) == [message.id], "an acquire that waited returned without the message that arrived"
-            late.append(max(0.0, waiter.ended - arrived))
-            subject.figure("wake-up", late[-1])
-            subject.broker.ack(taken)
-        bound = subject.capabilities.wake_bound + JITTER
-        assert median(late) <= bound, (
-            f"half of {len(late)} waits returned {median(late):.3f} s or more after the message"
-        )
+        bound = subject.capabilities.wake_bound
+        excess: list[str | None] = []
+        for _ in range(TURNS):
+            late = {queue: Lateness() for queue in queues}
+            for n in range(2 * CALLS):
+                queue = queues[n % 2]
+                waiter = Waiter(subject.broker, queues, limit=100, lease=subject.long)
+                time.sleep(0.02 + 0.017 * (n % 4))
+                message = subject.message(queue)
+                (other if n % 3 else subject.broker).enqueue([message])
+                arrived = time.monotonic()
+                taken = waiter.result(bound + PATIENCE)
+                assert ids(taken) == [message.id], "an acquire that waited returned without the message that arrived"
+                late[queue].add(max(0.0, waiter.ended - arrived))
+                subject.figure("wake-up", max(0.0, waiter.ended - arrived))
+                subject.broker.ack(taken)
+            excess = [one.excess(bound, share=0.5) for one in late.values()]
+            if not any(excess):
+                return
+        raise LawBroken(f"of messages that came one by one, {excess[0] or excess[1]}")
 
     def test_law11_prompt__across_processes(self, realtime: Subject) -> None:
         """A message from another process wakes us, ours wakes it, and so does what it gives up."""
@@ -161,7 +170,7 @@ class Prompt:
         queues = undeliverable(subject)
         other = another(subject)
         busy = subject.queue("busy")
-        for wait in (0.0, 0.001, 0.25, 1.0):
+        for wait in (0.0, 0.0004, 0.001, 0.25, 1.0):
             late: dict[str, list[float]] = defaultdict(list)
             for _ in range(4):
                 waiters = {
@@ -189,6 +198,24 @@ class Prompt:
             for name, measured in late.items():
                 assert min(measured) <= slack + JITTER, f"{name}: {min(measured):.3f} s longer than {wait:g} s, at best"
 
+    def test_law11_prompt__a_wait_of_any_length(self, realtime: Subject) -> None:
+        """Longer than 32 bits of milliseconds, or for ever: there is a message at once, or it comes."""
+        subject, queue = realtime, realtime.queue()
+        for wait in (30 * 86_400.0, float("inf")):
+            for there in (True, False):
+                message = subject.message(queue)
+                if there:
+                    subject.broker.enqueue([message])
+                waiter = Waiter(subject.broker, [queue], wait=wait, lease=subject.long)
+                if not there:
+                    time.sleep(WATCH)
+                    waiter.raise_error()
+                    assert waiter.waiting, f"acquire(wait={wait:g}) did not wait"
+                    subject.broker.enqueue([message])
+                taken = waiter.result(subject.capabilities.wake_bound + PATIENCE)
+                assert ids(taken) == [message.id], f"acquire(wait={wait:g}) returned without the message that was there"
+                subject.broker.ack(taken)
+
     def test_law11_prompt__asked_for_nothing(self, realtime: Subject) -> None:
         """No queue, or no message, can be asked for; what is returned is nothing, in time."""
         subject, queue = realtime, realtime.queue()
@@ -214,6 +241,27 @@ class Prompt:
                 if fastest <= bound:
                     break
             assert fastest <= bound, f"acquire waited {fastest:.3f} s at best although it had a message"
+
+    def test_law11_prompt__takes_no_longer_than_without_a_wait(self, realtime: Subject) -> None:
+        """With a message there, nobody lingers to fill a batch: a wait costs nothing, compared in the same moments."""
+        subject, queue = realtime, realtime.queue()
+        bound = subject.capabilities.wake_bound + subject.capabilities.wait_slack
+        without: list[float] = []
+        waiting: list[float] = []
+        for _ in range(TURNS):
+            for _ in range(CALLS):
+                for wait, took in ((0.0, without), (1.0, waiting)):
+                    subject.put(queue)
+                    waiter = Waiter(subject.broker, [queue], limit=100, wait=wait, lease=subject.long)
+                    taken = waiter.result(wait + subject.capabilities.wait_slack + PATIENCE)
+                    subject.broker.ack(taken or subject.take(queue))
+                    took.append(waiter.elapsed)
+            if median(waiting) <= bound + 3 * median(without):
+                return
+        raise LawBroken(
+            f"acquire took {median(waiting):.3f} s with a wait, although a message was there,"
+            f" and {median(without):.3f} s without"
+        )
 
     def test_law11_prompt__never_busy_loops(self, realtime: Subject) -> None:
         """An idle wait uses no processor, whatever undeliverable messages it looks at."""

@@ -16,8 +16,9 @@ from anybroker.errors import BrokerUnavailable
 from anybroker_conformance.broker.accounts import settle_accounts
 from anybroker_conformance.broker.deliveries import lose
 from anybroker_conformance.broker.racing import Racers, at_once, rounds
+from anybroker_conformance.broker.waiting import WAIT, Waiter
 from anybroker_conformance.broker.workload import hold_all, work
-from anybroker_conformance.subject import PATIENCE, LawBroken
+from anybroker_conformance.subject import PATIENCE, WATCH, LawBroken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -225,6 +226,22 @@ class Concurrent:
         if copies == 1:
             realtime.assert_nothing(queue, why="each id is in the broker once, and held")
 
+    def test_law12_concurrent__calls_while_another_waits(self, realtime: Subject) -> None:
+        """A thread that waits in acquire holds up no other call of the same object, least of all a heartbeat."""
+        empty = realtime.queue("empty")
+        calls = _one_of_each(realtime)
+        waiter = Waiter(realtime.broker, [empty], wait=WAIT + len(calls) * PATIENCE, lease=realtime.long)
+        time.sleep(WATCH)
+        for verb, call in calls.items():
+            try:
+                at_once(call, within=PATIENCE)
+            except LawBroken as held_up:
+                raise LawBroken(f"{verb} did not return while another thread waited in acquire") from held_up
+        assert waiter.waiting, "a wait ended because of calls that bring it nothing"
+        realtime.put(empty)
+        taken = waiter.result(realtime.capabilities.wake_bound + PATIENCE)
+        assert len(taken) == 1, "a wait during which other calls were made returned without the message that came"
+
     def test_law12_concurrent__close_races_acquire(self, realtime: Subject) -> None:
         """Whoever waits returns or raises ``BrokerUnavailable``, and a message that came at that moment is not lost."""
         realtime.open()  # says if objects share nothing
@@ -297,6 +314,32 @@ def _settles(broker: Broker, held: Delivery, elsewhere: str) -> list[tuple[str, 
         ("update", partial(broker.update, [(held, moved)])),
         ("ack", partial(broker.ack, [held])),
     ]
+
+
+def _one_of_each(subject: Subject) -> dict[str, Callable[[], object]]:
+    """A call of each verb, by its name."""
+    broker, queue, elsewhere = subject.broker, subject.queue(), subject.queue("elsewhere")
+    broker.enqueue([subject.message(queue) for _ in range(4)])
+    acked, updated, extended = subject.take(queue, 3)
+    moved = msgspec.structs.replace(updated.message, queue=elsewhere)
+    calls: dict[str, Callable[[], object]] = {
+        "enqueue": partial(subject.put, elsewhere),
+        "acquire": partial(broker.acquire, [queue], limit=1, wait=0, lease=subject.long),
+        "extend": partial(broker.extend, [extended], lease=subject.long),
+        "ack": partial(broker.ack, [acked]),
+        "update": partial(broker.update, [(updated, moved)]),
+    }
+    if subject.capabilities.inspect:
+        calls |= {
+            "stats": partial(broker.stats, queue),
+            "peek": partial(broker.peek, queue),
+            "queues": broker.queues,
+            "remove": partial(broker.remove, elsewhere, [moved.id]),
+            "purge": partial(broker.purge, elsewhere),
+        }
+    if subject.capabilities.overview:
+        calls["estimate"] = partial(broker.estimate, queue)
+    return calls
 
 
 def _acquire_unless_closed(broker: Broker, queue: str, lease: float) -> None:

@@ -36,7 +36,7 @@ class Wake:
         self._act = act
         self._after = after
         """Seconds after the act at which there is a message."""
-        wait = WAIT + CAUSES * subject.capabilities.wake_bound
+        wait = 2 * WAIT + CAUSES * subject.capabilities.wake_bound
         self._waiter = Waiter(self._consumer, queues, wait=wait, lease=subject.long)
 
     def lateness(self, bound: float) -> float:
@@ -80,36 +80,48 @@ def wakes_at_once(subject: Subject) -> Iterator[Wake]:
 def wakes_in_time(subject: Subject) -> Iterator[tuple[Wake, float]]:
     """Causes after which there is a message in a little time, within a declared bound; one after the other."""
     declared, other = subject.capabilities, another(subject)
-    soon = timedelta(seconds=SOON)
-    queue = subject.queue()
-    subject.put(queue, eta=subject.now() + timedelta(days=1))
-    due_soon = put(subject, other, queue, delay=soon)
-    yield Wake(subject, "the eta of a new message", [queue], due_soon, after=SOON), declared.delay_precision
-    queue = subject.queue()
+    soon, tomorrow = timedelta(seconds=SOON), timedelta(days=1)
+    for place in ("first", "second", "last"):
+        queue, queues = _among_three(subject, place)
+        subject.put(queue, eta=subject.now() + tomorrow)
+        due_soon = put(subject, other, queue, delay=soon)
+        cause = f"the eta of a new message in the {place} of three queues"
+        yield Wake(subject, cause, queues, due_soon, after=SOON), declared.delay_precision
+    queue, queues = _among_three(subject, "second")
     subject.put(queue)
     [delivery] = subject.take(queue, broker=other)
 
     def retry() -> None:
         assert other.update([(delivery, replace(delivery.message, eta=subject.now() + soon))]) == [True]
 
-    yield Wake(subject, "the eta of a new version", [queue], retry, after=SOON), declared.delay_precision
+    yield Wake(subject, "the eta of a new version", queues, retry, after=SOON), declared.delay_precision
     if declared.lease is not Lease.TIMED:
         return
-    queue = subject.queue()
+    queue, queues = _among_three(subject, "first")
     subject.put(queue)
     shortened = subject.take(queue, broker=other)
 
     def shorten() -> None:
         assert other.extend(shortened, lease=subject.short) == [True]
 
-    wake = Wake(subject, "the end of a lease that was shortened", [queue], shorten, after=subject.short)
+    wake = Wake(subject, "the end of a lease that was shortened", queues, shorten, after=subject.short)
     yield wake, declared.expiry_bound
-    queue = subject.queue()
+    queue, queues = _among_three(subject, "second")
     subject.put(queue)
     subject.take(queue, broker=other, lease=subject.short)
     ends = time.monotonic() + subject.short
     wait_for_it = partial(_sleep_until, ends)
-    yield Wake(subject, "the end of a lease", [queue], wait_for_it), declared.expiry_bound
+    yield Wake(subject, "the end of a lease", queues, wait_for_it), declared.expiry_bound
+
+
+def _among_three(subject: Subject, place: str) -> tuple[str, list[str]]:
+    """A queue, and three to wait for, of which it is the ``place``: who looks at one of them alone misses it."""
+    queue, before, behind = subject.queue(), subject.queue(), subject.queue()
+    return queue, {
+        "first": [queue, before, behind],
+        "second": [before, queue, behind],
+        "last": [before, behind, queue],
+    }[place]
 
 
 def _sleep_until(moment: float) -> None:

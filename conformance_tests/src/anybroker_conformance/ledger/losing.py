@@ -216,6 +216,24 @@ class LeaseASecondShort(MemoryBroker):
         return super().acquire(queues, limit=limit, wait=wait, lease=max(0.0, lease - 1))
 
 
+@wrong_broker("exclusive", "a lease begins with the call that waited for the message")
+class LeaseFromCall(MemoryBroker):
+    def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        began = self._store.clock.time()
+        taken = super().acquire(queues, limit=limit, wait=wait, lease=lease)
+        waited = self._store.clock.time() - began
+        super().extend(taken if waited > 0 else [], lease=max(0.0, lease - waited))
+        return taken
+
+
+@wrong_broker("exclusive", "what an acquire takes after the hundredth is leased for half the time")
+class HalfALeaseAfterHundred(MemoryBroker):
+    def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        taken = super().acquire(queues, limit=limit, wait=wait, lease=lease)
+        super().extend(taken[100:], lease=lease / 2)
+        return taken
+
+
 @wrong_broker("exclusive", "extend answers True and does nothing")
 class ExtendDoesNothing(MemoryBroker):
     def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> list[bool]:  # noqa: ARG002
@@ -284,6 +302,20 @@ class LeaseUntilLies(MemoryBroker):
     def acquire(self, queues: Sequence[str], **asked: Any) -> list[Delivery]:
         taken = super().acquire(queues, **asked)
         return [replace(one, lease_until=one.lease_until + timedelta(hours=1)) for one in taken]
+
+
+@wrong_broker("expiry", "lease_until counts from the call that waited for the message")
+class LeaseUntilFromCall(MemoryBroker):
+    def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        until = self._store.clock.now() + timedelta(seconds=min(lease, LONGEST))
+        taken = super().acquire(queues, limit=limit, wait=wait, lease=lease)
+        return [replace(one, lease_until=until) for one in taken]
+
+
+@wrong_broker("expiry", "a lease of nothing is one of 30 seconds")
+class NothingIsTheDefault(MemoryBroker):
+    def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        return super().acquire(queues, limit=limit, wait=wait, lease=lease or 30.0)
 
 
 @wrong_broker("expiry", "close keeps what is held until its lease runs out")

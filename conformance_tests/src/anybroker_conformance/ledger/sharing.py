@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 import unicodedata
 from typing import TYPE_CHECKING, Any
@@ -293,6 +295,27 @@ class RacingEnqueues(MemoryBroker):
             super().enqueue(messages if self.inside == 1 else messages[:-1])
         finally:
             self.inside -= 1
+
+
+@wrong_broker("concurrent", "a heartbeat waits for a thread that waits in acquire")
+class ExtendsInTurn(MemoryBroker):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.waiting: set[tuple[int, int]] = set()
+        """Process and thread."""
+
+    def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        waiter = (os.getpid(), threading.get_ident())
+        self.waiting |= {waiter} if wait > 0 else set()
+        try:
+            return super().acquire(queues, limit=limit, wait=wait, lease=lease)
+        finally:
+            self.waiting.discard(waiter)
+
+    def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> list[bool]:
+        while os.getpid() in {process for process, _ in [*self.waiting]} and not self._closed:
+            time.sleep(0.002)
+        return super().extend(deliveries, lease=lease)
 
 
 # Law 14: bounded

@@ -228,3 +228,26 @@ class DeafToOtherObjects(Looping):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.signal = threading.Condition()
+
+
+@wrong_backend("wait", "of many ids, it is woken for the first twenty, and looks each 0.3 seconds for the others")
+class WakesForFirstTwenty(MemoryBackend):
+    def wait(self, ids: Sequence[str], *, timeout: float) -> list[Result]:
+        until = self._store.clock.time() + timeout
+        while True:
+            left = until - self._store.clock.time()
+            if len(ids) <= 20 or left <= 0 or self._closed:
+                return super().wait(ids, timeout=max(0.0, left))
+            if found := super().wait(ids, timeout=0) or super().wait(ids[:20], timeout=min(left, 0.3)):
+                return found
+
+
+@wrong_backend("wait", "the pause between two looks is a tenth of the time that it has waited")
+class LooksEverMoreRarelyForResults(MemoryBackend):
+    def wait(self, ids: Sequence[str], *, timeout: float) -> list[Result]:
+        began = time.monotonic()
+        while True:
+            found, waited = super().wait(ids, timeout=0), time.monotonic() - began
+            if found or waited >= timeout or not ids or self._closed:
+                return found
+            time.sleep(min(timeout - waited, max(0.005, waited / 10)))

@@ -226,6 +226,30 @@ class WaitsForAll(MemoryBroker):
                 return taken
 
 
+@wrong_broker("prompt", "waits a quarter of a second for more where more is asked for")
+class Lingers(MemoryBroker):
+    def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        taken = super().acquire(queues, limit=limit, wait=wait, lease=lease)
+        if taken and wait > 0 and limit - len(taken) >= 20:
+            time.sleep(min(wait, 0.25))
+            taken += super().acquire(queues, limit=limit - len(taken), wait=0, lease=lease)
+        return taken
+
+
+@wrong_broker("prompt", "a wait of less than a millisecond has no end")
+class EndlessBelowMillisecond(MemoryBroker):
+    def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        return super().acquire(queues, limit=limit, wait=math.inf if 0 < wait < 0.001 else wait, lease=lease)
+
+
+@wrong_broker("prompt", "cannot wait for longer than 32 bits of milliseconds")
+class WaitsOverflow(MemoryBroker):
+    def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        if wait >= 2**31 / 1000:
+            raise OverflowError("timestamp out of range for platform time_t")
+        return super().acquire(queues, limit=limit, wait=wait, lease=lease)
+
+
 @wrong_broker("prompt", "is not woken by what another object enqueues")
 class DeafToOthers(MemoryBroker):
     def __init__(self, **options: Any) -> None:
@@ -257,3 +281,72 @@ class SleepsPastEtas(MemoryBroker):
             store.changed.wait(wait)
             store.queues.ring(store.clock.time())
             return self._take(queues, limit, store.clock.time(), lease)
+
+
+@wrong_broker("prompt", "of several queues, it is woken by what falls due in the last alone")
+class SleepsByLastQueue(MemoryBroker):
+    def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        store, clock = self._store, self._store.clock
+        until = clock.time() + wait
+        with store.changed:
+            while True:
+                now = clock.time()
+                store.queues.ring(now)
+                taken = self._take(queues, limit, now, lease)
+                if taken or now >= until or limit <= 0 or self._closed:
+                    return taken
+                alarms = (
+                    [entry.alarm for entry in store.queues.by_id.values() if entry.message.queue == queues[-1]]
+                    if queues
+                    else []
+                )
+                clock.wait(store.changed, min([until, *alarms]) - now)
+
+
+class Polls(MemoryBroker):
+    """Looks, sleeps, and looks again."""
+
+    def looked_for(self, queues: Sequence[str], waited: float) -> Sequence[str]:  # noqa: ARG002
+        """The queues at which it looks, so many seconds after the beginning."""
+        return queues
+
+    def pause(self, waited: float) -> float:
+        """Seconds until the next look, so many seconds after the beginning."""
+        raise NotImplementedError
+
+    def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        began = time.monotonic()
+        while True:
+            waited = time.monotonic() - began
+            asked = self.looked_for(queues, waited) if waited < wait else queues
+            taken = super().acquire(asked, limit=limit, wait=0, lease=lease)
+            if taken or waited >= wait or limit <= 0 or self._closed:
+                return taken
+            time.sleep(min(wait - waited, self.pause(waited)))
+
+
+@wrong_broker("prompt", "looks each 0.3 seconds, and declares less")
+class LooksEachThird(Polls):
+    def pause(self, waited: float) -> float:  # noqa: ARG002
+        return 0.3
+
+
+@wrong_broker("prompt", "the pause between two looks is a tenth of the time that it has waited")
+class LooksEverMoreRarely(Polls):
+    def pause(self, waited: float) -> float:
+        return max(0.005, waited / 10)
+
+
+@wrong_broker("prompt", "looks at the second queue each half a second, and at the first all the time")
+class NeglectsSecondQueue(Polls):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.looks = threading.local()
+
+    def looked_for(self, queues: Sequence[str], waited: float) -> Sequence[str]:
+        number = int(waited / 0.5)
+        last, self.looks.number = getattr(self.looks, "number", 0), number
+        return queues[:1] if waited > 0 and number in {0, last} else queues
+
+    def pause(self, waited: float) -> float:  # noqa: ARG002
+        return 0.005
