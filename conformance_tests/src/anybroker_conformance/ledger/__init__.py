@@ -17,6 +17,7 @@ MODULES = (
     "waiting",
     "sharing",
     "by_key",
+    "in_line",
     "telling",
     "cut",
     "disconnected",
