@@ -18,6 +18,7 @@ MODULES = (
     "sharing",
     "by_key",
     "in_line",
+    "growing",
     "telling",
     "cut",
     "disconnected",
