@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 )
 
 from anybroker.capabilities import Guarantee
+from anybroker_conformance.broker.law15_honest import AGE
 from anybroker_conformance.broker.model import Model, Stored
 from anybroker_conformance.history.checkers import REFUSED
 from anybroker_conformance.subject import PATIENCE, LawBroken
@@ -105,6 +106,7 @@ class BrokerMachine(RuleBasedStateMachine):
         self.ids = [f"{self.subject.namespace}.{number}" for number in range(IDS)]
         self.model = Model(self.declared.ordering)
         self.broker = self.subject.broker
+        self.looked = self.now
 
     def teardown(self) -> None:
         self.everything_comes_in_the_end()
@@ -295,6 +297,8 @@ class BrokerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.declared.inspect)
     @invariant()
     def looks_the_same(self) -> None:
+        self.model.mark_ready(self.looked, self.now)
+        self.looked = self.now
         names = sorted({one.message.queue for one in self.model.stored.values()})
         listed = [name for name in self.broker.queues() if name in self.names]
         self.shown(listed == names, f"queues() is {listed}, and {names} hold messages")
@@ -308,11 +312,15 @@ class BrokerMachine(RuleBasedStateMachine):
             self.shown(seen == messages, f"peek shows {seen}, and there are {messages}")
             stats = self.broker.stats(name)
             leased = sum(one.leased(self.now) for one in stored)
-            ready = len(self.model.deliverable(name, self.now))
+            since = [one.ready_since or 0.0 for one in self.model.deliverable(name, self.now)]
+            ready = len(since)
             counted = (stats.ready, stats.leased, stats.delayed)
             there = (ready, leased, len(stored) - ready - leased)
             self.shown(counted == there, f"stats count (ready, leased, delayed) as {counted}; it is {there}")
             self.shown((stats.oldest is None) == (ready == 0), f"the oldest of {ready} is {stats.oldest}")
+            if self.subject.clock and stats.oldest is not None:
+                age = self.now - min(since)
+                self.shown(abs(stats.oldest - age) <= AGE, f"the oldest is ready for {age} s, and not {stats.oldest}")
 
     @staticmethod
     def shown(right: bool, text: str) -> None:  # noqa: FBT001

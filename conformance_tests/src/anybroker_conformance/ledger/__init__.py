@@ -19,6 +19,7 @@ MODULES = (
     "by_key",
     "in_line",
     "growing",
+    "looking",
     "telling",
     "cut",
     "disconnected",
