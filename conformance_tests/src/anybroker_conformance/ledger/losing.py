@@ -143,6 +143,12 @@ class NormalisesIds(Mangling):
         return replace(message, id=unicodedata.normalize("NFC", message.id))
 
 
+@wrong_broker("exact", "ids end after 255 characters")
+class CutsIds(Mangling):
+    def mangled(self, message: Message) -> Message:
+        return replace(message, id=message.id[:255])
+
+
 @wrong_broker("exact", "an eta loses its microseconds")
 class RoundsEtas(MemoryBroker):
     def acquire(self, queues: Sequence[str], **asked: Any) -> list[Delivery]:
