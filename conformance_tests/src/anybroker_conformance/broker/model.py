@@ -21,6 +21,8 @@ class Stored:
     held_until: float | None = None
     token: object = None
     deliveries: int = 0
+    updated: bool = False
+    """It is the new version of another."""
     ready_since: float | None = None
     """Since when it can be delivered, if it can."""
 
@@ -57,6 +59,7 @@ class Model:
             self.stored[message.id] = Stored(message, old.place)
         else:
             self.arrive(message)
+        self.stored[message.id].updated = True
 
     def of(self, queue: str) -> list[Stored]:
         """The messages of a queue, in the order of delivery that FIFO has."""
