@@ -222,6 +222,12 @@ class LeaseASecondShort(MemoryBroker):
         return super().acquire(queues, limit=limit, wait=wait, lease=max(0.0, lease - 1))
 
 
+@wrong_broker("exclusive", "a lease of more milliseconds than 32 bits hold hides nothing")
+class LeaseOverflows(MemoryBroker):
+    def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        return super().acquire(queues, limit=limit, wait=wait, lease=lease if lease * 1000 < 2**31 else 0)
+
+
 @wrong_broker("exclusive", "extend answers True and does nothing")
 class ExtendDoesNothing(MemoryBroker):
     def extend(self, deliveries: Sequence[Delivery], *, lease: float) -> list[bool]:  # noqa: ARG002
