@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,14 @@ def test_one_that_dies_at_its_start_says_so() -> None:
     server = ServerProcess([sys.executable, "-c", "import sys; sys.exit('no licence')"], port=1)
     with pytest.raises(NotFired, match="status 1: no licence"):
         server.start()
+
+
+def test_its_port_is_that_of_one_process(server: ReferenceServer) -> None:
+    _, port = server.address
+    other = f"from anybroker_conformance.faults.server import *; ServerProcess(['mine'], port={port}).start()"
+    run = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True, check=False)
+    assert f"NotFired: <mine at 127.0.0.1:{port}> is started by another process already" in run.stderr
+    assert "--dist loadfile" in run.stderr
 
 
 def test_one_that_ends_otherwise_was_not_killed(server: ReferenceServer) -> None:

@@ -329,7 +329,7 @@ def remember(item: pytest.Item, subject: S) -> S:
 
 def _subject(item: pytest.Item, error: BaseException | None) -> Any:
     """What the test worked with; if it were several, the one whose message the error is about, else the last."""
-    kept = item.stash.get(_SUBJECTS, [])
+    kept = [*item.stash.get(_SUBJECTS, []), *filter(None, [getattr(error, "subject", None)])]
     about = getattr(error, "message_id", None) or ""
     return next((one for one in kept if one.namespace in about), kept[-1] if kept else None)
 

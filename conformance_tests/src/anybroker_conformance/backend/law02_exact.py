@@ -9,6 +9,7 @@ import pytest
 
 from anybroker.backend import Result, State
 from anybroker.errors import MessageTooLarge
+from anybroker_conformance.backend.subject import shown
 from anybroker_conformance.subject import LawBroken
 
 if TYPE_CHECKING:
@@ -117,11 +118,26 @@ class Exact:
             raise LawBroken("an id that is asked for twice is not answered twice", twice[0])
 
     def test_law02_exact__empty_sequences(self, results: BackendSubject) -> None:
+        stored = [results.result(b"%d" % n) for n in range(3)]
+        results.put(*stored)
         assert results.backend.store([], ttl=None) == [], "store of nothing answers nothing"
         assert results.backend.store([], ttl=60) == [], "store of nothing answers nothing"
         assert results.backend.fetch([]) == [], "fetch of nothing finds nothing"
         assert results.backend.wait([], timeout=0) == [], "wait for nothing finds nothing"
         results.backend.forget([])
+        results.assert_there(stored, why="nothing was done with it")
+
+    def test_law02_exact__hundreds_at_once(self, results: BackendSubject) -> None:
+        """Asked for in one call, and waited for in one."""
+        stored = {one.id: one for one in (results.result(b"%d" % n) for n in range(1_100))}
+        results.put(*stored.values())
+        for id_, one in zip(stored, results.backend.fetch([*stored]), strict=True):
+            if one != stored[id_]:
+                raise LawBroken(f"fetch of {len(stored):,} ids answered with {shown(one)} in this one's place", id_)
+        found = {one.id: one for one in results.backend.wait([*stored], timeout=0)}
+        for id_, one in stored.items():
+            if found.get(id_) != one:
+                raise LawBroken(f"wait for {len(stored):,} ids found {shown(found.get(id_))} for this one", id_)
 
     def test_law02_exact__any_sequence(self, results: BackendSubject) -> None:
         """A tuple is a sequence too."""

@@ -22,6 +22,8 @@ class Gone:
         results.put(*stored[::2], ttl=None)
         results.put(*stored[1::2])
         results.assert_there(stored, why="it was stored", backend=reader)
+        results.backend.forget([])
+        results.assert_there(stored, why="none was forgotten")
         forgotten, kept = stored[::3], [one for n, one in enumerate(stored) if n % 3]
         results.backend.forget([forgotten[0].id])
         results.assert_none([forgotten[0].id], why="it was forgotten")

@@ -83,6 +83,7 @@ class Ttl:
         for ttl in LEAPT if results.clock else BRIEF:
             watch.put(results.result(b"alone"), ttl=ttl)
             watch.put(*(results.result(b"batch", state=state) for state in State for _ in range(12)), ttl=ttl)
+        watch.put(*(results.result(b"not at all", state=state) for state in State), ttl=0)
         for ttl in DISTANT:
             watch.put(*(results.result(b"for long", state=state) for state in State), ttl=ttl)
         watch.put(*(results.result(b"for ever", state=state) for state in State), ttl=None)

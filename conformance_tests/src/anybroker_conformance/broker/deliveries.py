@@ -137,24 +137,31 @@ def collect(
 ) -> dict[str, list[Delivery]]:
     """Acquire until every expected id was delivered. Raises ``LawBroken`` for one that does not come.
 
-    Also raised for one that is neither expected nor ``known``. Several brokers take turns, and so do several limits.
+    Also raised for one that is neither expected nor ``known``, and for one that is delivered again under a valid lease.
+    Several brokers take turns, and so do several limits.
     """
     declared = subject.capabilities
     patience = PATIENCE + max(declared.wake_bound, declared.expiry_bound, declared.delay_precision)
     turns = cycle(brokers or (subject.broker,))
     sizes = cycle(limits)
     found: dict[str, list[Delivery]] = {}
+    held_until: dict[str, float] = {}
     missing = set(expected)
     fruitless, progress = 0, time.monotonic()
+    lease = lease or subject.long
     while missing:
         broker = next(turns)
-        taken = broker.acquire(
-            queues, limit=next(sizes), wait=0.0 if subject.clock else 0.2, lease=lease or subject.long
-        )
+        began = moment(subject)
+        taken = broker.acquire(queues, limit=next(sizes), wait=0.0 if subject.clock else 0.2, lease=lease)
         for delivery in taken:
             if delivery.message.id not in expected and delivery.message.id not in known:
                 raise LawBroken("delivered although nobody sent it here", delivery.message.id)
-            found.setdefault(delivery.message.id, []).append(delivery)
+            before = found.setdefault(delivery.message.id, [])
+            if held_until.get(delivery.message.id, 0.0) > began and len(before) >= _sent(subject, delivery.message.id):
+                raise LawBroken("delivered again under a valid lease", delivery.message.id, law="exclusive")
+            before.append(delivery)
+            if declared.exclusive is Guarantee.EXACT and not ack:
+                held_until[delivery.message.id] = began + lease
             missing.discard(delivery.message.id)
         if ack and taken:
             broker.ack(taken)
@@ -308,6 +315,11 @@ def _look(subject: Subject, broker: RecordedBroker, queues: Sequence[str], watch
                 if began > (closes := watched.windows[id_].closes):
                     watched.late[id_] = began - closes + (LATE if subject.clock else 0.0)
             return
+
+
+def _sent(subject: Subject, id_: str) -> int:
+    """How often a message was enqueued."""
+    return sum(item.id == id_ for call in subject.history().calls if call.verb == "enqueue" for item in call.items)
 
 
 def _due(watched: Watched) -> list[str]:

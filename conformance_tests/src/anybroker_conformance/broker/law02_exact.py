@@ -154,10 +154,11 @@ class Exact:
             _assert_same(expected, collect(subject, [queue], {one.id for one in expected}, ack=True))
 
     def test_law02_exact__ids_that_are_nearly_equal(self, subject: Subject) -> None:
-        """Different ids are different messages: by case, accents, spaces, zeros, or after sixty characters."""
+        """Different ids are different messages: by case, accents, spaces, zeros, or in their last character."""
         queue = subject.queue()
         pairs = ["a", "A", "a ", " a", "a\0", "a\n", "é", "e\u0301", "1", "01", "1.0", "ß", "ss", "ﬁ", "fi"]
-        pairs += ["x" * 60 + end for end in ("a", "b", "")]
+        before = len(f"{subject.namespace}.")
+        pairs += ["x" * (length - before) + end for length in (69, 255, 999) for end in ("a", "b", "")]
         messages = [subject.message(queue, text.encode(), id=text) for text in pairs]
         subject.broker.enqueue(messages)
         _assert_same(messages, collect(subject, [queue], {one.id for one in messages}, ack=True))

@@ -46,7 +46,7 @@ class AtomicUpdate:
         variants = {**changes(subject, source), **moves(subject, used, never_used)}
         for together in (True, False):
             there = subject.put(used, b"was there before")
-            old = [subject.message(source, b"old", **base(label)) for label in variants]
+            old = [subject.message(source, b"old", **base(subject, label)) for label in variants]
             subject.broker.enqueue(old)
             held = {one.message.id: one for one in subject.take(source, len(old))}
             pairs = [

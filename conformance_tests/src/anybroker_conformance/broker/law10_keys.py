@@ -128,28 +128,29 @@ class InOrderPerKey:
 
     @keyed
     def test_law10_order__what_keeps_a_key_back(self, subject: Subject) -> None:
-        """The oldest is leased, lost by its holder, updated in place, retried later, not due yet, of low priority."""
+        """The oldest is leased, lost, given back, updated in place, retried later, not due yet, of low priority."""
         if not subject.capabilities.ordering.fifo:
             self._kept_back_until_a_new_version_gives_way(subject)
             return
         queue = subject.queue()
         lowest, highest = subject.capabilities.priorities or (0, 0)
+        tomorrow = subject.now() + timedelta(days=1)
         oldest: dict[str, dict[str, Any]] = {"leased": {}, "updated": {}, "retried": {}, "low": {"priority": lowest}}
-        later = {"not due": {"eta": subject.now() + timedelta(days=1), "priority": highest}}
+        later = {"retried tomorrow": {}, "not due": {"eta": tomorrow, "priority": highest}}
         first = [subject.message(queue, b"1", ordering_key=key, **fields) for key, fields in (oldest | later).items()]
         second = {key: subject.message(queue, b"2", ordering_key=key, priority=highest) for key in oldest | later}
         subject.broker.enqueue([*first, *second.values()])
-        holder = passing_holder(subject)
-        none_of(subject.take(queue, 4, broker=holder, lease=subject.short), second)
-        end_leases(subject, holder)
-        held = {one.message.ordering_key: one for one in subject.take(queue, 4)}
+        give_back(subject, queue, 5, second)
+        held = {one.message.ordering_key: one for one in subject.take(queue, 5)}
         none_of(held.values(), second)
         retry = subject.now() + timedelta(seconds=2 * subject.short)
+        put_off = held.pop("retried tomorrow")
         changed = [
             (held["updated"], replace(held["updated"].message, body=b"new")),
             (held["retried"], replace(held["retried"].message, eta=retry, priority=lowest)),
+            (put_off, replace(put_off.message, eta=tomorrow)),
         ]
-        assert subject.broker.update(changed) == [True, True]
+        assert subject.broker.update(changed) == [True, True, True]
         again = subject.take(queue, 1)
         again += subject.broker.acquire([queue], limit=10, wait=0, lease=subject.long)
         none_of(again, second)
@@ -171,9 +172,7 @@ class InOrderPerKey:
         first = [subject.message(queue, b"1", ordering_key=key, eta=eta) for key, eta in etas.items()]
         second = {key: subject.message(queue, b"2", ordering_key=key) for key in etas}
         subject.broker.enqueue([*first, *second.values()])
-        holder = passing_holder(subject)
-        none_of(subject.take(queue, 3, broker=holder, lease=subject.short), second)
-        end_leases(subject, holder)
+        give_back(subject, queue, 3, second)
         held = {one.message.ordering_key: one for one in subject.take(queue, 3)}
         none_of(held.values(), second)
         subject.assert_nothing(queue, why="the oldest message of its key is held, or due tomorrow")
@@ -239,16 +238,24 @@ class InOrderPerKey:
 
     @keyed
     def test_law10_order__arriving_in_a_queue_that_has_the_key(self, subject: Subject) -> None:
-        """A message that moves there waits for those of its key that are there, whatever its priority."""
+        """By an update of the queue, of the key, of none to one: it waits for those there, whatever its priority."""
         queue, there = subject.queue(), subject.queue("there")
         highest = (subject.capabilities.priorities or (0, 0))[1]
-        mover, native = subject.put(queue, ordering_key="k"), subject.put(there, ordering_key="k")
-        [moving], [held] = subject.take(queue), subject.take(there)
-        assert subject.broker.update([(moving, replace(mover, queue=there, priority=highest))]) == [True]
+        ways = {"another queue": "another queue", "another key": "mover", "no key": None}
+        natives = {subject.put(there, ordering_key=way).id for way in ways}
+        held = subject.take(there, len(ways))
+        movers = {
+            subject.put(queue if way == "another queue" else there, ordering_key=key).id: way
+            for way, key in ways.items()
+        }
+        moving = subject.take(queue, 1) + subject.take(there, 2)
+        new = [replace(one.message, queue=there, ordering_key=movers[one.message.id]) for one in moving]
+        pairs = [(one, replace(message, priority=highest)) for one, message in zip(moving, new, strict=True)]
+        assert subject.broker.update(pairs) == [True] * len(ways)
         subject.assert_nothing(queue, there, why="an older message of its key is held")
-        assert subject.broker.ack([held]) == [True]
-        assert native.id == held.message.id
-        assert ids(subject.take(there)) == [mover.id]
+        assert set(ids(held)) == natives
+        assert subject.broker.ack(held) == [True] * len(ways)
+        assert set(ids(subject.take(there, len(ways)))) == movers.keys()
 
     @keyed
     def test_law10_order__a_stale_settle_lets_nobody_in(self, subject: Subject) -> None:
@@ -293,6 +300,17 @@ class InOrderPerKey:
         assert subject.broker.purge(queue) == 2
         new = subject.put(queue, ordering_key="free")
         assert ids(subject.take(queue)) == [new.id]
+
+
+def give_back(subject: Subject, queue: str, number: int, waiting: dict[str, Message]) -> None:
+    """Acquire the oldest of each key and lose their leases, by time or connection, and then by ``close``."""
+    holder = passing_holder(subject)
+    none_of(subject.take(queue, number, broker=holder, lease=subject.short), waiting)
+    end_leases(subject, holder)
+    leaver = another(subject)
+    if leaver is not subject.broker:
+        none_of(subject.take(queue, number, broker=leaver), waiting)
+        leaver.close()
 
 
 def none_of(deliveries: Iterable[Delivery], waiting: dict[str, Message]) -> None:

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from anybroker.capabilities import Lease
+from anybroker_conformance.broker.network import Network, works_again
 from anybroker_conformance.subject import PATIENCE, LawBroken
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ WARM_UP = 100
 BATCHES = 300
 SECONDS = 6.0
 """For which batches are worked off at most."""
+LARGE = 200 * 1024
+"""Bytes of a large body."""
 PER_MESSAGE = 40
 """Bytes that may stay of each message: less than what its id alone would take."""
 SLACK = 150_000
@@ -51,11 +54,10 @@ class Work:
     def once(self) -> None:
         """Enqueue, extend, update and acknowledge a batch."""
         self._number += 1
-        key = f"key {self._number}" if self._keyed else None
         body = os.urandom(1000)
         messages = [
-            self._subject.message(self._queue, body, ordering_key=key if number == 0 else None)
-            for number in range(BATCH)
+            self._subject.message(self._queue, body, ordering_key=f"key {self._number} {n}" if self._keyed else None)
+            for n in range(BATCH)
         ]
         self._broker.enqueue(messages)
         waiting = {message.id for message in messages}
@@ -82,14 +84,58 @@ class Bounded:
         repeat(work.once, WARM_UP, SECONDS / 2)
         assert_bounded(work.once, BATCHES, SECONDS, "messages", PER_MESSAGE)
 
+    def test_law14_bounded__updates(self, subject: Subject) -> None:
+        """The same messages, updated again and again."""
+        queue, broker = subject.queue(), subject.broker.recorded
+        broker.enqueue([subject.message(queue) for _ in range(BATCH)])
+
+        def update_all() -> None:
+            held = subject.take(queue, BATCH, broker=broker)
+            new = [msgspec.structs.replace(one.message, body=os.urandom(100)) for one in held]
+            broker.update(list(zip(held, new, strict=True)))
+
+        repeat(update_all, WARM_UP // 2, SECONDS / 6)
+        assert_bounded(update_all, BATCHES // 2, SECONDS / 6, "updates", PER_MESSAGE)
+
+    def test_law14_bounded__large_bodies(self, subject: Subject) -> None:
+        queue, broker = subject.queue(), subject.broker.recorded
+        size = min(LARGE, subject.capabilities.max_body)
+
+        def send_and_ack() -> None:
+            broker.enqueue([subject.message(queue, os.urandom(size))])
+            broker.ack(subject.take(queue, broker=broker))
+
+        repeat(send_and_ack, 5, SECONDS / 6)
+        assert_bounded(send_and_ack, 40, SECONDS / 6, f"messages of {size:,} bytes", size // 6, batch=1)
+
     def test_law14_bounded__threads_and_files_of_the_process(self, subject: Subject) -> None:
         work = Work(subject)
         repeat(work.once, WARM_UP // 4, SECONDS / 4)
-        threads, files = threading.active_count(), open_files()
+        before = Resources()
         batches = repeat(work.once, BATCHES // 2, SECONDS / 2)
-        said = f"after {batches * BATCH:,} messages"
-        assert threading.active_count() <= threads + FEW, f"{threading.active_count() - threads} more threads {said}"
-        assert open_files() <= files + FEW, f"{open_files() - files} more open files {said}"
+        before.assert_few_more(f"after {batches * BATCH:,} messages")
+
+    def test_law14_bounded__waits_for_nothing(self, realtime: Subject) -> None:
+        """Short ones, each of which ends without a message."""
+        queue, broker = realtime.queue(), realtime.broker.recorded
+
+        def wait() -> None:
+            broker.acquire([queue], limit=1, wait=0.005, lease=realtime.short)
+
+        repeat(wait, 10, SECONDS / 6)
+        before = Resources()
+        before.assert_few_more(f"after {repeat(wait, 50, SECONDS / 3)} waits for a message that ended without one")
+
+    def test_law14_bounded__connections_that_broke(self, realtime: Subject) -> None:
+        with Network(realtime) as network:
+
+            def break_all() -> None:
+                network.proxy.cut_now(reset=True)
+                works_again(realtime, network.broker)
+
+            repeat(break_all, 2, SECONDS)
+            before = Resources()
+            before.assert_few_more(f"after the connection was cut {repeat(break_all, 30, SECONDS / 3)} times")
 
     def test_law14_bounded__objects_that_were_closed(self, subject: Subject) -> None:
         queue = subject.queue()
@@ -101,15 +147,8 @@ class Bounded:
             broker.close()
 
         repeat(come_and_go, 5, SECONDS)
-        threads, files = threading.active_count(), open_files()
-        repeat(come_and_go, 30, SECONDS)
-        ended = time.monotonic() + PATIENCE  # a client library may close its sockets in the background
-        while threading.active_count() > threads + FEW or open_files() > files + FEW:
-            assert time.monotonic() < ended, (
-                f"of closed objects {open_files() - files} files or connections are still open, "
-                f"and {threading.active_count() - threads} threads live on"
-            )
-            time.sleep(0.02)
+        before = Resources()
+        before.assert_few_more(f"after {repeat(come_and_go, 30, SECONDS)} objects were closed")
 
     def test_law14_bounded__queues_that_were_emptied(self, subject: Subject) -> None:
         if not subject.capabilities.inspect:
@@ -166,14 +205,16 @@ def repeat(act: Callable[[], object], times: int, seconds: float) -> int:
     return done
 
 
-def assert_bounded(act: Callable[[], object], times: int, seconds: float, what: str, each: int) -> None:
+def assert_bounded(
+    act: Callable[[], object], times: int, seconds: float, what: str, each: int, *, batch: int = BATCH
+) -> None:
     """Do something with a batch so often: it leaves no more than ``each`` bytes of each message.
 
     What leaks does so again; what was left only once is somebody else's, such as a cache of the interpreter.
     """
-    growth = Growth(act, times, seconds)
+    growth = Growth(act, times, seconds, batch)
     if growth.size > growth.allowed(each):
-        growth = Growth(act, times, seconds)
+        growth = Growth(act, times, seconds, batch)
     assert growth.size <= growth.allowed(each), (
         f"{growth.messages:,} {what} left {growth.size:,} bytes in memory; {growth.allowed(each):,} are allowed; "
         f"most of it was allocated at {growth.places}"
@@ -183,12 +224,12 @@ def assert_bounded(act: Callable[[], object], times: int, seconds: float, what: 
 class Growth:
     """By how many bytes Python's objects grow while something is done."""
 
-    def __init__(self, act: Callable[[], object], times: int, seconds: float) -> None:
+    def __init__(self, act: Callable[[], object], times: int, seconds: float, batch: int) -> None:
         tracemalloc.start()
         try:
             gc.collect()
             before = tracemalloc.get_traced_memory()[0]
-            self.messages = BATCH * repeat(act, times, seconds)
+            self.messages = batch * repeat(act, times, seconds)
             gc.collect()
             self.size = tracemalloc.get_traced_memory()[0] - before
             self._allocated = tracemalloc.take_snapshot()
@@ -204,6 +245,27 @@ class Growth:
         """Where most was allocated of what is still there."""
         found = self._allocated.statistics("lineno")[:3]
         return ", ".join(f"{place.traceback} ({place.size:,} bytes)" for place in found)
+
+
+class Resources:
+    """How many threads, files and connections the process has."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        self.threads, self.files = threading.active_count(), open_files()
+
+    def assert_few_more(self, said: str) -> None:
+        """Hardly more are there now, or soon: a client library may end its own in the background."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            now = Resources()
+            if now.threads <= self.threads + FEW and now.files <= self.files + FEW:
+                return
+            assert time.monotonic() < deadline, (
+                f"{said} there are {now.threads - self.threads} more threads "
+                f"and {now.files - self.files} more open files or connections"
+            )
+            time.sleep(0.02)
 
 
 def open_files() -> int:

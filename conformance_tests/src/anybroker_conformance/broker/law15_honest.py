@@ -9,14 +9,17 @@ import msgspec
 import pytest
 
 from anybroker.broker import Inspect, Stats
-from anybroker.capabilities import Lease
+from anybroker.capabilities import Guarantee, Lease
 from anybroker.errors import AnybrokerError, ConfigurationError, Unsupported
+from anybroker_conformance.broker.consuming import another
 from anybroker_conformance.subject import LawBroken
 
 if TYPE_CHECKING:
     from anybroker_conformance.subject import Subject
 
 replace = msgspec.structs.replace
+AGE = 1.0
+"""Seconds by which an age may differ: services count whole ones."""
 NOTHING = Stats(ready=0, leased=0, delayed=0, oldest=None)
 
 
@@ -223,6 +226,51 @@ class Inspected:
         subject.take(aged)
         assert subject.stats(aged).oldest is None, "nothing is ready, and there is an oldest"
 
+    def test_law15_honest__the_oldest_is_as_old_as_it_is_ready(self, subject: Subject) -> None:
+        """However long it was delayed, leased, put off, held, or behind another of its key before."""
+        if inspected(subject) is None:
+            return
+        declared = subject.capabilities
+        late = max(declared.delay_precision, declared.expiry_bound)
+        span = timedelta(seconds=2 * subject.short if subject.clock else max(2 * AGE, subject.short))
+        leaver = another(subject)
+        ways = ["delayed", "put off", "updated"]
+        ways += ["leased"] if declared.lease is Lease.TIMED else []
+        ways += ["behind"] if declared.ordering.keyed else []
+        ways += ["given back"] if leaver is not subject.broker else []
+        queues = {way: subject.queue(way) for way in ways}
+        eta = subject.now() + span
+        if "behind" in ways:
+            subject.put(queues["behind"], ordering_key="k")
+        messages = {way: subject.message(queue) for way, queue in queues.items()}
+        fields: dict[str, dict[str, Any]] = {"delayed": {"eta": eta}, "behind": {"ordering_key": "k"}}
+        messages = {way: replace(one, **fields.get(way, {})) for way, one in messages.items()}
+        subject.broker.enqueue([*messages.values()])
+        held = {
+            way: subject.take(
+                queues[way],
+                lease=span.total_seconds() if way == "leased" else subject.long,
+                broker=leaver if way == "given back" else subject.broker,
+            )
+            for way in ways[1:]
+        }
+        leased = subject.now() + span
+        subject.broker.update([(one, replace(one.message, eta=eta)) for one in held["put off"]])
+        subject.advance(max(0.0, (eta - subject.now()).total_seconds()))
+        subject.broker.update([(one, replace(one.message, body=b"new")) for one in held["updated"]])
+        subject.broker.ack(held.get("behind", []))
+        if "given back" in ways:
+            leaver.close()
+        ready = max(leased, subject.now()) + timedelta(seconds=late)
+        subject.advance((ready - subject.now()).total_seconds() + 0.05)
+        for way, queue in queues.items():
+            looked = subject.now()
+            oldest = subject.stats(queue).oldest
+            least, most = (looked - ready).total_seconds() - AGE, (subject.now() - eta).total_seconds() + AGE
+            if oldest is None or not least <= oldest <= most:
+                text = f"{way}: ready for {max(0, least):.2f} to {most:.2f} s, and the age of the oldest is {oldest}"
+                raise LawBroken(text, messages[way].id)
+
     def test_law15_honest__peek_shows_all_and_leases_nothing(self, subject: Subject) -> None:
         if (queue := inspected(subject)) is None:
             return
@@ -241,7 +289,10 @@ class Inspected:
         assert len(subject.broker.peek(queue)) == 20, "peek shows 20 unless told otherwise"
         assert counts(subject, queue) == (24, 3, 1), f"peek has changed the counts: {counts(subject, queue)}"
         assert subject.broker.ack(held) == [True] * 3, "peek has taken the leases of what it showed"
-        assert len(subject.take(queue, 24)) == 24
+        counted = [one for one in subject.take(queue, 24) if one.delivery_count not in {None, 1}]
+        if counted and subject.capabilities.exclusive is Guarantee.EXACT:
+            number = counted[0].delivery_count
+            raise LawBroken(f"peek counts as a delivery: the first is number {number}", counted[0].message.id)
 
     def test_law15_honest__peek_in_the_order_of_delivery(self, subject: Subject) -> None:
         if (queue := inspected(subject)) is None:
@@ -288,6 +339,8 @@ class Inspected:
         ready = subject.put(queue)
         later = subject.put(queue, eta=subject.now() + timedelta(days=1))
         elsewhere = subject.put(other)
+        assert subject.broker.remove(queue, []) == []
+        assert counts(subject, queue) == (1, 1, 1), "remove of nothing has removed something"
         ids = [one.id for one in (held, ready, later, elsewhere)]
         answers = subject.broker.remove(queue, [*ids, "unknown", ready.id])
         expected = [False, True, True, False, False, False]

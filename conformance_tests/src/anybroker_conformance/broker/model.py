@@ -21,6 +21,10 @@ class Stored:
     held_until: float | None = None
     token: object = None
     deliveries: int = 0
+    updated: bool = False
+    """It is the new version of another."""
+    ready_since: float | None = None
+    """Since when it can be delivered, if it can."""
 
     def due(self, now: float) -> bool:
         """Whether its eta has passed."""
@@ -55,6 +59,7 @@ class Model:
             self.stored[message.id] = Stored(message, old.place)
         else:
             self.arrive(message)
+        self.stored[message.id].updated = True
 
     def of(self, queue: str) -> list[Stored]:
         """The messages of a queue, in the order of delivery that FIFO has."""
@@ -77,6 +82,15 @@ class Model:
     def deliverable(self, queue: str, now: float) -> list[Stored]:
         """What a queue can deliver now, in its order."""
         return [one for one in self.of(queue) if one.due(now) and not one.leased(now) and not self.blocked(one)]
+
+    def mark_ready(self, since: float, now: float) -> None:
+        """Take note of what can be delivered now; what could not at ``since`` has become so then, or by time later."""
+        for one in self.stored.values():
+            if not one.due(now) or one.leased(now) or self.blocked(one):
+                one.ready_since = None
+            elif one.ready_since is None:
+                eta = one.message.eta.timestamp() if one.message.eta else since
+                one.ready_since = max(since, eta, one.held_until or since)
 
     def holder(self, delivery: Delivery) -> Stored | None:
         """What a delivery still holds: until it is settled or delivered again, even when its time has run out."""

@@ -17,9 +17,14 @@ LARGEST_TRIED = 64 * 2**20
 """Bytes of a body that a test makes only in order to have it refused."""
 
 
-def base(label: str) -> dict[str, Any]:
+def base(subject: Subject, label: str) -> dict[str, Any]:
     """What the old version has, beyond the default, so that a change changes something."""
-    return {"eta": datetime(2020, 2, 29, tzinfo=UTC)} if label == "no eta any more" else {}
+    fields: dict[str, dict[str, Any]] = {
+        "no eta any more": {"eta": datetime(2020, 2, 29, tzinfo=UTC)},
+        "no priority any more": {"priority": max(subject.capabilities.priorities or (0, 0), key=abs)},
+        "no key any more": {"ordering_key": "old"},
+    }
+    return fields.get(label, {})
 
 
 def changes(subject: Subject, queue: str) -> dict[str, dict[str, Any]]:
@@ -37,8 +42,10 @@ def changes(subject: Subject, queue: str) -> dict[str, dict[str, Any]]:
     if subject.capabilities.priorities:
         lowest, highest = subject.capabilities.priorities
         found |= {"lowest": {"priority": lowest}, "highest": {"priority": highest, "body": b"new"}}
+        found |= {"no priority any more": {"priority": 0}}
     if subject.capabilities.ordering.keyed:
         found |= {"a key": {"ordering_key": f"{queue}/1"}, "an empty key": {"ordering_key": "", "body": b"new"}}
+        found |= {"no key any more": {"ordering_key": None}}
     return found
 
 

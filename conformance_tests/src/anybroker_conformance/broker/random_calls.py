@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Flaky, HypothesisException
 from hypothesis.stateful import (
     Bundle,
     MultipleResults,
@@ -22,7 +24,9 @@ from hypothesis.stateful import (
 )
 
 from anybroker.capabilities import Guarantee
+from anybroker_conformance.broker.law15_honest import AGE
 from anybroker_conformance.broker.model import Model, Stored
+from anybroker_conformance.hang import Hang
 from anybroker_conformance.history.checkers import REFUSED
 from anybroker_conformance.subject import PATIENCE, LawBroken
 
@@ -39,6 +43,8 @@ ROUND_TRIPS = 2.0
 DELAYS = [None, None, None, timedelta(0), timedelta(seconds=90), timedelta(days=30)]
 LEAPS = [0.000001, 4.0, 11.0, 61.0, 3601.0, 31 * 86400.0]
 LEASES = [10.0, 60.0, 3600.0]
+SHRINKING = 15.0
+"""Seconds for which a failure is shrunk."""
 SECONDS = 20.0
 """For which all examples may take, of a broker that is slow."""
 
@@ -74,10 +80,18 @@ class RandomCalls:
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
         )
 
+        search = Search()
+
         class Machine(BrokerMachine):
             subject_of_run = staticmethod(new_subject)
+            search_of_run = search
 
-        run_state_machine_as_test(seed(suite.seed)(Machine), settings=chosen)
+        try:
+            run_state_machine_as_test(seed(suite.seed)(Machine), settings=chosen)
+        except (Enough, Flaky, Hang):
+            if search.smallest is None:
+                raise
+            raise search.smallest from None
 
 
 def affordable_examples(subject: Subject, examples: int, steps: int) -> int:
@@ -91,24 +105,66 @@ def affordable_examples(subject: Subject, examples: int, steps: int) -> int:
     return max(3, min(examples, int(SECONDS / (call * steps * 1.5))))
 
 
+class Enough(BaseException):
+    """A failure has been shrunk for long enough. No ``Exception``: Hypothesis is to give up."""
+
+
+class Search:
+    """The failures found so far.
+
+    Hypothesis shrinks for minutes, and who interrupts it is told that the examples are flaky, not what they found.
+    """
+
+    def __init__(self) -> None:
+        self.smallest: Exception | None = None
+        self._calls = 0
+        self._ends = float("inf")
+
+    def go_on(self) -> None:
+        """Raise :class:`Enough` some time after the first failure."""
+        if time.monotonic() > self._ends:
+            raise Enough
+
+    def failed(self, error: Exception, subject: Subject) -> None:
+        """An example has failed; keep it if it is the one with the fewest calls."""
+        calls = len(subject.history().calls)
+        if self.smallest is None:
+            self._ends = time.monotonic() + SHRINKING
+        if self.smallest is None or calls <= self._calls:
+            self.smallest, self._calls = error, calls
+            vars(error)["subject"] = subject  # what is shown of it: those of later examples are remembered instead
+
+
 class BrokerMachine(RuleBasedStateMachine):
     """A broker beside its model."""
 
     deliveries: Bundle[Delivery] = Bundle("deliveries")
     subject_of_run: Callable[[], Subject]
+    search_of_run: Search
 
     def __init__(self) -> None:
         super().__init__()
+        self.search_of_run.go_on()
         self.subject = self.subject_of_run()
         self.declared = self.subject.capabilities
         self.names = [self.subject.queue() for _ in range(QUEUES)]
         self.ids = [f"{self.subject.namespace}.{number}" for number in range(IDS)]
         self.model = Model(self.declared.ordering)
         self.broker = self.subject.broker
+        self.looked = self.now
 
     def teardown(self) -> None:
-        self.everything_comes_in_the_end()
-        self.subject.close()
+        error = sys.exception()
+        try:
+            if error is None:  # else it would hide what was found before
+                self.everything_comes_in_the_end()
+        except Exception as found:
+            error = found
+            raise
+        finally:
+            if isinstance(error, Exception) and not isinstance(error, HypothesisException):
+                self.search_of_run.failed(error, self.subject)
+            self.subject.close()
 
     @property
     def now(self) -> float:
@@ -175,8 +231,7 @@ class BrokerMachine(RuleBasedStateMachine):
             if id_ not in by_id:
                 reason, law = self.why_not(id_)
                 raise LawBroken(f"delivered although {reason}", id_, law=law)
-            if delivery.message != by_id[id_].message:
-                raise LawBroken(f"delivered as {delivery.message}, not as {by_id[id_].message}", id_, law="exact")
+            self.is_as_it_was(delivery, by_id[id_])
         if len({delivery.message.id for delivery in taken}) < len(taken):
             raise LawBroken("delivered twice in one acquire", taken[0].message.id, law="exclusive")
         if self.subject.clock and len(taken) < min(limit, len(flat)):
@@ -189,6 +244,13 @@ class BrokerMachine(RuleBasedStateMachine):
                 if delivery.message.id != stored.message.id:
                     text = f"delivered before {stored.message.id}, whose turn it was"
                     raise LawBroken(text, delivery.message.id, law="order")
+
+    @staticmethod
+    def is_as_it_was(delivery: Delivery, stored: Stored) -> None:
+        """A message comes as it was enqueued, or updated."""
+        if delivery.message != stored.message:
+            text = f"delivered as {delivery.message}, not as {stored.message}"
+            raise LawBroken(text, stored.message.id, law="update" if stored.updated else "exact")
 
     def why_not(self, id_: str) -> tuple[str, str]:
         """Why a message cannot be delivered, and the law that says so."""
@@ -295,6 +357,8 @@ class BrokerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.declared.inspect)
     @invariant()
     def looks_the_same(self) -> None:
+        self.model.mark_ready(self.looked, self.now)
+        self.looked = self.now
         names = sorted({one.message.queue for one in self.model.stored.values()})
         listed = [name for name in self.broker.queues() if name in self.names]
         self.shown(listed == names, f"queues() is {listed}, and {names} hold messages")
@@ -308,11 +372,15 @@ class BrokerMachine(RuleBasedStateMachine):
             self.shown(seen == messages, f"peek shows {seen}, and there are {messages}")
             stats = self.broker.stats(name)
             leased = sum(one.leased(self.now) for one in stored)
-            ready = len(self.model.deliverable(name, self.now))
+            since = [one.ready_since or 0.0 for one in self.model.deliverable(name, self.now)]
+            ready = len(since)
             counted = (stats.ready, stats.leased, stats.delayed)
             there = (ready, leased, len(stored) - ready - leased)
             self.shown(counted == there, f"stats count (ready, leased, delayed) as {counted}; it is {there}")
             self.shown((stats.oldest is None) == (ready == 0), f"the oldest of {ready} is {stats.oldest}")
+            if self.subject.clock and stats.oldest is not None:
+                age = self.now - min(since)
+                self.shown(abs(stats.oldest - age) <= AGE, f"the oldest is ready for {age} s, and not {stats.oldest}")
 
     @staticmethod
     def shown(right: bool, text: str) -> None:  # noqa: FBT001
@@ -329,7 +397,7 @@ class BrokerMachine(RuleBasedStateMachine):
         now = self.now
         waiting = [one for one in self.model.stored.values() if not one.due(now) or one.leased(now)]
         left = {
-            one.message.id: one.message
+            one.message.id: one
             for one in self.model.stored.values()
             if one not in waiting and not any(self.model.holds_back(other, one) for other in waiting)
         }
@@ -337,10 +405,12 @@ class BrokerMachine(RuleBasedStateMachine):
         while left:
             found = [one for name in self.names for one in self.broker.acquire([name], limit=9, wait=0, lease=60)]
             for delivery in found:
-                if left.pop(delivery.message.id, None) != delivery.message:
-                    raise LawBroken(
-                        "delivered in the end although it is not there as that", delivery.message.id, law="final"
-                    )
+                id_ = delivery.message.id
+                if id_ not in left:
+                    reason, law = self.why_not(id_)
+                    raise LawBroken(f"delivered in the end although {reason}", id_, law=law)
+                self.is_as_it_was(delivery, left.pop(id_))
+                del self.model.stored[id_]
             self.broker.ack(found)
             if found:
                 continue

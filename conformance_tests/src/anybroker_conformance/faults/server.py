@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import signal
 import socket
 import subprocess
 import tempfile
 import time
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Protocol
 
 from anybroker_conformance.faults import NotFired
 
@@ -21,6 +23,8 @@ READY = 60.0
 END = 30.0
 """Seconds for a server to end after SIGTERM."""
 _LAST_WORDS = 2000
+_claims: dict[tuple[int, int], IO[str]] = {}
+"""Files whose locks say that a port is that of a process, by both; until it ends."""
 
 
 class Server(Protocol):
@@ -52,7 +56,9 @@ class ServerProcess:
             server = ServerProcess(["mine-server", "--port", "7000"], port=7000)
             url = "mine://127.0.0.1:7000"
 
-    It answers when it accepts connections. :meth:`start` does nothing while it runs. It ends with this process.
+    It answers when it accepts connections. :meth:`start` does nothing while it runs. It ends with this process. Until
+    then the port is this process's: in another one, such as a second worker of pytest-xdist, :meth:`start` raises
+    ``NotFired``.
     """
 
     def __init__(self, command: Sequence[str], *, port: int, host: str = "127.0.0.1") -> None:
@@ -67,6 +73,7 @@ class ServerProcess:
         """Start it, and wait until it accepts connections."""
         if self._process is not None and self._process.poll() is None:
             return
+        self._claim_port()
         self._process = subprocess.Popen(  # noqa: S603 (the author's own command)
             self.command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, process_group=0
         )
@@ -91,6 +98,23 @@ class ServerProcess:
     def __repr__(self) -> str:
         """Which server it is."""
         return f"<{self.command[0]} at {self.address[0]}:{self.address[1]}>"
+
+    def _claim_port(self) -> None:
+        port = self.address[1]
+        if (os.getpid(), port) in _claims:
+            return
+        path = Path(tempfile.gettempdir()) / f"anybroker-conformance-{os.getuid()}-port-{port}.lock"
+        file = path.open("w", encoding="ascii")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            raise NotFired(
+                f"{self} is started by another process already; with pytest -n, --dist loadfile gives all tests of "
+                "a file to one worker"
+            ) from None
+        _claims[os.getpid(), port] = file
+        atexit.register(_give_up_claim, path, os.getpid())
 
     def _end(self, number: signal.Signals) -> int:
         process = self._process
@@ -121,3 +145,8 @@ class ServerProcess:
     def _last_words(self) -> str:
         self._log.seek(0)
         return self._log.read().decode(errors="replace").strip()[-_LAST_WORDS:]
+
+
+def _give_up_claim(path: Path, owner: int) -> None:
+    if os.getpid() == owner:
+        path.unlink(missing_ok=True)

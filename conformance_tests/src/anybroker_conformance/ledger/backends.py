@@ -215,6 +215,12 @@ class FetchOnce(MemoryBackend):
         return [*super().fetch(once), *[None] * (len(ids) - len(once))]
 
 
+@wrong_backend("exact", "of more than 500 ids fetch knows the first 500")
+class FetchesFiveHundred(MemoryBackend):
+    def fetch(self, ids: Sequence[str]) -> list[Result | None]:
+        return [*super().fetch(ids[:500]), *[None] * len(ids[500:])]
+
+
 @wrong_backend("exact", "wait brings large results without their body")
 class WaitWithoutBody(MemoryBackend):
     def wait(self, ids: Sequence[str], *, timeout: float) -> list[Result]:

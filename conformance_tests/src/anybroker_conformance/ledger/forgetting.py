@@ -31,6 +31,12 @@ class ForgetsThousand(MemoryBackend):
         super().forget(ids[:1000])
 
 
+@wrong_backend("gone", "forget with no ids forgets all")
+class ForgetsAllForNone(MemoryBackend):
+    def forget(self, ids: Sequence[str]) -> None:
+        super().forget(ids or list(self._store.results._items))
+
+
 @wrong_backend("gone", "forgets what is final only")
 class ForgetsFinal(MemoryBackend):
     def forget(self, ids: Sequence[str]) -> None:
@@ -139,6 +145,7 @@ misreads_ttl("keeps everything for ever", "KeepsForEver", lambda _: None)
 misreads_ttl("takes seconds for milliseconds", "Milliseconds", lambda ttl: None if ttl is None else ttl / 1000)
 misreads_ttl("a second short", "ASecondShort", lambda ttl: None if ttl is None else ttl - 1)
 misreads_ttl("a second long", "ASecondLong", lambda ttl: None if ttl is None else ttl + 1)
+misreads_ttl("a ttl of 0 is for ever", "TtlOfZeroIsForEver", lambda ttl: ttl or None)
 misreads_ttl("whole seconds only", "TtlInWholeSeconds", lambda ttl: None if ttl is None else float(int(ttl)))
 misreads_ttl(
     "rounds up to whole seconds, and declares more precision",

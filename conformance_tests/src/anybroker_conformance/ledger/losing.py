@@ -143,6 +143,12 @@ class NormalisesIds(Mangling):
         return replace(message, id=unicodedata.normalize("NFC", message.id))
 
 
+@wrong_broker("exact", "ids end after 255 characters")
+class CutsIds(Mangling):
+    def mangled(self, message: Message) -> Message:
+        return replace(message, id=message.id[:255])
+
+
 @wrong_broker("exact", "an eta loses its microseconds")
 class RoundsEtas(MemoryBroker):
     def acquire(self, queues: Sequence[str], **asked: Any) -> list[Delivery]:
@@ -232,6 +238,12 @@ class HalfALeaseAfterHundred(MemoryBroker):
         taken = super().acquire(queues, limit=limit, wait=wait, lease=lease)
         super().extend(taken[100:], lease=lease / 2)
         return taken
+
+
+@wrong_broker("exclusive", "a lease of more milliseconds than 32 bits hold hides nothing")
+class LeaseOverflows(MemoryBroker):
+    def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        return super().acquire(queues, limit=limit, wait=wait, lease=lease if lease * 1000 < 2**31 else 0)
 
 
 @wrong_broker("exclusive", "extend answers True and does nothing")

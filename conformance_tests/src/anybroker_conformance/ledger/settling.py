@@ -235,6 +235,18 @@ class Selective(MemoryBroker):
         return super().update([(one, self.changed(one.message, new)) for one, new in changes])
 
 
+@wrong_broker("update", "no key is taken for the key that was there")
+class KeepsKeyForNone(Selective):
+    def changed(self, old: Message, new: Message) -> Message:
+        return replace(new, ordering_key=old.ordering_key if new.ordering_key is None else new.ordering_key)
+
+
+@wrong_broker("update", "priority 0 is taken for the priority that was there")
+class KeepsPriorityForZero(Selective):
+    def changed(self, old: Message, new: Message) -> Message:
+        return replace(new, priority=new.priority or old.priority)
+
+
 @wrong_broker("update", "keeps the old body")
 class UpdateKeepsBody(Selective):
     def changed(self, old: Message, new: Message) -> Message:

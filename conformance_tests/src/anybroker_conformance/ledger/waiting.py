@@ -6,11 +6,12 @@ import math
 import threading
 import time
 from datetime import UTC, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
 from anybroker.memory import MemoryBroker
+from anybroker_conformance.faults.reference import TcpBroker
 from anybroker_conformance.ledger.registry import wrong_broker
 
 if TYPE_CHECKING:
@@ -80,6 +81,37 @@ class FiveSecondsLate(Dated):
 class WholeSeconds(Dated):
     def dated(self, eta: datetime) -> datetime | None:
         return eta.replace(microsecond=0)
+
+
+@wrong_broker("eta", "etas are rounded down to hundredths of a second")
+class Hundredths(TcpBroker):
+    etas: ClassVar[dict[str, datetime]] = {}
+    """By id, as they were given."""
+
+    def rounded(self, message: Message) -> Message:
+        """A message as it is stored."""
+        if message.eta is None:
+            return message
+        self.etas[message.id] = message.eta
+        microsecond = message.eta.microsecond // 10_000 * 10_000
+        return replace(message, eta=message.eta.replace(microsecond=microsecond))
+
+    def enqueue(self, messages: Sequence[Message]) -> None:
+        super().enqueue([self.rounded(one) for one in messages])
+
+    def update(self, changes: Sequence[tuple[Delivery, Message]]) -> list[bool]:
+        return super().update([(one, self.rounded(new)) for one, new in changes])
+
+    def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        taken = super().acquire(queues, limit=limit, wait=wait, lease=lease)
+        return [replace(one, message=self.original(one.message)) for one in taken]
+
+    def peek(self, queue: str, *, limit: int = 20) -> list[Message]:
+        return [self.original(one) for one in super().peek(queue, limit=limit)]
+
+    def original(self, message: Message) -> Message:
+        """A message as it came."""
+        return replace(message, eta=message.eta and self.etas.get(message.id, message.eta))
 
 
 @wrong_broker("eta", "the offset of the time zone is ignored")
