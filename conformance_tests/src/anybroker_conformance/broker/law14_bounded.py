@@ -16,7 +16,8 @@ import msgspec
 import pytest
 
 from anybroker.capabilities import Lease
-from anybroker_conformance.broker.network import Network, works_again
+from anybroker_conformance.broker.network import Network, attempt, works_again
+from anybroker_conformance.faults.proxy import TO_CLIENT
 from anybroker_conformance.subject import PATIENCE, LawBroken
 
 if TYPE_CHECKING:
@@ -127,9 +128,16 @@ class Bounded:
         before.assert_few_more(f"after {repeat(wait, 50, SECONDS / 3)} waits for a message that ended without one")
 
     def test_law14_bounded__connections_that_broke(self, realtime: Subject) -> None:
+        """In the midst of a call, and between calls."""
+        queue = realtime.queue()
         with Network(realtime) as network:
 
+            def acquire() -> object:
+                return network.broker.acquire([queue], limit=1, wait=0, lease=realtime.short)
+
             def break_all() -> None:
+                network.proxy.cut(TO_CLIENT, 0)
+                attempt("acquire", acquire)
                 network.proxy.cut_now(reset=True)
                 works_again(realtime, network.broker)
 
