@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 from google.cloud import pubsub_v1
+from google.pubsub_v1 import types
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
@@ -18,8 +19,12 @@ from anybroker.broker import Message
 from anybroker.capabilities import Ordering
 from anybroker.errors import BrokerUnavailable, ConfigurationError, Unsupported
 from anybroker_broker_pubsub import PubSubBroker
+from anybroker_broker_pubsub.messages import ordered_count
+from anybroker_broker_pubsub.session import ROUNDS
+from anybroker_broker_pubsub.topology import MAX_ATTEMPTS
 from tests.brokers.pubsub.scripted import Scripted, accepting, bringing, failing
 from tests.brokers.pubsub.server import pubsub, stand_in
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,10 +62,22 @@ def _take(broker: PubSubBroker, *queues: str, lease: float = 60) -> Delivery:
     pytest.fail(f"nothing in {queues}")
 
 
+def _leave_a_pull(broker: PubSubBroker, queue: str) -> None:
+    """Let a pull of a queue be on its way of which nobody takes what it brings."""
+    until(lambda: broker.acquire(["other", queue], limit=1, wait=0.2, lease=60) == [] and _left(broker, queue))
+    broker.enqueue([Message("busy", "other", b"")])
+    _take(broker, "other")
+    assert _left(broker, queue)
+
+
+def _left(broker: PubSubBroker, queue: str) -> bool:
+    return any(one == queue for one, _ in broker._here()._pulls._left)
+
+
 def test_it_is_declared_where_it_is_asked_for() -> None:
     plain, ordered = (PubSubBroker.from_url(f"pubsub://p1/?ordering={ordering}") for ordering in ("no", "yes"))
     assert (plain.capabilities.ordering, ordered.capabilities.ordering) == (Ordering.NONE, Ordering.PER_KEY)
-    assert (plain.capabilities.delivery_count, ordered.capabilities.delivery_count) == (True, False)
+    assert (plain.capabilities.delivery_count, ordered.capabilities.delivery_count) == (True, True)
 
 
 @pytest.mark.parametrize(("first", "then"), [("no", "yes"), ("yes", "no")])
@@ -76,21 +93,25 @@ def test_a_subscription_of_the_other_kind_is_refused_and_it_says_what_to_do(pref
             broker.acquire(["mail"], limit=1, wait=0, lease=10)
 
 
-def test_a_dead_letter_topic_is_refused_since_what_goes_there_leaves_its_order(prefix: str) -> None:
+@pytest.mark.parametrize(("attempts", "problem"), [(0, "counts no deliveries"), (99, "--max-delivery-attempts 100")])
+def test_a_subscription_that_does_not_count_or_gives_up_early_is_refused(
+    prefix: str, attempts: int, problem: str
+) -> None:
     channel = grpc.insecure_channel(f"127.0.0.1:{stand_in.running.ports['grpc']}")
     publisher = pubsub_v1.PublisherClient(transport=PublisherGrpcTransport(channel=channel))
     topic = f"projects/anybroker/topics/{prefix}mail"
     publisher.create_topic(name=topic)
+    policy = {"dead_letter_policy": {"dead_letter_topic": topic, "max_delivery_attempts": attempts}} if attempts else {}
     with closing(pubsub_v1.SubscriberClient(transport=SubscriberGrpcTransport(channel=channel))) as subscriber:
         subscriber.create_subscription(
             request={
                 "name": f"projects/anybroker/subscriptions/{prefix}mail",
                 "topic": topic,
                 "enable_message_ordering": True,
-                "dead_letter_policy": {"dead_letter_topic": topic, "max_delivery_attempts": 5},
+                **policy,
             }
         )
-        with closing(_broker(prefix)) as broker, pytest.raises(ConfigurationError, match="clear-dead-letter-policy"):
+        with closing(_broker(prefix)) as broker, pytest.raises(ConfigurationError, match=problem):
             broker.enqueue([Message("1", "mail", b"", ordering_key="k")])
 
 
@@ -136,10 +157,105 @@ def test_what_busy_workers_hand_round_keeps_its_place(prefix: str) -> None:
         for worker in workers:
             _take(worker, "other")
         workers[0].enqueue([Message(id_, "mail", b"", ordering_key="k") for id_ in "12"])
+        until(lambda: any(worker._here()._pulls._kept for worker in workers))
+        keeper = next(worker for worker in workers if worker._here()._pulls._kept)
         for id_ in "12":
-            held = _take(workers[0], "mail")
+            held = _take(keeper, "mail")
             assert held.message.id == id_
-            assert workers[0].ack([held]) == [True]
+            assert (held.delivery_count or 0) <= ROUNDS + 1, "the workers that found it did not die of it"
+            assert keeper.ack([held]) == [True]
+
+
+def test_what_busy_workers_keep_is_held_anew_for_as_long_as_they_live(
+    prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anybroker_broker_pubsub.session.ROUNDS", 0)
+    monkeypatch.setattr("anybroker_broker_pubsub.session.KEPT", 2)
+    monkeypatch.setattr("anybroker_broker_pubsub.pulls.RENEWED", 0.5)
+    with closing(_broker(prefix, "&ordering=yes&wait=60s")) as busy, closing(_broker(prefix)) as other:
+        _leave_a_pull(busy, "mail")
+        busy.enqueue([Message("1", "mail", b"", ordering_key="k")])
+        until(lambda: busy._here()._pulls._kept)
+        assert other.acquire(["mail"], limit=1, wait=5, lease=60) == []
+        busy.close()
+        assert _take(other, "mail").message.id == "1"
+
+
+def test_the_looks_at_a_delayed_message_are_no_deliveries(prefix: str) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=3)
+    with closing(_broker(prefix)) as first, closing(_broker(prefix)) as second:
+        first.enqueue([Message("1", "mail", b"", soon, ordering_key="k")])
+        assert first.acquire(["mail"], limit=1, wait=0.5, lease=60) == []
+        for count in (1, 2, 3):
+            held = _take(second, "mail", lease=1)
+            assert (held.message.id, held.delivery_count) == ("1", count)
+
+
+def test_what_a_busy_worker_finds_before_it_is_due_is_not_counted(prefix: str) -> None:
+    with closing(_broker(prefix, "&ordering=yes&wait=60s")) as busy, closing(_broker(prefix)) as other:
+        _leave_a_pull(busy, "mail")
+        soon = datetime.now(UTC) + timedelta(seconds=4)
+        busy.enqueue([Message("1", "mail", b"", soon, ordering_key="k")])
+        until(lambda: not busy._here()._pulls._left)
+        assert _take(other, "mail").delivery_count == 1
+
+
+@pytest.mark.parametrize(
+    ("waited", "attempt", "count"),
+    [(-1, 2, 2), (1, 1, 1), (1, 2, 1), (1, 4, 3), (600, 2, 1), (601, 3, 1), (601, 8, 6), (43_200, 73, 1)],
+)
+def test_of_the_attempts_those_are_subtracted_that_the_waiting_may_have_taken(
+    waited: int, attempt: int, count: int
+) -> None:
+    published = datetime(2030, 1, 1, tzinfo=UTC)
+    received = types.ReceivedMessage(
+        message={
+            "publish_time": published,
+            "attributes": {"eta": (published + timedelta(seconds=waited)).isoformat()},
+            "ordering_key": "k",
+        },
+        delivery_attempt=attempt,
+    )
+    assert ordered_count(types.ReceivedMessage.pb(received)) == count
+
+
+def test_a_delayed_message_is_held_for_as_long_as_its_holder_lives(
+    server: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each look would count, and Pub/Sub give it up after 100."""
+    monkeypatch.setattr("anybroker_broker_pubsub.parking.RENEWED", 0.0)
+    far = (datetime.now(UTC) + timedelta(days=20)).isoformat()
+    early = types.ReceivedMessage.pb()(
+        ack_id="a", message={"data": b"x", "attributes": {"id": "a", "eta": far}, "ordering_key": "k"}
+    )
+    with closing(_scripted(server)) as broker:
+        server.answer("Pull", lambda *_: types.PullResponse.pb()(received_messages=[early]))
+        assert broker.acquire(["q"], limit=1, wait=0.2, lease=30) == []
+        until(lambda: len(server.asked("ModifyAckDeadline")) >= 3)
+        assert {(*one.ack_ids, one.ack_deadline_seconds) for one in server.asked("ModifyAckDeadline")} == {("a", 600)}
+
+
+def test_what_pubsub_gives_up_comes_back_with_its_key(prefix: str) -> None:
+    with closing(_broker(prefix)) as broker:
+        message = Message("1", "mail", b"", ordering_key="k")
+        broker.enqueue([message])
+        for count in range(1, MAX_ATTEMPTS + 1):
+            held = _take(broker, "mail")
+            assert held.delivery_count == count
+            assert broker.update([(held, held.message)]) == [True]
+        again = _take(broker, "mail")
+        assert (again.message, again.delivery_count) == (message, 1)
+
+
+def test_that_pubsub_does_not_count_is_logged_once(server: Scripted, caplog: pytest.LogCaptureFixture) -> None:
+    """So it is where its service account lacks the roles."""
+    with closing(_scripted(server)) as broker:
+        server.answer("Pull", *(bringing(id_, ordering_key="k") for id_ in "12"))
+        for _ in range(2):
+            [held] = broker.acquire(["q"], limit=1, wait=1, lease=30)
+            assert held.delivery_count is None
+    assert [one.message for one in caplog.records if "does not count the deliveries of anybroker-q" in one.message]
+    assert caplog.text.count("does not count") == 1
 
 
 def test_the_key_is_that_of_pubsub_so_that_other_programs_can_say_it(prefix: str) -> None:

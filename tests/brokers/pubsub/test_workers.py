@@ -96,6 +96,21 @@ def test_a_task_that_kills_its_worker_is_dead_in_the_end_and_harms_no_other(make
     assert len(site.noted("dying")) == 2
 
 
+@pytest.mark.parametrize("delay", [0, 3])
+def test_a_task_that_kills_its_worker_is_dead_in_the_end_and_the_next_of_its_key_runs(
+    make_site: Callable[..., Site], delay: int
+) -> None:
+    site = make_site("&ack_deadline=10&ordering=yes", server=stand_in, max_deliveries=2, lease=1)
+    site.command("--concurrency", "4", "--processes", "2")
+    site.send("die", 0, "signal", ordering_key="k", delay=delay)
+    site.send_all("note", range(1, 3), ordering_key="k")
+    site.until(lambda: site.noted() == [1, 2])
+    assert 2 <= len(site.noted("dying")) <= (3 if delay else 2)
+    dead = f"{site.app.settings.default_queue}{site.app.settings.dead_queue_suffix}"
+    [letter] = site.app.broker.acquire([dead], limit=5, wait=10, lease=60)
+    assert b"crashed" in letter.message.body
+
+
 def test_what_is_due_later_survives_every_consumer_that_parked_it(make_site: Callable[..., Site]) -> None:
     """Killed again and again while it looks after messages: nobody's memory holds one that the service does not."""
     site = make_site("&ack_deadline=10")

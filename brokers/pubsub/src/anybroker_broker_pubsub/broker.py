@@ -40,7 +40,6 @@ class PubSubBroker:
             update=Guarantee.BEST_EFFORT,
             ordering=Ordering.PER_KEY if settings.options.ordering else Ordering.NONE,
             clock=Clock.CLIENT,
-            delivery_count=not settings.options.ordering,
             overview=True,
             max_body=MAX_BODY,
             min_lease=MIN_LEASE,

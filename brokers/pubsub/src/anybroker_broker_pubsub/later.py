@@ -191,11 +191,11 @@ class Later:
         targets: list[Target] = []
         for one in due:
             queue, source = one.message.attributes.get(QUEUE), one.message.attributes.get(_SOURCE)
-            pair = (one.ack_id, forwarded(one.message))
             if queue:
-                queues[queue].append(pair)
+                queues[queue].append((one.ack_id, forwarded(one.message)))
             elif source:
-                targets.append((names.topic(source), [pair]))
+                returned = forwarded(one.message, ordering_key=one.message.ordering_key)
+                targets.append((names.topic(source), [(one.ack_id, returned)]))
             else:
                 _log.error("a message in %s belongs to no queue: %s", names.later, one.message.message_id)
         for queue, pairs in queues.items():

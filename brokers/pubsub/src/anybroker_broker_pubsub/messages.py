@@ -10,13 +10,14 @@ begins with a ``~`` has one more.
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from anybroker.broker import Message
 from anybroker.errors import ConfigurationError
 from anybroker_broker_pubsub.connection import PubsubMessage
-from anybroker_broker_pubsub.options import MAX_ATTRIBUTE
+from anybroker_broker_pubsub.options import MAX_ACK_DEADLINE, MAX_ATTRIBUTE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,6 +68,19 @@ def delivery_count(received: Any) -> int | None:
     return counted + (int(before) if before.isdecimal() and before.isascii() else 0) if counted else None
 
 
+def ordered_count(received: Any) -> int | None:
+    """:func:`delivery_count` of a message with an ordering key, which waits for its eta in its queue.
+
+    Without the deliveries by which it may have waited there: whoever pulls it early holds it for ``MAX_ACK_DEADLINE``
+    at least, or until it is due. Where there were fewer, this is too low, by as many.
+    """
+    count, eta = delivery_count(received), eta_of(received.message.attributes)
+    if count is None or eta is None:
+        return count
+    waited: float = (eta - received.message.publish_time.ToDatetime(tzinfo=UTC)).total_seconds()
+    return max(1, count - max(0, math.ceil(waited / MAX_ACK_DEADLINE)))
+
+
 def unseen(received: Any) -> Any:
     """The same message, to be published anew as if it had not been delivered this time; of a ``ReceivedMessage``."""
     again = forwarded(received.message)
@@ -76,14 +90,14 @@ def unseen(received: Any) -> Any:
     return again
 
 
-def forwarded(received: Any, *, queue: str | None = None) -> Any:
+def forwarded(received: Any, *, queue: str | None = None, ordering_key: str = "") -> Any:
     """The same message, to be published elsewhere. ``queue``: where it is to go when it is due."""
     kept = {name: value for name, value in received.attributes.items() if not name.startswith(_RESERVED)}
     kept.setdefault(ID, received.message_id)
     kept.pop(QUEUE, None)
     if queue is not None:
         kept[QUEUE] = queue
-    return PubsubMessage(data=received.data, attributes=kept)
+    return PubsubMessage(data=received.data, attributes=kept, ordering_key=ordering_key)
 
 
 def _text(value: str) -> str:

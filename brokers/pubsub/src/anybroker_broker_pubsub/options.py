@@ -55,10 +55,7 @@ class Options(msgspec.Struct, frozen=True):
     exactly_once: bool = False
     """Subscriptions with exactly-once delivery: acks and leases are certain, at the cost of speed."""
     ordering: bool = False
-    """Subscriptions with message ordering: of the messages with one ordering key one at a time, in order.
-
-    Deliveries are not counted then.
-    """
+    """Subscriptions with message ordering: of the messages with one ordering key one at a time, in order."""
     ack_deadline: timedelta = timedelta(seconds=30)
     """Of subscriptions that are created, 10 s to 600 s. A lease of just this length costs no call of its own."""
     retention: timedelta | None = None

@@ -37,6 +37,8 @@ LOOK = 1.0
 """Seconds after which no further ones begin: what they have brought is to be held."""
 UNCLAIMED = 0.5
 """Seconds after which messages that nobody came for are given back."""
+RENEWED = 20.0
+"""Seconds after which messages that are kept for the next ``acquire`` are to be held anew."""
 
 
 class Pulled(NamedTuple):
@@ -63,13 +65,29 @@ class Pulls:
         self._topology = topology
         self._left: list[tuple[str, Call]] = []
         """Pulls that went on when their caller returned, and of which queue."""
+        self._kept: list[Pulled] = []
         self._lock = threading.Lock()
+
+    def keep(self, pulled: Pulled) -> None:
+        """What is held for the next that asks for its queue."""
+        with self._lock:
+            self._kept.append(pulled)
+
+    def take_kept(self, *, everything: bool = False) -> list[Pulled]:
+        """What has been kept for so long that it is to be held anew, or all."""
+        before = time.monotonic() - (0.0 if everything else RENEWED)
+        with self._lock:
+            taken = [one for one in self._kept if one.at <= before]
+            self._kept = [one for one in self._kept if one.at > before]
+        return taken
 
     def look(self, queue: str, limit: int) -> Pulled:
         """What a queue has now. Raises ``BrokerUnavailable``.
 
         Asked also where another pull is on its way: that one may have been lost.
         """
+        if (kept := self._take_one_kept([queue])) is not None:
+            return kept
         call = self._claim(queue, ended=True)
         if call is not None and (pulled := self._ended(queue, call)) and pulled.messages:
             return pulled
@@ -101,6 +119,8 @@ class Pulls:
 
     def wait(self, queues: Sequence[str], limit: int, wait: float) -> Pulled | None:
         """The first messages that one of the queues gets within ``wait`` seconds. Raises ``BrokerUnavailable``."""
+        if (kept := self._take_one_kept(queues)) is not None:
+            return kept
         arrived = threading.Event()
         latest = time.monotonic() + wait
         patience = 0.0 if wait < self._longest else GRACE
@@ -162,6 +182,14 @@ class Pulls:
     def _answer(self, call: Call) -> Sequence[Any]:
         answer: Sequence[Any] = call.result().received_messages
         return answer
+
+    def _take_one_kept(self, queues: Sequence[str]) -> Pulled | None:
+        with self._lock:
+            for one in self._kept:
+                if one.queue in queues:
+                    self._kept.remove(one)
+                    return one
+        return None
 
     def _claim(self, queue: str, *, ended: bool = False) -> Call | None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -18,8 +19,9 @@ from anybroker_broker_pubsub.connection import Connection
 from anybroker_broker_pubsub.errors import NotThere
 from anybroker_broker_pubsub.later import Later
 from anybroker_broker_pubsub.leases import Claim, Leases, Settlement
-from anybroker_broker_pubsub.messages import delivery_count, eta_of, forwarded, pack, unpack, unseen
-from anybroker_broker_pubsub.options import MAX_ACK_DEADLINE, MAX_LEASE, MIN_ACK_DEADLINE, MIN_LEASE, PULL_BATCH
+from anybroker_broker_pubsub.messages import delivery_count, eta_of, forwarded, ordered_count, pack, unpack, unseen
+from anybroker_broker_pubsub.options import MAX_LEASE, MIN_ACK_DEADLINE, MIN_LEASE, PULL_BATCH
+from anybroker_broker_pubsub.parking import Parked, Parking
 from anybroker_broker_pubsub.publishing import publish
 from anybroker_broker_pubsub.pulls import Pulled, Pulls
 from anybroker_broker_pubsub.topology import Topology
@@ -32,8 +34,14 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
+_log = logging.getLogger("anybroker.pubsub")
+
 DUE_BEFORE = 30 / 31
 """The part of a subscription's retention after which a message may be due that waits there: of 31 days, 30."""
+ROUNDS = 2
+"""How often a message with an ordering key is handed on unseen, which counts; after that it waits here."""
+KEPT = 60
+"""Seconds for which it is held then, again and again."""
 UPDATE_TAKES = 10.0
 """Seconds that an update may take: a lease that ends before is extended first. Not more than ``transit`` declares."""
 
@@ -51,7 +59,10 @@ class Session:
         portion = 1 if self._ordered else PULL_BATCH  # more could be of one ordering key
         self._pulls = Pulls(self._connection, self._topology, settings.pull_wait, portion)
         self._leases = Leases()
-        self.later = Later(self._connection, self._topology, self._return_unclaimed, settings.pull_wait)
+        self._parking = Parking(self._connection)
+        self._uncounted = False
+        """A message came without a count of its deliveries."""
+        self.later = Later(self._connection, self._topology, self._look_after, settings.pull_wait)
 
     # looking
 
@@ -131,14 +142,16 @@ class Session:
         name = self._topology.names.of(pulled.queue)
         due: list[Any] = []
         early: list[Any] = []
+        parked: list[Parked] = []
         for one in pulled.messages:
             eta = eta_of(one.message.attributes)
             if eta is None or eta <= now:
                 due.append(one)
-            elif self._ordered and one.message.ordering_key:
-                self._park(name, one, eta - now)
+            elif self._is_keyed(one):
+                parked.append(Parked(self._topology.names.subscription(name), one.ack_id, eta))
             else:
                 early.append(one)
+        self._parking.hold(parked)
         self._put_off(name, pulled.queue, early)
         with suppress(AnybrokerError):  # it comes back by its deadline
             self._return_unseen(name, due[limit:])
@@ -156,16 +169,26 @@ class Session:
             Delivery(
                 unpack(one.message, pulled.queue, ordered=self._ordered),
                 token,
-                None if self._ordered else delivery_count(one),
+                self._count(name, one),
                 lease_until,
             )
             for one, token in zip(due, tokens, strict=True)
         ]
 
-    def _park(self, name: str, received: Any, left: timedelta) -> None:
-        """Leave a message that is not due where it is: unacknowledged, so that its ordering key waits with it."""
-        seconds = min(MAX_ACK_DEADLINE, math.ceil(left.total_seconds()))
-        settling.modify(self._connection, self._topology.names.subscription(name), [received.ack_id], seconds)
+    def _is_keyed(self, received: Any) -> bool:
+        """Whether it has a place to keep, in its ordering key's line."""
+        return self._ordered and bool(received.message.ordering_key)
+
+    def _count(self, name: str, received: Any) -> int | None:
+        count = ordered_count(received) if self._is_keyed(received) else delivery_count(received)
+        if count is None and not self._uncounted:
+            self._uncounted = True
+            _log.warning(
+                "Pub/Sub does not count the deliveries of %s, so a task that kills its worker runs for ever: its "
+                "service account needs the roles publisher on the dead letter topic and subscriber on the subscription",
+                name,
+            )
+        return count
 
     def _put_off(self, name: str, queue: str, early: Sequence[Any]) -> None:
         """What another program has published to a queue before it is due."""
@@ -181,23 +204,57 @@ class Session:
         if failed is not None:
             raise failed
 
+    def _look_after(self) -> None:
+        """What is to be done twice a second."""
+        self._return_unclaimed()
+        self._parking.renew()
+
     def _return_unclaimed(self, *, everything: bool = False) -> None:
+        for pulled in self._pulls.take_kept(everything=everything):
+            with suppress(AnybrokerError):
+                if everything:
+                    self._return_unseen(self._topology.names.of(pulled.queue), pulled.messages)
+                else:
+                    self._keep(pulled)
         for pulled in self._pulls.take_unclaimed(everything=everything):
             name = self._topology.names.of(pulled.queue)
             if time.monotonic() - pulled.at < (self._topology.deadline(name) or MIN_ACK_DEADLINE) - 1.0:
                 with suppress(AnybrokerError):  # else it has come back, or comes, by its deadline
-                    self._return_unseen(name, pulled.messages)
+                    if not everything and all(self._was_handed_round(one) for one in pulled.messages):
+                        self._keep(pulled)
+                    else:
+                        self._return_unseen(name, pulled.messages)
+
+    def _was_handed_round(self, received: Any) -> bool:
+        """Whether it is to wait here, since to give it back would count, and it has been given back often enough."""
+        eta = eta_of(received.message.attributes)
+        due = eta is None or eta <= datetime.now(UTC)
+        return self._is_keyed(received) and due and (ordered_count(received) or 0) > ROUNDS
+
+    def _keep(self, pulled: Pulled) -> None:
+        """Hold messages for the next ``acquire`` of their queue here."""
+        held_from = time.monotonic()
+        subscription = self._topology.names.subscription(self._topology.names.of(pulled.queue))
+        answers = settling.modify(self._connection, subscription, [one.ack_id for one in pulled.messages], KEPT)
+        held = [one for one in pulled.messages if answers[one.ack_id]]
+        if held:
+            self._pulls.keep(Pulled(pulled.queue, held, held_from))
 
     def _return_unseen(self, name: str, received: Sequence[Any]) -> None:
         """Let others have what nobody here has seen.
 
         Giving it back would count as a delivery, so it is published anew, with the count of before. What Pub/Sub does
-        not count, what it does not take, and what has a place to keep, is given back.
+        not count, what it does not take, and what has a place to keep, is given back; or left, if it is not due.
         """
-        made = [(one.ack_id, unseen(one)) for one in received if one.delivery_attempt and not self._ordered]
+        now, subscription = datetime.now(UTC), self._topology.names.subscription(name)
+        etas = {one.ack_id: eta_of(one.message.attributes) for one in received if self._is_keyed(one)}
+        early = {ack_id: eta for ack_id, eta in etas.items() if eta is not None and eta > now}
+        self._parking.hold(Parked(subscription, ack_id, eta) for ack_id, eta in early.items())
+        received = [one for one in received if one.ack_id not in early]
+        made = [(one.ack_id, unseen(one)) for one in received if one.delivery_attempt and not self._is_keyed(one)]
         stored, _ = publish(self._connection, [(self._topology.names.topic(name), [again for _, again in made])])
         moved = [ack_id for ack_id, again in made if id(again) in stored]
-        settling.acknowledge(self._connection, self._topology.names.subscription(name), moved)
+        settling.acknowledge(self._connection, subscription, moved)
         self._give_back(name, [one.ack_id for one in received if one.ack_id not in moved])
 
     # settling

@@ -74,19 +74,17 @@ class Topology:
         """Pub/Sub counts deliveries for subscriptions with a dead letter topic only.
 
         That is the topic of what is not due, from which everything returns to its queue: nothing ends there. But it
-        returns to the end of its ordering key's line, so what is ordered is not counted.
+        returns to the end of its ordering key's line.
         """
-        fields: dict[str, Any] = {
+        return {
             "ack_deadline_seconds": round(self._options.ack_deadline.total_seconds()),
             "enable_exactly_once_delivery": self._options.exactly_once,
             "enable_message_ordering": self._options.ordering,
-        }
-        if not self._options.ordering:
-            fields["dead_letter_policy"] = {
+            "dead_letter_policy": {
                 "dead_letter_topic": self.names.topic(self.names.later),
                 "max_delivery_attempts": MAX_ATTEMPTS,
-            }
-        return fields
+            },
+        }
 
     def _create(self, name: str, labels: dict[str, str], fields: dict[str, Any]) -> None:
         """Make a topic and its subscription, unless they are there, and note how the subscription is."""
@@ -124,12 +122,13 @@ def _check(found: Any, wanted: Any) -> None:
             f"{has} message ordering, and the URL says otherwise (ordering). Pub/Sub cannot change that: use another "
             "prefix, or let workers empty the queue with the URL of before, then delete the subscription"
         )
-    elif found.enable_message_ordering and found.dead_letter_policy.dead_letter_topic:
-        problem = (
-            "has message ordering and a dead letter topic, by which messages leave their order; "
-            "remove it (gcloud pubsub subscriptions update --clear-dead-letter-policy)"
-        )
     elif found.dead_letter_policy.dead_letter_topic == "" and wanted.dead_letter_policy.dead_letter_topic:
         problem = f"counts no deliveries; give it the dead letter topic {wanted.dead_letter_policy.dead_letter_topic}"
+    elif found.enable_message_ordering and found.dead_letter_policy.max_delivery_attempts < MAX_ATTEMPTS:
+        problem = (
+            f"has message ordering, and gives messages up after {found.dead_letter_policy.max_delivery_attempts} "
+            f"delivery attempts, by which they leave their order; allow {MAX_ATTEMPTS} "
+            f"(gcloud pubsub subscriptions update --max-delivery-attempts {MAX_ATTEMPTS})"
+        )
     if problem:
         raise ConfigurationError(f"{found.name} {problem}")

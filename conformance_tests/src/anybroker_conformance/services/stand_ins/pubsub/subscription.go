@@ -5,6 +5,8 @@ import (
 	"container/list"
 	"crypto/rand"
 	"fmt"
+	"maps"
+	"path"
 	"strconv"
 	"time"
 
@@ -161,7 +163,7 @@ func (s *subscription) take(limit int, publish func(*topic, []*pb.PubsubMessage)
 			continue
 		}
 		if policy != nil && one.deliveries >= policy.MaxDeliveryAttempts {
-			publish(s.deadLetter, []*pb.PubsubMessage{{Data: one.message.Data, Attributes: one.message.Attributes}})
+			publish(s.deadLetter, []*pb.PubsubMessage{s.givenUp(one)})
 			continue
 		}
 		one.deliveries++
@@ -173,6 +175,17 @@ func (s *subscription) take(limit int, publish func(*topic, []*pb.PubsubMessage)
 		taken = append(taken, received)
 	}
 	return taken
+}
+
+// givenUp is what goes to the dead letter topic, with where it comes from.
+func (s *subscription) givenUp(one *stored) *pb.PubsubMessage {
+	attributes := maps.Clone(one.message.Attributes)
+	if attributes == nil {
+		attributes = map[string]string{}
+	}
+	attributes["CloudPubSubDeadLetterSourceSubscription"] = path.Base(s.proto.Name)
+	attributes["CloudPubSubDeadLetterSourceDeliveryCount"] = strconv.Itoa(int(one.deliveries))
+	return &pb.PubsubMessage{Data: one.message.Data, Attributes: attributes, OrderingKey: one.message.OrderingKey}
 }
 
 // seek forgets what was published before a time.
