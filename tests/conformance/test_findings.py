@@ -8,7 +8,7 @@ from anybroker.broker import Message
 from anybroker.capabilities import Ordering
 from anybroker_conformance.broker import random_calls
 from anybroker_conformance.broker.model import Model
-from anybroker_conformance.ledger.runner import run_suite
+from anybroker_conformance.ledger.runner import Run, run_suite
 
 pytestmark = pytest.mark.slow
 
@@ -20,10 +20,15 @@ def test_a_second_delivery_under_a_valid_lease_ends_the_test() -> None:
     assert run.seconds < 60, "the test has not ended by itself"
 
 
+def found_by_random_calls(name: str) -> Run:
+    """The first run that finds what is wrong: on a loaded machine they are fewer calls, and may miss it once."""
+    runs = (run_suite(name, "random_calls", seed) for seed in range(1, 6))
+    return next(run for run in runs if run.failed)
+
+
 def test_random_calls_tell_what_they_found_when_they_are_shrunk_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(random_calls, "SHRINKING", 0.0)
-    run = run_suite("RetryFreesKey", "random_calls", 1)
-    assert run.failed
+    run = found_by_random_calls("RetryFreesKey")
     assert "Law 10, order" in run.output or "Law 15, honest" in run.output, run.output
     assert "What happened to " in run.output, run.output
 
@@ -32,8 +37,7 @@ def test_what_random_calls_find_is_not_hidden_by_what_they_would_find_in_the_end
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(random_calls, "SHRINKING", 2.0)
-    run = run_suite("PeekCounts", "random_calls", 1)
-    assert run.failed
+    run = found_by_random_calls("PeekCounts")
     assert "5356800.000 s" not in run.output, run.output  # the end is two months later
 
 

@@ -11,30 +11,33 @@ T = TypeVar("T")
 class Reply(Generic[T]):
     """A value or an error that comes once, for all who wait for it."""
 
-    __slots__ = ("_arrived", "error", "value")
+    __slots__ = ("_arrived", "_first", "done", "error", "value")
 
     def __init__(self) -> None:
         self._arrived = threading.Lock()  # half the cost of an Event, and there is one for every call
         self._arrived.acquire()
+        self._first = threading.Lock()
+        """Held by whoever has said first what came."""
+        self.done = False
+        """It is there."""
         self.value: T | None = None
         self.error: BaseException | None = None
 
-    @property
-    def done(self) -> bool:
-        """It is there."""
-        return not self._arrived.locked()
-
     def set(self, value: T) -> None:
         """Here is the value. What comes after the first is ignored."""
-        if self._arrived.locked():
+        if self._first.acquire(blocking=False):
             self.value = value
-            self._arrived.release()
+            self._arrive()
 
     def fail(self, error: BaseException) -> None:
-        """Here is why there is no value."""
-        if self._arrived.locked():
+        """Here is why there is no value. The same."""
+        if self._first.acquire(blocking=False):
             self.error = error
-            self._arrived.release()
+            self._arrive()
+
+    def _arrive(self) -> None:
+        self.done = True
+        self._arrived.release()
 
     def wait(self, timeout: float) -> bool:
         """Wait; whether it is there."""
