@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from anybroker.broker import Message
@@ -29,7 +31,7 @@ def found_by_random_calls(name: str) -> Run:
 def test_random_calls_tell_what_they_found_when_they_are_shrunk_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(random_calls, "SHRINKING", 0.0)
     run = found_by_random_calls("RetryFreesKey")
-    assert "Law 10, order" in run.output or "Law 15, honest" in run.output, run.output
+    assert re.search(r"^Law \d+, ", run.output, re.MULTILINE), run.output
     assert "What happened to " in run.output, run.output
 
 
