@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from anybroker_conformance.services import Running, running
 from anybroker_conformance.services.door import Door
@@ -93,18 +93,24 @@ def end_all() -> None:
         _started.pop().end()
 
 
+class HasUrl(Protocol):
+    """What is started when it is asked for its URL."""
+
+    def url(self, **options: object) -> str: ...
+
+
 class Url:
-    """The ``url`` of a suite: that of a service, which is started when the first law is to be tested.
+    """The ``url`` of a suite: that of a server, which is started when the first law is to be tested.
 
     The class itself has none. pytest looks at each attribute of a class that it collects, and a run of other tests
     would start the server.
     """
 
-    def __init__(self, of: Service, **options: object) -> None:
-        self._service = of
+    def __init__(self, of: HasUrl, **options: object) -> None:
+        self._server = of
         self._options = options
 
     def __get__(self, suite: object | None, kind: type) -> str:
         if suite is None:
             raise AttributeError("ask an object of the suite for its URL")
-        return self._service.url(**self._options)
+        return self._server.url(**self._options)

@@ -245,6 +245,11 @@ class Subject:
         """Say that this cannot be tested here, and why."""
         raise Untested(reason)
 
+    def require_timed_leases(self) -> None:
+        """Say that what needs a lease to run out by time cannot be tested where none does."""
+        if self.capabilities.lease is not Lease.TIMED:
+            self.untested("leases do not run out by time, and the broker declares so")
+
     def figure(self, name: str, seconds: float) -> None:
         """Add a measurement to the report, which shows the median and the 99th percentile of all with this name."""
         self.figures.setdefault(name, []).append(seconds)

@@ -6,21 +6,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
-from functools import partial, update_wrapper
+from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
 import msgspec
 
-from anybroker.context import shielded
 from anybroker.definition import Definition, Step, check_timeout, task_name
 from anybroker.errors import ConfigurationError
-from anybroker.handle import Handle
 from anybroker.loading import unknown_name
 from anybroker.retry import Retry, Seconds, seconds
 from anybroker.task import MAX_NAME
 
 if TYPE_CHECKING:
     from anybroker.app import App
+    from anybroker.handle import Handle
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -77,22 +76,14 @@ class Signature(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
 
     def send(self) -> Handle[R_co]:
         """Send it; see :meth:`Sender.send`."""
-        return _send(self)
+        handle: Handle[R_co] = self.app.send_many([self])[0]
+        return handle
 
     async def send_async(self) -> Handle[R_co]:
         """The same without blocking the event loop."""
         from asyncio import to_thread  # a program that does not use asyncio need not load it
 
         return await to_thread(self.send)
-
-
-def _send(call: Signature[R]) -> Handle[R]:
-    """As ``app.send_many`` does, without what many take: one who sends one task waits for it."""
-    app = call.app
-    message = app.message(call, app.clock.now())
-    shielded(partial(app.broker.enqueue, [message]))
-    app.tell_enqueued([message])
-    return Handle(app, message.id, message.queue, call.definition)
 
 
 class Sender(Generic[P, R]):
@@ -127,7 +118,8 @@ class Sender(Generic[P, R]):
         Raises ``ArgumentsError`` for a wrong call, ``MessageTooLarge``, ``Unsupported`` for an option that the broker
         does not offer, and ``BrokerUnavailable``.
         """
-        return _send(self.s(*args, **kwargs))
+        handle: Handle[R] = self._app.send_many([self.s(*args, **kwargs)])[0]
+        return handle
 
     async def send_async(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """The same without blocking the event loop."""

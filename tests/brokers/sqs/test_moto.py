@@ -10,7 +10,8 @@ import secrets
 import socket
 import sys
 from contextlib import closing
-from functools import cache
+from functools import cached_property
+from urllib.parse import urlencode
 
 import pytest
 
@@ -19,41 +20,37 @@ from anybroker_broker_sqs import SqsBroker
 from anybroker_broker_sqs.leases import Lease
 from anybroker_conformance import BrokerConformance
 from anybroker_conformance.faults.server import ServerProcess
+from tests.live import Url
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 
-@cache
-def moto() -> ServerProcess:
+class Moto:
     """The server of this process, started when it is first asked for."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    server = ServerProcess([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port=port)
-    server.start()
-    return server
+
+    @cached_property
+    def _server(self) -> ServerProcess:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        server = ServerProcess([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port=port)
+        server.start()
+        return server
+
+    def url(self, **options: object) -> str:
+        host, port = self._server.address
+        return f"sqs://local:local@eu-west-1/?{urlencode({'endpoint': f'http://{host}:{port}', **options})}"
 
 
-def moto_url() -> str:
-    host, port = moto().address
-    return f"sqs://local:local@eu-west-1/?endpoint=http://{host}:{port}"
-
-
-class Url:
-    """That of moto; the class has none, since pytest looks at each attribute of a class that it collects."""
-
-    def __get__(self, suite: object | None, kind: type) -> str:
-        if suite is None:
-            raise AttributeError("ask an object of the suite for its URL")
-        return moto_url()
+moto = Moto()
 
 
 class TestSqsOnMoto(BrokerConformance):
-    url = Url()
+    url = Url(moto)
 
 
 def test_who_was_too_slow_deletes_nothing_though_this_server_would() -> None:
     """Amazon's would, too: the lease is judged by its time, here."""
-    url = f"{moto_url()}&prefix=s{secrets.token_hex(4)}-"
+    url = moto.url(prefix=f"s{secrets.token_hex(4)}-")
     with closing(SqsBroker.from_url(url)) as slow, closing(SqsBroker.from_url(url)) as other:
         other.enqueue([Message("1", "mail", b"")])
         [stale] = slow.acquire(["mail"], limit=1, wait=10, lease=1)

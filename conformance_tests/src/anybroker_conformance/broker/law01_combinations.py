@@ -6,7 +6,7 @@ from datetime import timedelta
 from itertools import product
 from typing import TYPE_CHECKING
 
-from anybroker.capabilities import Guarantee, Lease
+from anybroker.capabilities import Guarantee
 from anybroker_conformance.subject import LawBroken
 
 if TYPE_CHECKING:
@@ -39,8 +39,7 @@ class Combinations:
                 raise LawBroken(f"{len(sent)} messages are lost", next(iter(sent)))
 
     def test_law03_exclusive__every_combination_at_every_delivery(self, subject: Subject) -> None:
-        if subject.capabilities.lease is not Lease.TIMED:
-            subject.untested("leases do not run out by time, and the broker declares so")
+        subject.require_timed_leases()
         queue = subject.queue()
         lease = 2 * subject.short
         sent = every_combination(subject, queue)

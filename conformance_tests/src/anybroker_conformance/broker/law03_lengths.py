@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from anybroker.capabilities import Guarantee, Lease
+from anybroker.capabilities import Guarantee
 from anybroker_conformance.broker.deliveries import (
     Window,
     another,
@@ -31,8 +31,7 @@ class LeasesOfDifferentLengths:
     """Law 3: what one consumer asks for does not become another one's lease."""
 
     def test_law03_exclusive__a_long_lease_beside_short_ones(self, subject: Subject) -> None:
-        if subject.capabilities.lease is not Lease.TIMED:
-            subject.untested("leases do not run out by time, and the broker declares so")
+        subject.require_timed_leases()
         before, beside, after = subject.queue(), subject.queue(), subject.queue()
         held = []
         for queue in (before, beside, after):

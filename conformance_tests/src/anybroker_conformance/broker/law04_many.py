@@ -6,7 +6,6 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from anybroker.capabilities import Lease
 from anybroker_conformance.broker.waiting import Waiter
 from anybroker_conformance.subject import PATIENCE, LawBroken
 
@@ -23,8 +22,7 @@ class ExpiryOfMany:
     """Law 4: as many as an acquire takes."""
 
     def test_law04_expiry__of_all_that_one_acquire_took(self, subject: Subject) -> None:
-        if subject.capabilities.lease is not Lease.TIMED:
-            subject.untested("leases do not run out by time, and the broker declares so")
+        subject.require_timed_leases()
         queue = subject.queue()
         number = 1200 if subject.clock else 400
         messages = [subject.message(queue) for _ in range(number)]
@@ -41,8 +39,7 @@ class ExpiryOfMany:
 
     def test_law04_expiry__extended_by_nothing(self, subject: Subject) -> None:
         """An extend may shorten a lease, down to nothing."""
-        if subject.capabilities.lease is not Lease.TIMED:
-            subject.untested("leases do not run out by time, and the broker declares so")
+        subject.require_timed_leases()
         queue = subject.queue()
         message = subject.put(queue)
         held = subject.take(queue)
@@ -53,8 +50,7 @@ class ExpiryOfMany:
 
     def test_law04_expiry__acquired_for_nothing(self, subject: Subject) -> None:
         """A lease of 0 s is one of 0 s, or the shortest that is declared, and no other that somebody prefers."""
-        if subject.capabilities.lease is not Lease.TIMED:
-            subject.untested("leases do not run out by time, and the broker declares so")
+        subject.require_timed_leases()
         queue = subject.queue()
         subject.put(queue)
         wait = 0.0 if subject.clock else PATIENCE
@@ -64,8 +60,7 @@ class ExpiryOfMany:
 
     def test_law04_expiry__lease_until_after_a_wait(self, realtime: Subject) -> None:
         """It tells when the lease ends, which begins with the delivery and not with the call that waited for it."""
-        if realtime.capabilities.lease is not Lease.TIMED:
-            realtime.untested("leases do not run out by time, and the broker declares so")
+        realtime.require_timed_leases()
         queue = realtime.queue()
         realtime.put(queue)
         [at_once] = realtime.take(queue)

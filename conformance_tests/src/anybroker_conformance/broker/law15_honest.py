@@ -369,8 +369,7 @@ class Inspected:
         if (queue := inspected(subject)) is None:
             return
         other = subject.queue()
-        if subject.capabilities.lease is not Lease.TIMED:
-            subject.untested("leases do not run out by time, and the broker declares so")
+        subject.require_timed_leases()
         purged, removed = subject.put(queue), subject.put(other)
         held = subject.take(queue, lease=subject.short) + subject.take(other, lease=subject.short)
         subject.expire()
