@@ -1,7 +1,8 @@
-"""Dramatiq and huey on Redis, each in an environment of its own: ``peer_on_redis.py PEER URL COUNT``.
+"""Dramatiq and huey on Redis, each in an environment of its own, and anybroker where tasks do some work.
 
-Sends tasks one at a time, lets the peer's own worker drain them, then measures round trips and a fan-out with results;
-prints figures as JSON. What a task does is to leave the time at which it ran where another process can read it.
+Sends tasks one at a time and lets the worker of that library drain them, or measures round trips and a fan-out with
+results; prints figures as JSON. What a task does is to leave the time at which it ran where another process can read
+it, and before that what ``BENCH_SLEEP_MS`` and ``BENCH_COMPUTE_MS`` say.
 """
 
 import json
@@ -16,18 +17,14 @@ PEER, URL, COUNT = os.environ["PEER"], os.environ["PEER_URL"], int(os.environ["P
 RESULTS = os.environ["PEER_RESULTS"] == "1"
 FAN_OUT = 1_000
 ROUND_TRIPS = 300
+PROCESSES, THREADS = int(os.environ["PEER_PROCESSES"]), int(os.environ["PEER_THREADS"])
+SLEEP, COMPUTE = (int(os.environ.get(f"BENCH_{work}_MS", "0")) / 1000 for work in ("SLEEP", "COMPUTE"))
+HUEY_WORKERS = ["--worker-type", "thread" if PROCESSES == 1 else "process", "--workers", str(PROCESSES * THREADS)]
+OUR_WORKERS = ["--processes", str(PROCESSES if PROCESSES > 1 else 0), "--concurrency", str(THREADS)]
 COMMANDS = {
-    "dramatiq": ["-m", "dramatiq", "--processes", "1", "--threads", "32", "peer_on_redis"],
-    "huey": [
-        "-m",
-        "huey.bin.huey_consumer",
-        "peer_on_redis.huey",
-        "--quiet",
-        "--worker-type",
-        "thread",
-        "--workers",
-        "8",
-    ],
+    "dramatiq": ["dramatiq", "--processes", str(PROCESSES), "--threads", str(THREADS), "peer_on_redis"],
+    "huey": ["huey.bin.huey_consumer", "peer_on_redis.huey", "--quiet", *HUEY_WORKERS],
+    "anybroker": ["anybroker", "worker", "peer_on_redis:app", "--log-level", "error", *OUR_WORKERS],
 }
 slots_path = Path(os.environ["PEER_SLOTS"])
 if not slots_path.exists():
@@ -37,6 +34,11 @@ with slots_path.open("r+b") as file:
 
 
 def tick(number: int) -> int | None:
+    if SLEEP:
+        time.sleep(SLEEP)
+    until = time.thread_time() + COMPUTE
+    while COMPUTE and time.thread_time() < until:
+        pass
     slots[number] = time.monotonic()
     return number if RESULTS else None
 
@@ -55,6 +57,11 @@ if PEER == "dramatiq":
 
     def get(handle: object) -> object:
         return handle.get_result(block=True, timeout=30_000)
+elif PEER == "anybroker":
+    from anybroker import App
+
+    app = App(URL)
+    send = app.task(name="tick", results=False)(tick).send
 else:
     from huey import RedisHuey
 
@@ -101,7 +108,7 @@ class worker:  # noqa: N801  reads as a part of the sentence
         here = str(Path(__file__).parent)
         environment = {**os.environ, "PYTHONPATH": here}
         self._process = subprocess.Popen(
-            [sys.executable, *COMMANDS[PEER]], cwd=here, env=environment, stderr=subprocess.DEVNULL
+            [sys.executable, "-m", *COMMANDS[PEER]], cwd=here, env=environment, stderr=subprocess.DEVNULL
         )
 
     def __exit__(self, *error: object) -> None:

@@ -1,8 +1,11 @@
 """How fast anybroker is on Redis, beside its peers and a bare loop on the same server in the same run.
 
 ``make bench-redis``. Needs redis-server; the Go peers are measured where Go is found. Read the ratios: figures move
-with the machine. Rounds alternate; medians are shown. ``run_redis.py NAME...`` measures only these columns.
+with the machine. Rounds alternate; medians are shown. First tasks that do nothing; then, eight at a time, tasks that
+sleep and tasks that compute. ``run_redis.py NAME...`` measures only these columns.
 """
+
+from __future__ import annotations
 
 import json
 import os
@@ -13,13 +16,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import redis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 HERE = Path(__file__).parent
 UV = os.environ.get("UV", "uv")
@@ -29,6 +34,9 @@ PEER_TASKS = 4_000
 PYTHON_PEERS = {"dramatiq": "dramatiq[redis]==2.2.1", "huey": "huey[redis]==3.5.4"}
 GO_PEERS = ("asynq", "machinery")
 CLIENT = ("redis==8.1.0", "hiredis==3.5.0")
+WORK_TASKS = 6_000
+WORK_AT_ONCE = 8
+WORK = {"sleep 10 ms": {"BENCH_SLEEP_MS": "10"}, "compute 1 ms": {"BENCH_COMPUTE_MS": "1"}}
 BODY = b'{"v":1,"id":"0199c1a2-7c00-7a3b-8c4d-5e6f708192a3","task":"noop","args":[1]}'
 FENCED_ACK = """
 local mine, answers = {}, {}
@@ -78,29 +86,54 @@ def anybroker(url: str) -> Figures:
 
 
 def python_peer(name: str, url: str) -> Figures:
-    """A peer in an environment of its own, without and with results."""
-    figures: Figures = {}
-    for results in ("0", "1"):
-        with tempfile.TemporaryDirectory() as folder:
-            environment = os.environ | {
-                "PEER": name, "PEER_URL": url, "PEER_COUNT": str(PEER_TASKS), "PEER_RESULTS": results,
-                "PEER_SLOTS": f"{folder}/slots",
-            }  # fmt: skip
+    """A peer, without and with results."""
+    threads = {"dramatiq": 32, "huey": 8}[name]
+    return {**on_redis(name, url, PEER_TASKS, 1, threads), **on_redis(name, url, PEER_TASKS, 1, threads, results=True)}
+
+
+def on_redis(
+    name: str,
+    url: str,
+    tasks: int,
+    processes: int,
+    threads: int,
+    *,
+    results: bool = False,
+    work: Mapping[str, str] = MappingProxyType({}),
+) -> Figures:
+    """What ``peer_on_redis.py`` measures, for a peer in an environment of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | work | {
+            "PEER": name, "PEER_URL": url, "PEER_COUNT": str(tasks), "PEER_RESULTS": str(int(results)),
+            "PEER_SLOTS": f"{folder}/slots", "PEER_PROCESSES": str(processes), "PEER_THREADS": str(threads),
+        }  # fmt: skip
+        command = [sys.executable]
+        if name in PYTHON_PEERS:
             packages = [word for package in (PYTHON_PEERS[name], *CLIENT) for word in ("--with", package)]
-            command = [UV, "run", "--quiet", "--no-project", *packages, "python", str(HERE / "peer_on_redis.py")]
-            figures |= json.loads(subprocess.check_output(command, env=environment))
-    return figures
+            command = [UV, "run", "--quiet", "--no-project", *packages, "python"]
+        figures: Figures = json.loads(subprocess.check_output([*command, HERE / "peer_on_redis.py"], env=environment))
+        return figures
+
+
+def run_go(
+    program: Path,
+    url: str,
+    command: str,
+    count: int,
+    *options: str,
+    results: bool = False,
+    work: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """What a program of ``go/`` measures."""
+    environment = os.environ | work | {"BENCH_URL": url, "BENCH_TUNED": "1", "BENCH_RESULTS": str(int(results))}
+    output = subprocess.check_output([program, command, str(count), *options], env=environment)
+    answer: dict[str, Any] = json.loads(output)
+    return answer
 
 
 def go_peer(program: Path, url: str) -> Figures:
     """A peer that was built of ``go/``."""
-
-    def run(command: str, count: int, *options: str, results: bool = False) -> dict[str, object]:
-        environment = os.environ | {"BENCH_URL": url, "BENCH_TUNED": "1", "BENCH_RESULTS": str(int(results))}
-        output = subprocess.check_output([program, command, str(count), *options], env=environment)
-        answer: dict[str, object] = json.loads(output)
-        return answer
-
+    run = partial(run_go, program, url)
     figures = {"enqueue_per_second": PEER_TASKS / run("enqueue", PEER_TASKS)["s"]}
     figures["drain_per_second"] = PEER_TASKS / run("drain", PEER_TASKS, "--concurrency", "8")["s"]
     if seconds := run("bulk", PEER_TASKS)["s"]:
@@ -121,6 +154,26 @@ def go_peer(program: Path, url: str) -> Figures:
     return figures
 
 
+def working(name: str, url: str) -> Figures:
+    """Tasks a second that sleep or compute: what computes in Python is given a process for each of two processors."""
+    return {
+        f"{work} /s": on_redis(name, url, WORK_TASKS, processes, WORK_AT_ONCE // processes, work=WORK[work])[
+            "drain_per_second"
+        ]
+        for work, processes in zip(WORK, (1, 2), strict=True)
+    }
+
+
+def working_in_go(program: Path, url: str) -> Figures:
+    """The same of a peer that was built of ``go/``."""
+    figures = {}
+    for work in WORK:
+        run_go(program, url, "enqueue", WORK_TASKS)
+        seconds = run_go(program, url, "drain", WORK_TASKS, "--concurrency", str(WORK_AT_ONCE), work=WORK[work])["s"]
+        figures[f"{work} /s"] = WORK_TASKS / seconds
+    return figures
+
+
 def build_go_peers(folder: Path) -> dict[str, Path]:
     """Where Go is found, the programs of its peers."""
     go = shutil.which("go")
@@ -137,14 +190,8 @@ def medians(rounds: list[Figures]) -> Figures:
     return {name: statistics.median(one[name] for one in rounds) for name in names}
 
 
-def compare(url: str, client: redis.Redis, folder: Path, only: list[str]) -> None:
-    columns: dict[str, Callable[[], Figures]] = {
-        "bare": lambda: bare(client),
-        "anybroker": lambda: anybroker(url),
-        **{name: lambda name=name: python_peer(name, url) for name in PYTHON_PEERS},
-    }
-    if not only or set(only) & set(GO_PEERS):
-        columns |= {name: lambda path=path: go_peer(path, url) for name, path in build_go_peers(folder).items()}
+def compare(columns: Mapping[str, Callable[[], Figures]], client: redis.Redis, only: list[str]) -> None:
+    """All columns in turns; prints the medians."""
     measured: dict[str, list[Figures]] = {name: [] for name in columns if not only or name in only}
     for _ in range(ROUNDS):
         for name, figures in measured.items():
@@ -154,7 +201,29 @@ def compare(url: str, client: redis.Redis, folder: Path, only: list[str]) -> Non
     print(f"{'':20}" + "".join(f"{name:>12}" for name in found))
     for figure in dict.fromkeys(figure for column in found.values() for figure in column):
         cells = [f"{column[figure]:>12,.2f}" if figure in column else f"{'':>12}" for column in found.values()]
-        print(f"{figure:20}" + "".join(cells))
+        print(f"{figure:20}" + "".join(cells), flush=True)
+
+
+def compare_all(url: str, client: redis.Redis, folder: Path, only: list[str]) -> None:
+    programs = build_go_peers(folder) if not only or set(only) & set(GO_PEERS) else {}
+    compare(
+        {
+            "bare": lambda: bare(client),
+            "anybroker": lambda: anybroker(url),
+            **{name: partial(python_peer, name, url) for name in PYTHON_PEERS},
+            **{name: partial(go_peer, path, url) for name, path in programs.items()},
+        },
+        client,
+        only,
+    )
+    compare(
+        {
+            **{name: partial(working, name, url) for name in ("anybroker", *PYTHON_PEERS)},
+            **{name: partial(working_in_go, path, url) for name, path in programs.items()},
+        },
+        client,
+        only,
+    )
 
 
 def main() -> None:
@@ -172,7 +241,7 @@ def main() -> None:
                     break
                 except redis.ConnectionError:
                     time.sleep(0.05)
-            compare(f"redis://127.0.0.1:{port}/0", client, Path(name), sys.argv[1:])
+            compare_all(f"redis://127.0.0.1:{port}/0", client, Path(name), sys.argv[1:])
         finally:
             server.terminate()
             server.wait()
