@@ -82,6 +82,26 @@ def test_what_was_taken_in_advance_is_given_back_for_others(
     assert app.inspect().stats("default").total == 0
 
 
+def test_a_slow_task_keeps_no_other_from_being_acknowledged(
+    make_app: Callable[..., App], each_url: str, gate: threading.Event
+) -> None:
+    app = make_app(each_url)
+
+    @app.task(results=False)
+    def quick() -> None: ...
+
+    @app.task(results=False)
+    def slow() -> None:
+        gate.wait(20)
+
+    app.send_many([quick.s() for _ in range(50)] + [slow.s()])
+    with app.worker(concurrency=1) as worker:
+        until(lambda: app.inspect().stats("default").total == 1, why="only the slow task is left")
+        until(lambda: worker.stats().running == 1)
+        assert app.inspect().stats("default").total == 1
+        gate.set()
+
+
 def test_being_given_back_brings_no_task_nearer_to_the_dead_letter_queue(app: App) -> None:
     @app.task
     def count() -> tuple[int, int | None]:
