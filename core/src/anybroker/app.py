@@ -17,7 +17,7 @@ from anybroker.context import shielded
 from anybroker.definition import Definition, Place, Step, check_timeout, task_name
 from anybroker.errors import ArgumentsError, ConfigurationError, MessageTooLarge, Unsupported
 from anybroker.events import Enqueued, Event, Listeners
-from anybroker.handle import Handle, get_many
+from anybroker.handle import Handle, Siblings, get_many
 from anybroker.loading import load_backend, load_broker, redact
 from anybroker.retry import Retry, Seconds, seconds
 from anybroker.sending import (
@@ -247,9 +247,13 @@ class App:
         messages = [self.message(call, now) for call in calls]
         shielded(partial(self.broker.enqueue, messages))
         self.tell_enqueued(messages)
+        if len(messages) == 1:
+            return [Handle(self, messages[0].id, messages[0].queue, calls[0].definition)]
+        ids, most = [message.id for message in messages], Siblings.MOST
+        together = [Siblings(ids[start : start + most]) for start in range(0, len(ids), most)]
         return [
-            Handle(self, message.id, message.queue, call.definition)
-            for call, message in zip(calls, messages, strict=True)
+            Handle(self, message.id, message.queue, call.definition, together[number // most], number % most)
+            for number, (call, message) in enumerate(zip(calls, messages, strict=True))
         ]
 
     def tell_enqueued(self, messages: Sequence[Message]) -> None:
@@ -356,8 +360,8 @@ class App:
     def get_many(self, handles: Iterable[Handle[R]], *, timeout: float | None = None) -> list[R]:
         """The results of many tasks, in the order of their handles: ``app.get_many(app.send_many([...]))``.
 
-        Asks for many of them in one call of the result backend, so that it is faster than one ``get`` after another.
-        Waits at most ``timeout`` seconds (None: for ever) for all of them together. Raises what
+        Asks for many of them in one call of the result backend, also where they were not sent together. Waits at most
+        ``timeout`` seconds (None: for ever) for all of them together. Raises what
         :meth:`Handle.get <anybroker.handle.Handle.get>` raises, of the first of them that failed.
         """
         return get_many(list(handles), timeout)

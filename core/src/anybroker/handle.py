@@ -24,7 +24,7 @@ from anybroker.task import WIRE_VERSION, TaskResult
 from anybroker.values import decode_value
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Generator, Sequence
 
     from anybroker.app import App
     from anybroker.codec import Format
@@ -35,10 +35,59 @@ R_co = TypeVar("R_co", covariant=True)
 
 _LOOK = 0.5
 """Seconds for one call of ``wait``, in which a task that waits for another one cannot be interrupted."""
-_FEW, _MANY = 4, 256
-"""Results that are looked for in one call, when many are asked for."""
+_FEW = 4
+"""Results that are looked for in the first call, when many are asked for."""
 _json_decoder = msgspec.json.Decoder(TaskResult)
 _msgpack_decoder = msgspec.msgpack.Decoder(TaskResult)
+
+
+class Siblings:
+    """Results of tasks that belong together: who asks for one has others looked for in the same call.
+
+    For several as long as that finds them. Where results come one by one, to look for those that are not there would
+    cost more than it saves: then they are waited for one after another, for twice as many each time.
+    """
+
+    MOST = 256
+    """Results that are looked for in one call, and so the most that are kept for handles that nobody asks."""
+    ENOUGH = 2**20
+    """Bytes of results after which fewer are looked for in one call."""
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        self._ids = ids
+        self._final: dict[str, Result] = {}
+        self._at_once, self._one_by_one, self._next_pause = _FEW, 0, 1
+
+    def final(self, number: int, backend: ResultBackend) -> Result | None:
+        """The final state of the one with this number, if it is there or is found now."""
+        id_ = self._ids[number]
+        if (final := self._final.pop(id_, None)) is not None:
+            return final
+        if self._one_by_one > 0:
+            self._one_by_one -= 1
+            return None
+        asked = list(dict.fromkeys(self._ids[number : number + self._at_once]))
+        stored = shielded(partial(backend.fetch, asked))
+        found = {one.id: one for one in stored if one is not None and one.state.final}
+        self._final |= found
+        self._learn(len(asked), len(found), sum(len(one.body) for one in found.values()))
+        return self._final.pop(id_, None)
+
+    def forget(self, number: int) -> None:
+        """The result of this one is removed."""
+        self._final.pop(self._ids[number], None)
+
+    def _learn(self, asked: int, found: int, size: int) -> None:
+        """What the next look is for, after one that found so many, with so many bytes."""
+        if found == 0:
+            self._at_once = _FEW
+            self._one_by_one, self._next_pause = self._next_pause, min(2 * self._next_pause, self.MOST)
+            return
+        if found == asked:
+            self._at_once, self._next_pause = 2 * self._at_once, 1
+        else:
+            self._at_once = max(_FEW, found)
+        self._at_once = min(self._at_once, self.MOST, max(1, self.ENOUGH * found // size))
 
 
 class Handle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
@@ -48,6 +97,10 @@ class Handle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
     id: str
     queue: str
     _definition: Definition | None
+    _siblings: Siblings | None = None
+    """The tasks with which it was sent."""
+    _number: int = 0
+    """Which of them it is."""
 
     def __repr__(self) -> str:
         """The task's id."""
@@ -68,9 +121,10 @@ class Handle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
         """The task's result, as soon as it is there.
 
         Waits at most ``timeout`` seconds (None: for ever). Raises ``ResultTimeout``; ``TaskFailed`` with the remote
-        traceback; ``TaskExpired``; ``TaskCancelled``; ``ConfigurationError`` where no results are kept.
+        traceback; ``TaskExpired``; ``TaskCancelled``; ``ConfigurationError`` where no results are kept. Looks in the
+        same call for results of tasks that were sent together with it, and keeps them for their handles.
         """
-        return self._unwrap(self._wait(time.monotonic(), timeout))
+        return self._unwrap(self._final(time.monotonic(), timeout, self._siblings, self._number))
 
     def __await__(self) -> Generator[Any, None, R_co]:
         """The task's result, as soon as it is there; raises as :meth:`get` does, without a time limit."""
@@ -99,10 +153,16 @@ class Handle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
     def forget(self) -> None:
         """Remove the stored result."""
         shielded(partial(self._backend().forget, [self.id]))
+        if self._siblings is not None:
+            self._siblings.forget(self._number)
 
-    def _wait(self, since: float, timeout: float | None) -> Result:
+    def _final(self, since: float, timeout: float | None, siblings: Siblings | None, number: int) -> Result:
         """The final state. Raises ``ResultTimeout`` ``timeout`` seconds after ``since``, a monotonic time."""
         backend = self._backend()
+        if siblings is not None:
+            there = siblings.final(number, backend)
+            if there is not None:
+                return there
         deadline = None if timeout is None else since + timeout
         while True:
             remaining = _LOOK if deadline is None else max(0.0, deadline - time.monotonic())
@@ -114,11 +174,6 @@ class Handle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
 
     def _fetch(self) -> Result | None:
         return shielded(partial(self._backend().fetch, [self.id]))[0]
-
-    def _final_of(self, ids: Iterable[str]) -> dict[str, Result]:
-        """The final states that there are already, by id."""
-        stored = shielded(partial(self._backend().fetch, list(ids)))
-        return {result.id: result for result in stored if result is not None and result.state.final}
 
     def _backend(self) -> ResultBackend:
         if self._definition is not None and not self._definition.keep_results:
@@ -154,32 +209,10 @@ class Handle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
 
 
 def get_many(handles: Sequence[Handle[R]], timeout: float | None) -> list[R]:
-    """The results of many tasks, in their order. See :meth:`App.get_many <anybroker.app.App.get_many>`.
-
-    Looks for several in one call as long as that finds them. Where results come one by one, to look for those that are
-    not there would cost more than it saves: then they are waited for one after another, for twice as many each time.
-    """
-    since = time.monotonic()
-    final: dict[str, Result] = {}
-    values = []
-    at_once, one_by_one, next_pause = _FEW, 0, 1
-    for number, handle in enumerate(handles):
-        if handle.id not in final and one_by_one:
-            one_by_one -= 1
-        elif handle.id not in final:
-            asked = {one.id for one in handles[number : number + at_once]}
-            found = handle._final_of(asked)  # noqa: SLF001  of the same module
-            final |= found
-            if len(found) == len(asked):
-                at_once, next_pause = min(2 * at_once, _MANY), 1
-            else:
-                at_once = max(_FEW, len(found))
-            if not found:
-                one_by_one, next_pause = next_pause, min(2 * next_pause, _MANY)
-        if handle.id not in final:
-            final[handle.id] = handle._wait(since, timeout)  # noqa: SLF001
-        values.append(handle._unwrap(final[handle.id]))  # noqa: SLF001
-    return values
+    """The results of many tasks, in their order. See :meth:`App.get_many <anybroker.app.App.get_many>`."""
+    since, siblings = time.monotonic(), Siblings([one.id for one in handles])
+    finals = (one._final(since, timeout, siblings, number) for number, one in enumerate(handles))  # noqa: SLF001
+    return [one._unwrap(final) for one, final in zip(handles, finals, strict=True)]  # noqa: SLF001
 
 
 def decode_result(stored: Result) -> tuple[TaskResult, Format]:

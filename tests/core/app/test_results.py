@@ -7,7 +7,7 @@ import threading
 import time
 from datetime import timedelta
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from anybroker import App
+    from anybroker import App, Handle
     from anybroker.backend import Result
     from anybroker.testing import Testing
+
+R = TypeVar("R")
 
 
 def test_the_states_of_a_task_that_is_retried_and_succeeds(make_app: Callable[..., App], each_url: str) -> None:
@@ -190,9 +192,23 @@ def test_many_results_in_the_order_of_their_handles(make_app: Callable[..., App]
     assert app.get_many([]) == []
 
 
+def many(app: App, handles: Sequence[Handle[R]]) -> list[R]:
+    return app.get_many(handles)
+
+
+def each(app: App, handles: Sequence[Handle[R]]) -> list[R]:  # noqa: ARG001
+    return [one.get() for one in handles]
+
+
+@pytest.mark.parametrize("results", [many, each])
 @pytest.mark.parametrize("there", [True, False], ids=["there already", "one by one"])
 def test_many_results_take_few_calls_that_bring_nothing(
-    app: App, t: Testing, monkeypatch: pytest.MonkeyPatch, *, there: bool
+    app: App,
+    t: Testing,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    there: bool,
+    results: Callable[[App, Sequence[Handle[Any]]], list[Any]],
 ) -> None:
     @app.task
     def square(x: int) -> int:
@@ -213,9 +229,48 @@ def test_many_results_take_few_calls_that_bring_nothing(
 
     monkeypatch.setattr(t.backend, "fetch", count_looks)
     monkeypatch.setattr(t.backend, "wait", count_waits)
-    assert app.get_many(handles) == [i * i for i in range(1000)]
-    assert len(looked) <= 12
+    assert results(app, handles) == [i * i for i in range(1000)]
+    assert len(looked) <= (12 if results is many else 4 * 8), "those who ask each for one look for 256 at a time"
     assert len(waited) == (0 if there else 1000)
+
+
+@pytest.mark.parametrize("results", [many, each])
+def test_few_large_results_are_looked_for_in_one_call(
+    app: App, t: Testing, monkeypatch: pytest.MonkeyPatch, results: Callable[[App, Sequence[Handle[Any]]], list[Any]]
+) -> None:
+    @app.task
+    def large(x: int) -> str:
+        return chr(x) * 400_000
+
+    handles = app.send_many([large.s(x) for x in range(60, 120)])
+    t.run()
+    fetch, sizes = t.backend.fetch, []
+
+    def measured(ids: Sequence[str]) -> list[Result | None]:
+        found = fetch(ids)
+        sizes.append(sum(len(one.body) for one in found if one is not None))
+        return found
+
+    monkeypatch.setattr(t.backend, "fetch", measured)
+    assert results(app, handles) == [chr(x) * 400_000 for x in range(60, 120)]
+    assert max(sizes[1:]) < 1_300_000
+
+
+def test_what_was_looked_for_with_another_one_is_forgotten_and_asked_for_again(app: App, t: Testing) -> None:
+    @app.task
+    def one() -> int:
+        return 1
+
+    first, second, third = app.send_many([one.s() for _ in range(3)])
+    t.run()
+    assert [first.get(), first.get()] == [1, 1]
+    second.forget()
+    with pytest.raises(ResultTimeout):
+        second.get(timeout=0)
+    t.backend.forget([third.id])
+    assert third.get(timeout=0) == 1, "it was there when its sibling was asked for"
+    with pytest.raises(ResultTimeout):
+        third.get(timeout=0)
 
 
 def test_many_results_of_which_one_failed(app: App, t: Testing) -> None:
