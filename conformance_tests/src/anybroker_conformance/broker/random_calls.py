@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import closing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -66,12 +67,13 @@ class RandomCalls:
     def test_law12_concurrent__random_calls_are_answered_as_by_a_model(
         self, new_subject: Callable[[], Subject]
     ) -> None:
-        subject = new_subject()
-        suite = subject.suite
-        leaps = suite.takes_clock()
-        steps = 40 if leaps else 25
+        with closing(new_subject()) as subject:
+            suite = subject.suite
+            leaps = suite.takes_clock()
+            steps = 40 if leaps else 25
+            examples = affordable_examples(subject, 60 if leaps else 8, steps)
         chosen = settings(
-            max_examples=affordable_examples(subject, 60 if leaps else 8, steps),
+            max_examples=examples,
             stateful_step_count=steps,
             deadline=None,
             database=None,
