@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis as redis_py
 
+from anybroker import App
 from anybroker.backend import Result, State
 from anybroker.broker import Message
 from anybroker.capabilities import Durability
@@ -208,6 +209,77 @@ def test_a_server_that_stands_still(redis: Running, admin: Any) -> None:  # noqa
         found |= set(patiently(drain, impatient))
         assert time.monotonic() < deadline
     impatient.close()
+
+
+def test_many_messages_for_a_server_that_stands_still(redis: Running, admin: Any) -> None:  # noqa: ARG001  it is empty
+    """It is not asked for what it promises once for each of them."""
+    with closing(App(f"{redis.url}?timeout=1s", results_url="none")) as app:
+        calls = [app.signature("task", [number], {}) for number in range(20)]
+        redis.pause()
+        try:
+            started = time.monotonic()
+            with pytest.raises(BrokerUnavailable):
+                app.send_many(calls)
+            assert time.monotonic() - started < 10
+        finally:
+            redis.resume()
+
+
+class Route:
+    """Passes everything on to a port. What was connected when it is lost gets no answer any more, and no end either."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.made: list[socket.socket] = []
+        self._lost: set[socket.socket] = set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def lose(self) -> None:
+        self._lost |= set(self.made)
+
+    def close(self) -> None:
+        for one in (self._listener, *self.made):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._to))
+                self.made += [client, server]
+                for ends in ((client, server), (server, client)):
+                    threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
+
+    def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while (piece := one.recv(65536)) and one not in self._lost:
+                other.sendall(piece)
+
+
+def take_one(broker: RedisBroker, *queues: str) -> list[str]:
+    """The id of what comes first."""
+    return [one.message.id for one in broker.acquire(queues, limit=1, wait=30, lease=60)]
+
+
+def test_connections_that_are_lost_without_a_word_cost_one_call(redis: Running, broker: RedisBroker) -> None:
+    """As in a failover when the host is gone, or behind a firewall that forgets: not one call for each of them."""
+    route = Route(redis.ports["redis"])
+    with closing(route), closing(RedisBroker(f"redis://127.0.0.1:{route.port}/0?timeout=1s")) as routed:
+        waiting = [threading.Thread(target=take_one, args=[routed, "q"]) for _ in range(5)]
+        for thread in waiting:
+            thread.start()
+        until(lambda: len(route.made) >= 2 * len(waiting))
+        broker.enqueue(messages(5))
+        for thread in waiting:
+            thread.join(30)
+        route.lose()
+        with pytest.raises(BrokerUnavailable):
+            routed.stats("q")
+        assert routed.stats("q").leased == 5
 
 
 def test_a_lease_that_the_server_forgot(redis: Running, broker: RedisBroker, admin: Any) -> None:

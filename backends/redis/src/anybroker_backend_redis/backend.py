@@ -64,6 +64,8 @@ class RedisBackend:
         self._durability = options.durability
         self._closed = False
         self._declared = BackendCapabilities(
+        self._ask_again = 0.0
+        """When to ask the server for it at the earliest; seconds of ``time.monotonic``."""
             durability=options.durability or Durability.PROCESS,
             pushed=True,
             max_body=options.max_body,
@@ -82,12 +84,13 @@ class RedisBackend:
 
         Asks the server for it, once; while that is away, it counts as none.
         """
-        if self._durability is None and not self._closed:
+        if self._durability is None and not self._closed and time.monotonic() >= self._ask_again:
             try:
                 self._durability = durability.ask(self._links[0])
             except BrokerUnavailable:
                 return self._declared
             self._declared = msgspec.structs.replace(self._declared, durability=self._durability)
+                self._ask_again = time.monotonic() + durability.ASK_AGAIN
         return self._declared
 
     def store(self, results: Sequence[Result], *, ttl: float | None) -> list[bool]:
