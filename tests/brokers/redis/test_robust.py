@@ -282,6 +282,36 @@ def test_connections_that_are_lost_without_a_word_cost_one_call(redis: Running, 
         assert routed.stats("q").leased == 5
 
 
+def test_a_wake_up_is_passed_on_by_one_who_has_enough(
+    redis: Running, broker: RedisBroker, admin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is woken by one of its queues and finds enough in another one leaves the first to those who wait for it."""
+    monkeypatch.setattr("anybroker_broker_redis.broker.LOOK_AGAIN", 60.0)
+    found: dict[RedisBroker, list[str]] = {}
+
+    def take(waiting: RedisBroker, *queues: str) -> None:
+        found[waiting] = take_one(waiting, *queues)
+
+    def blocked() -> int:
+        return int(admin.info("clients")["blocked_clients"])
+
+    with closing(RedisBroker(redis.url)) as both, closing(RedisBroker(redis.url)) as low:
+        threads = [
+            threading.Thread(target=take, args=[both, "high", "low"]),
+            threading.Thread(target=take, args=[low, "low"]),
+        ]
+        threads[0].start()
+        until(lambda: blocked() == 1)
+        threads[1].start()
+        until(lambda: blocked() == 2)
+        sent = time.monotonic()
+        broker.enqueue([*messages(1, "low"), *messages(1, "high")])
+        for thread in threads:
+            thread.join(40)
+        assert found == {both: ["high0"], low: ["low0"]}
+        assert time.monotonic() - sent < 20
+
+
 def test_a_lease_that_the_server_forgot(redis: Running, broker: RedisBroker, admin: Any) -> None:
     """As a failover or a restart may: then its token is nobody else's, and settling with it changes nothing."""
     broker.enqueue(messages(3))
