@@ -21,6 +21,7 @@ from anybroker.capabilities import Durability
 from anybroker.errors import BrokerUnavailable, ConfigurationError
 from anybroker_backend_redis import RedisBackend
 from anybroker_broker_redis import RedisBroker
+from anybroker_broker_redis.scripts import script
 from anybroker_conformance.faults.server import ServerProcess
 from anybroker_conformance.services.redis import SERVER
 from tests.waiting import until
@@ -310,6 +311,24 @@ def test_a_wake_up_is_passed_on_by_one_who_has_enough(
             thread.join(40)
         assert found == {both: ["high0"], low: ["low0"]}
         assert time.monotonic() - sent < 20
+
+
+def test_what_another_program_wrote_wrongly_keeps_nothing_back(broker: RedisBroker, admin: Any) -> None:
+    """It is refused, or delivered as it is: to a worker it is no task, and becomes a dead letter."""
+    plain = [key.decode() for key in broker._keys.of_ready("q")]
+    for name in ("enqueue_one", "enqueue_ready"):
+        with pytest.raises(redis_py.ResponseError, match="begins with a line break"):
+            admin.eval(script(name, behind=()).source, 4, *plain, "q", "forgotten", '{"v":1}')
+    assert not admin.exists(*plain)
+    whole = [key.decode() for key in broker._keys.of("q")]
+    for id_, payload in {b"a": '{"eta":1.5}\n{}', b"b": '{"priority":0.5}\n{}', b"\xff": "\n{}"}.items():
+        assert admin.eval(script("enqueue").source, len(whole), *whole, "q", id_, payload) == 1
+    broker.enqueue(messages(1))
+    assert len(broker.peek("q")) == 4
+    held = broker.acquire(["q"], limit=10, wait=0, lease=30)
+    assert sorted(one.message.id for one in held) == ["a", "b", "q0", "\ufffd"]
+    assert broker.ack(held) == [True] * 4
+    assert broker.stats("q").total == 0
 
 
 def test_a_lease_that_the_server_forgot(redis: Running, broker: RedisBroker, admin: Any) -> None:

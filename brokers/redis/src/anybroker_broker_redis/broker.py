@@ -263,7 +263,7 @@ class RedisBroker(Inspection):
         leases = found[3::4]
         make, after = payload.message, payload.LEASE
         taken = [
-            Delivery(make(lease[after:].decode(), names[number - 1], stored), lease, count + 1, until)
+            Delivery(make(lease[after:].decode(errors="replace"), names[number - 1], stored), lease, count + 1, until)
             for number, lease, stored, count in zip(found[2::4], leases, found[4::4], found[5::4], strict=True)
             if stored is not None  # removed by others, with its lease to follow
         ]
