@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -149,6 +150,9 @@ class Pipeline:
 
     def succeeded(self, execution: Execution, value: object) -> Outcome:
         """The function returned."""
+        if isinstance(value, CoroutineType):
+            value.close()
+            return self._failed(execution, TaskError(f"{task.task} returned {_NEVER_AWAITED}"), reason="failed")
         definition, task = execution.definition, execution.task
         result = None
         try:
@@ -422,6 +426,7 @@ def _identity(execution: Execution) -> dict[str, Any]:
     return {"id": execution.id, "task": execution.name, "queue": execution.queue, "attempt": execution.attempt}
 
 
+_NEVER_AWAITED = "a coroutine, which nobody awaits; write the function and what decorates it with async def"
 def _reason(error: DecodeError) -> str:
     if isinstance(error, SignatureError):
         return "signature"
