@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
+from os import getpid
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from anybroker.broker import MAX_QUEUE_NAME, Inspect, Message, Overview
@@ -377,9 +378,10 @@ class App:
         from anybroker.waiter import Waiter  # a program that does not use asyncio need not load it
 
         with self._lock:
-            if self._waiter is None or self._waiter.backend is not backend:
-                self._waiter = Waiter(backend)
-            return self._waiter
+            waiter = self._waiter
+            if waiter is None or waiter.backend is not backend or waiter.process != getpid():
+                waiter = self._waiter = Waiter(backend)
+            return waiter
 
     # looking, listening, running
 

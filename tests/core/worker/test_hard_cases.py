@@ -28,8 +28,6 @@ from tests.waiting import until
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from anybroker import App
-
 TENANT: ContextVar[str] = ContextVar("tenant", default="none")
 
 
@@ -424,6 +422,8 @@ def test_a_task_that_runs_for_long_is_not_waited_for_because_of_a_suspect(
         gate.set()
         assert suspected.get(timeout=5) == 1
     assert beside == [1]
+
+
 @pytest.mark.slow
 def test_hooks_of_tasks_that_are_not_run_hold_up_nobody(app: App, gate: threading.Event) -> None:
     """Neither those that were taken together with them, nor what comes after."""
@@ -476,10 +476,8 @@ def test_a_task_that_expires_while_it_waits_in_a_worker_is_not_started(
                 handles[1].get(timeout=10)
 
 
-
-
 FORKING = """
-import asyncio, os, sys
+import asyncio, os, sys, threading, time
 from anybroker import App
 
 app = App(sys.argv[1])
@@ -495,6 +493,17 @@ with app.worker(concurrency=1):
     assert asyncio.run(result(one.send())) == 1
     handle = one.send()
     assert handle.get(5) == 1
+
+held = threading.Event()
+
+def hold():  # as for a moment whenever somebody comes or a result does
+    with app.waiter(app.results())._changed:
+        held.set()
+        time.sleep(60)
+
+if sys.argv[2] == "held":
+    threading.Thread(target=hold, daemon=True).start()
+    held.wait()
 child = os.fork()
 if not child:
     os._exit(0 if asyncio.run(result(handle)) == 1 else 1)
@@ -503,8 +512,9 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 @pytest.mark.slow
-def test_a_result_is_awaited_in_the_child_of_a_process_that_awaited_one(sqlite_url: str) -> None:
-    command = [sys.executable, "-W", "ignore", "-c", FORKING, sqlite_url]
+@pytest.mark.parametrize("lock", ["free", "held"])
+def test_a_result_is_awaited_in_the_child_of_a_process_that_awaited_one(sqlite_url: str, lock: str) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", FORKING, sqlite_url, lock]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         _, errors = process.communicate(timeout=5)
