@@ -224,6 +224,9 @@ class App:
             ttl = None
         elif results is not None and not isinstance(results, bool):
             ttl = seconds(results)
+            if ttl <= 0:
+                message = f"results={results!r}: give more than 0 seconds, or False to keep none"
+                raise ConfigurationError(message)
         return Definition(
             name=name,
             queue=check_queue_name(queue or self.settings.default_queue),
@@ -455,5 +458,9 @@ def _hooks(hooks: Hooks) -> tuple[Hook, ...]:
     for hook in found:
         if inspect.iscoroutinefunction(hook):
             message = f"hook {hook.__name__} is a coroutine function; give a plain function, or make it a task"
+            raise ConfigurationError(message)
+        given: object = hook  # for those who do not run a type checker
+        if not callable(given) and not isinstance(given, Sender):
+            message = f"hook {hook!r} is neither a function nor a task"
             raise ConfigurationError(message)
     return found
