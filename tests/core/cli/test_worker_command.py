@@ -164,3 +164,14 @@ def test_broker_that_is_down_is_reported_once_and_waited_for(project: Project, s
     assert worker.process.poll() is None
     worker.stop(signal.SIGKILL)
     assert sum(says in line for line in worker.lines) == 1
+@pytest.mark.parametrize("processes", ["0", "1"])
+def test_no_password_is_shown_of_a_url_in_a_module_that_raises(project: Project, processes: str) -> None:
+    """A traceback has the line in which it is written."""
+    tasks = 'from anybroker import App\napp = App("reddis://shop:hunter2@localhost/0")\n'
+    (project.directory / "broken.py").write_text(tasks)
+    done = project.run("worker", "broken:app", "--processes", processes)
+    assert done.returncode == 2
+    assert 'App("reddis://shop:***@localhost/0")' in done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+
+
