@@ -100,6 +100,17 @@ def test_file_named_like_a_module_of_python_is_nobodys_standard_library(project:
     assert worker.stop() == 0
 
 
+@pytest.mark.parametrize("processes", ["0", "1"])
+def test_a_program_that_configures_logging_keeps_its_configuration(project: Project, processes: str) -> None:
+    tasks = project.directory / "tasks.py"
+    ours = "import logging\nlogging.basicConfig(level='INFO', format='OURS %(message)s')\n"
+    tasks.write_text(ours + tasks.read_text())
+    worker = project.start("worker", "tasks:app", "--processes", processes)
+    worker.wait_for(READY)
+    assert worker.stop() == 0
+    assert any(line.startswith("OURS worker ") and READY in line for line in worker.lines)
+
+
 def resident_memory(process: int) -> float:
     """Megabytes."""
     status = Path(f"/proc/{process}/status")
@@ -153,17 +164,6 @@ def test_module_that_raises_keeps_its_traceback(project: Project) -> None:
     assert "ZeroDivisionError" in done.stderr
 
 
-@pytest.mark.usefixtures("broken_services")
-@pytest.mark.parametrize(("scheme", "says"), [("hang", "no answer within 1 s"), ("down", "connection refused")])
-def test_broker_that_is_down_is_reported_once_and_waited_for(project: Project, scheme: str, says: str) -> None:
-    (project.directory / "far.py").write_text(
-        f'from anybroker import App\napp = App("{scheme}://", results_url="memory://")\n'
-    )
-    worker = project.start("worker", "far:app", "--grace", "0")
-    worker.wait_for(says)
-    assert worker.process.poll() is None
-    worker.stop(signal.SIGKILL)
-    assert sum(says in line for line in worker.lines) == 1
 @pytest.mark.parametrize("processes", ["0", "1"])
 def test_no_password_is_shown_of_a_url_in_a_module_that_raises(project: Project, processes: str) -> None:
     """A traceback has the line in which it is written."""
@@ -175,3 +175,14 @@ def test_no_password_is_shown_of_a_url_in_a_module_that_raises(project: Project,
     assert "hunter2" not in done.stdout + done.stderr
 
 
+@pytest.mark.usefixtures("broken_services")
+@pytest.mark.parametrize(("scheme", "says"), [("hang", "no answer within 1 s"), ("down", "connection refused")])
+def test_broker_that_is_down_is_reported_once_and_waited_for(project: Project, scheme: str, says: str) -> None:
+    (project.directory / "far.py").write_text(
+        f'from anybroker import App\napp = App("{scheme}://", results_url="memory://")\n'
+    )
+    worker = project.start("worker", "far:app", "--grace", "0")
+    worker.wait_for(says)
+    assert worker.process.poll() is None
+    worker.stop(signal.SIGKILL)
+    assert sum(says in line for line in worker.lines) == 1
