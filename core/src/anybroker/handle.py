@@ -68,7 +68,8 @@ class Handle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
         """The task's result, as soon as it is there.
 
         Waits at most ``timeout`` seconds (None: for ever). Raises ``ResultTimeout``; ``TaskFailed`` with the remote
-        traceback; ``TaskExpired``; ``TaskCancelled``; ``ConfigurationError`` where no results are kept.
+        traceback; ``TaskExpired``; ``TaskCancelled``; ``ConfigurationError`` where no results are kept;
+        ``BrokerUnavailable`` while the result backend cannot be reached.
         """
         return self._unwrap(self._wait(time.monotonic(), timeout))
 
