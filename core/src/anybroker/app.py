@@ -35,7 +35,7 @@ from anybroker.sending import (
 from anybroker.settings import load_settings
 from anybroker.task import WIRE_VERSION, Task, new_id
 from anybroker.validation import check_queue_name
-from anybroker.values import encode_value
+from anybroker.values import encode_exactly
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -287,9 +287,9 @@ class App:
             raw_args, raw_kwargs = definition.parameters.encode(args, kwargs, self.codec.format)
         else:
             try:
-                raw_args = encode_value(list(args), self.codec.format)
-                raw_kwargs = encode_value(dict(kwargs), self.codec.format)
-            except (TypeError, ValueError) as error:
+                raw_args = encode_exactly(list(args), self.codec.format)
+                raw_kwargs = encode_exactly(dict(kwargs), self.codec.format)
+            except (TypeError, ValueError, OverflowError, RecursionError) as error:
                 message = f"{name}(): an argument cannot travel: {error}"
                 raise ArgumentsError(message) from error
         return Signature(self, name, definition, raw_args, raw_kwargs, options)
