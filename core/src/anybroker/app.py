@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
+from os import getpid
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from anybroker.broker import MAX_QUEUE_NAME, Inspect, Message, Overview
@@ -34,7 +35,7 @@ from anybroker.sending import (
 from anybroker.settings import load_settings
 from anybroker.task import WIRE_VERSION, Task, new_id
 from anybroker.validation import check_queue_name
-from anybroker.values import encode_value
+from anybroker.values import encode_exactly
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -223,6 +224,9 @@ class App:
             ttl = None
         elif results is not None and not isinstance(results, bool):
             ttl = seconds(results)
+            if ttl <= 0:
+                message = f"results={results!r}: give more than 0 seconds, or False to keep none"
+                raise ConfigurationError(message)
         return Definition(
             name=name,
             queue=check_queue_name(queue or self.settings.default_queue),
@@ -287,9 +291,9 @@ class App:
             raw_args, raw_kwargs = definition.parameters.encode(args, kwargs, self.codec.format)
         else:
             try:
-                raw_args = encode_value(list(args), self.codec.format)
-                raw_kwargs = encode_value(dict(kwargs), self.codec.format)
-            except (TypeError, ValueError) as error:
+                raw_args = encode_exactly(list(args), self.codec.format)
+                raw_kwargs = encode_exactly(dict(kwargs), self.codec.format)
+            except (TypeError, ValueError, OverflowError, RecursionError) as error:
                 message = f"{name}(): an argument cannot travel: {error}"
                 raise ArgumentsError(message) from error
         return Signature(self, name, definition, raw_args, raw_kwargs, options)
@@ -381,9 +385,10 @@ class App:
         from anybroker.waiter import Waiter  # a program that does not use asyncio need not load it
 
         with self._lock:
-            if self._waiter is None or self._waiter.backend is not backend:
-                self._waiter = Waiter(backend)
-            return self._waiter
+            waiter = self._waiter
+            if waiter is None or waiter.backend is not backend or waiter.process != getpid():
+                waiter = self._waiter = Waiter(backend)
+            return waiter
 
     # looking, listening, running
 
@@ -457,5 +462,9 @@ def _hooks(hooks: Hooks) -> tuple[Hook, ...]:
     for hook in found:
         if inspect.iscoroutinefunction(hook):
             message = f"hook {hook.__name__} is a coroutine function; give a plain function, or make it a task"
+            raise ConfigurationError(message)
+        given: object = hook  # for those who do not run a type checker
+        if not callable(given) and not isinstance(given, Sender):
+            message = f"hook {hook!r} is neither a function nor a task"
             raise ConfigurationError(message)
     return found

@@ -13,7 +13,7 @@ import msgspec
 
 from anybroker.errors import ArgumentsError, ConfigurationError
 from anybroker.task import NO_KWARGS
-from anybroker.values import Fidelity, check_type, convert, decode_value, decoder, encode_value, fidelity, is_same
+from anybroker.values import Fidelity, check_type, convert, decode_value, decoder, encode_exactly, fidelity, is_same
 
 if TYPE_CHECKING:
     from anybroker.codec import Format
@@ -99,8 +99,8 @@ class Parameters:
             bound = self._bind(args, kwargs)
             args, kwargs = bound.args, bound.kwargs
         try:
-            raw_args = encode_value(args, format)
-            raw_kwargs = encode_value(kwargs, format) if kwargs else _NO_KWARGS[format]
+            raw_args = encode_exactly(args, format)
+            raw_kwargs = encode_exactly(kwargs, format) if kwargs else _NO_KWARGS[format]
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             guilty = self._guilty(args, kwargs, format)
             raise ArgumentsError(f"{self._name}(): {guilty} cannot travel: {error}") from error
@@ -194,7 +194,7 @@ class Parameters:
         """The name of the first argument that cannot be encoded."""
         for name, value in [*zip(self._names(len(args)), args, strict=True), *kwargs.items()]:
             try:
-                encode_value(value, format)
+                encode_exactly(value, format)
             except (TypeError, ValueError, OverflowError, RecursionError):
                 return name
         return "an argument"

@@ -9,6 +9,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from anybroker.errors import ConfigurationError
+from anybroker.loading import redact
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -58,4 +59,5 @@ def _import(name: str) -> ModuleType:
 
 
 def _failed(name: str, error: Exception) -> ConfigurationError:
-    return ConfigurationError(f"{name} cannot be imported: {type(error).__name__}: {error}\n{traceback.format_exc()}")
+    problem = f"{name} cannot be imported: {type(error).__name__}: {error}\n{traceback.format_exc()}"
+    return ConfigurationError(redact(problem))  # a line of the module may hold a URL

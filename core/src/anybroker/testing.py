@@ -77,7 +77,7 @@ class Testing:
             for delivery in deliveries:
                 admitted = pipeline.admit(delivery)
                 if isinstance(admitted, Execution):
-                    runs += 1
+                    runs += pipeline.refusal(admitted) is None
                     admitted = _run(runner, admitted)
                 Settlement(self.app, [admitted]).carry_out()
         return runs

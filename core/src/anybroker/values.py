@@ -7,6 +7,7 @@ installed. Without an annotation: plain JSON values.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -29,8 +30,19 @@ os.register_at_fork(before=_learning.acquire, after_in_parent=_learning.release,
 
 
 def encode_value(value: object, format: Format) -> msgspec.Raw:
-    """A value as it travels. Raises ``TypeError``, ``ValueError`` or ``RecursionError`` for what cannot."""
+    """A value as it travels. Raises ``TypeError``, ``ValueError`` or ``RecursionError`` for what cannot.
+
+    In JSON a number that is not finite becomes null; see :func:`encode_exactly`.
+    """
     return msgspec.Raw(_ENCODERS[format].encode(value))
+
+
+def encode_exactly(value: object, format: Format) -> msgspec.Raw:
+    """The same, for arguments. Raises ``ValueError`` also for numbers that JSON has not."""
+    raw = encode_value(value, format)
+    if format == "json" and b"null" in bytes(raw):
+        _check_finite(value)
+    return raw
 
 
 def decode_value(raw: msgspec.Raw, type: Any, format: Format) -> Any:
@@ -124,6 +136,20 @@ def _parts(annotation: Any) -> list[msgspec.inspect.Type]:
 def _is_model(annotation: object) -> bool:
     pydantic = sys.modules.get("pydantic")
     return pydantic is not None and isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel)
+
+
+def _check_finite(value: object) -> None:
+    """Raises ``ValueError`` for a number that msgspec makes null of in JSON."""
+    rest: list[object] = [msgspec.to_builtins(value, str_keys=True, enc_hook=_encode_foreign)]
+    while rest:
+        part = rest.pop()
+        if isinstance(part, float) and not math.isfinite(part):
+            message = f"JSON has no {part}; the setting codec='msgpack' has"
+            raise ValueError(message)
+        if isinstance(part, dict):
+            rest += part.values()
+        elif isinstance(part, list | tuple):
+            rest += part
 
 
 def _encode_foreign(value: object) -> object:

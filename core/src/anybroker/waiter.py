@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -19,10 +20,15 @@ _IDLE = 5.0
 
 
 class Waiter:
-    """One thread that waits for all of them. It ends when it has been idle for a while."""
+    """One thread that waits for all of them. It ends when it has been idle for a while.
+
+    It is of the process that made it: the child of a fork has neither that thread nor those who wait, and its lock may
+    be taken for ever.
+    """
 
     def __init__(self, backend: ResultBackend) -> None:
         self.backend = backend
+        self.process = os.getpid()
         self._changed = threading.Condition()
         self._waiting: dict[str, list[asyncio.Future[Result]]] = {}
         self._thread: threading.Thread | None = None
@@ -35,7 +41,7 @@ class Waiter:
             self._waiting.setdefault(id, []).append(future)
             self._changed.notify()
             self._turn = _TURN
-            if self._thread is None or not self._thread.is_alive():  # it is not alive in the child of a fork
+            if self._thread is None or not self._thread.is_alive():
                 thread = threading.Thread(target=self._run, name="anybroker-results", daemon=True)
                 thread.start()
                 self._thread = thread

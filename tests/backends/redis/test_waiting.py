@@ -146,3 +146,28 @@ def test_a_user_without_the_channels_is_told_so(redis: Running, connected: list[
             with pytest.raises(ConfigurationError, match="channel"):
                 backend.wait(["never"], timeout=5)
             assert len(connected) == number + 1
+
+
+def test_databases_of_one_server_tell_each_other_nothing(redis: Running) -> None:
+    """Their channels are the same; two applications may give their tasks the same ids."""
+    server = f"redis://127.0.0.1:{redis.ports['redis']}"
+    found: dict[int, Result] = {}
+
+    def wait(number: int, backend: RedisBackend) -> None:
+        [found[number]] = backend.wait(["daily"], timeout=30)
+
+    with ExitStack() as stack:
+        backends = [stack.enter_context(closing(RedisBackend(f"{server}/{number}"))) for number in range(3)]
+        admin = stack.enter_context(redis_py.Redis(port=redis.ports["redis"]))
+        for backend in backends:
+            backend.forget(["daily"])
+        threads = [threading.Thread(target=wait, args=one) for one in enumerate(backends)]
+        for thread in threads:
+            thread.start()
+        until(lambda: sum(number for _, number in admin.pubsub_numsub(*admin.pubsub_channels())) == len(threads))
+        for number, backend in reversed(list(enumerate(backends))):
+            stored = Result("daily", State.SUCCEEDED, 1, b"%d" % number)
+            assert backend.store([stored], ttl=60) == [True]
+            threads[number].join(30)
+            assert found == {one: Result("daily", State.SUCCEEDED, 1, b"%d" % one) for one in range(number, 3)}
+            backend.forget(["daily"])

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis as redis_py
 
+from anybroker import App
 from anybroker.backend import Result, State
 from anybroker.broker import Message
 from anybroker.capabilities import Durability
 from anybroker.errors import BrokerUnavailable, ConfigurationError
 from anybroker_backend_redis import RedisBackend
 from anybroker_broker_redis import RedisBroker
+from anybroker_broker_redis.scripts import script
 from anybroker_conformance.faults.server import ServerProcess
 from anybroker_conformance.services.redis import SERVER
 from tests.waiting import until
@@ -208,6 +210,125 @@ def test_a_server_that_stands_still(redis: Running, admin: Any) -> None:  # noqa
         found |= set(patiently(drain, impatient))
         assert time.monotonic() < deadline
     impatient.close()
+
+
+def test_many_messages_for_a_server_that_stands_still(redis: Running, admin: Any) -> None:  # noqa: ARG001  it is empty
+    """It is not asked for what it promises once for each of them."""
+    with closing(App(f"{redis.url}?timeout=1s", results_url="none")) as app:
+        calls = [app.signature("task", [number], {}) for number in range(20)]
+        redis.pause()
+        try:
+            started = time.monotonic()
+            with pytest.raises(BrokerUnavailable):
+                app.send_many(calls)
+            assert time.monotonic() - started < 10
+        finally:
+            redis.resume()
+
+
+class Route:
+    """Passes everything on to a port. What was connected when it is lost gets no answer any more, and no end either."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.made: list[socket.socket] = []
+        self._lost: set[socket.socket] = set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def lose(self) -> None:
+        self._lost |= set(self.made)
+
+    def close(self) -> None:
+        for one in (self._listener, *self.made):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._to))
+                self.made += [client, server]
+                for ends in ((client, server), (server, client)):
+                    threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
+
+    def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while (piece := one.recv(65536)) and one not in self._lost:
+                other.sendall(piece)
+
+
+def take_one(broker: RedisBroker, *queues: str) -> list[str]:
+    """The id of what comes first."""
+    return [one.message.id for one in broker.acquire(queues, limit=1, wait=30, lease=60)]
+
+
+def test_connections_that_are_lost_without_a_word_cost_one_call(redis: Running, broker: RedisBroker) -> None:
+    """As in a failover when the host is gone, or behind a firewall that forgets: not one call for each of them."""
+    route = Route(redis.ports["redis"])
+    with closing(route), closing(RedisBroker(f"redis://127.0.0.1:{route.port}/0?timeout=1s")) as routed:
+        waiting = [threading.Thread(target=take_one, args=[routed, "q"]) for _ in range(5)]
+        for thread in waiting:
+            thread.start()
+        until(lambda: len(route.made) >= 2 * len(waiting))
+        broker.enqueue(messages(5))
+        for thread in waiting:
+            thread.join(30)
+        route.lose()
+        with pytest.raises(BrokerUnavailable):
+            routed.stats("q")
+        assert routed.stats("q").leased == 5
+
+
+def test_a_wake_up_is_passed_on_by_one_who_has_enough(
+    redis: Running, broker: RedisBroker, admin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is woken by one of its queues and finds enough in another one leaves the first to those who wait for it."""
+    monkeypatch.setattr("anybroker_broker_redis.broker.LOOK_AGAIN", 60.0)
+    found: dict[RedisBroker, list[str]] = {}
+
+    def take(waiting: RedisBroker, *queues: str) -> None:
+        found[waiting] = take_one(waiting, *queues)
+
+    def blocked() -> int:
+        return int(admin.info("clients")["blocked_clients"])
+
+    with closing(RedisBroker(redis.url)) as both, closing(RedisBroker(redis.url)) as low:
+        threads = [
+            threading.Thread(target=take, args=[both, "high", "low"]),
+            threading.Thread(target=take, args=[low, "low"]),
+        ]
+        threads[0].start()
+        until(lambda: blocked() == 1)
+        threads[1].start()
+        until(lambda: blocked() == 2)
+        sent = time.monotonic()
+        broker.enqueue([*messages(1, "low"), *messages(1, "high")])
+        for thread in threads:
+            thread.join(40)
+        assert found == {both: ["high0"], low: ["low0"]}
+        assert time.monotonic() - sent < 20
+
+
+def test_what_another_program_wrote_wrongly_keeps_nothing_back(broker: RedisBroker, admin: Any) -> None:
+    """It is refused, or delivered as it is: to a worker it is no task, and becomes a dead letter."""
+    plain = [key.decode() for key in broker._keys.of_ready("q")]
+    for name in ("enqueue_one", "enqueue_ready"):
+        with pytest.raises(redis_py.ResponseError, match="begins with a line break"):
+            admin.eval(script(name, behind=()).source, 4, *plain, "q", "forgotten", '{"v":1}')
+    assert not admin.exists(*plain)
+    whole = [key.decode() for key in broker._keys.of("q")]
+    for id_, payload in {b"a": '{"eta":1.5}\n{}', b"b": '{"priority":0.5}\n{}', b"\xff": "\n{}"}.items():
+        assert admin.eval(script("enqueue").source, len(whole), *whole, "q", id_, payload) == 1
+    broker.enqueue(messages(1))
+    assert len(broker.peek("q")) == 4
+    held = broker.acquire(["q"], limit=10, wait=0, lease=30)
+    assert sorted(one.message.id for one in held) == ["a", "b", "q0", "\ufffd"]
+    assert broker.ack(held) == [True] * 4
+    assert broker.stats("q").total == 0
 
 
 def test_a_lease_that_the_server_forgot(redis: Running, broker: RedisBroker, admin: Any) -> None:

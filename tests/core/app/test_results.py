@@ -475,6 +475,26 @@ def test_a_result_that_cannot_travel_fails_the_task(app: App, t: Testing) -> Non
     assert [letter.reason for letter in t.dead()] == ["failed"]
 
 
+@pytest.mark.parametrize("results", [True, False])
+@pytest.mark.filterwarnings("error")
+def test_a_coroutine_that_nobody_awaits_is_no_success(app: App, t: Testing, *, results: bool) -> None:
+    """A decorator that is a plain function hides that the function is a coroutine function: it would never run."""
+
+    def decorated(function: Callable[[], Any]) -> Callable[[], Any]:
+        def plain() -> Any:
+            return function()
+
+        return plain
+
+    async def work() -> None: ...
+
+    app.task(name="work", results=results)(decorated(work)).send()
+    t.run()
+    [letter] = t.dead()
+    assert letter.error is not None
+    assert "work returned a coroutine, which nobody awaits" in letter.error.message
+
+
 def test_a_result_that_is_too_large_fails_the_task(make_app: Callable[..., App], tmp_path: Path) -> None:
     app = make_app("memory://", results_url=f"sqlite:///{tmp_path}/results.db?max_body=5000")
 

@@ -363,6 +363,12 @@ def test_a_declaration_that_cannot_work_is_refused(app: App) -> None:
         app.task(queue="q" * 81)(Declared.one)
     with pytest.raises(ConfigurationError, match="max"):
         Retry(max=-1)
+    for results in (0, -1, timedelta(0)):
+        with pytest.raises(ConfigurationError, match="False to keep none"):
+            app.task(results=results)(Declared.one)
+    hooks: Any = [Declared.one, None]
+    with pytest.raises(ConfigurationError, match="hook None is neither a function nor a task"):
+        app.task(on_success=hooks)(Declared.one)
 
 
 def test_a_generated_id_is_a_uuid_of_version_7__sorted_by_time() -> None:

@@ -100,6 +100,17 @@ def test_file_named_like_a_module_of_python_is_nobodys_standard_library(project:
     assert worker.stop() == 0
 
 
+@pytest.mark.parametrize("processes", ["0", "1"])
+def test_a_program_that_configures_logging_keeps_its_configuration(project: Project, processes: str) -> None:
+    tasks = project.directory / "tasks.py"
+    ours = "import logging\nlogging.basicConfig(level='INFO', format='OURS %(message)s')\n"
+    tasks.write_text(ours + tasks.read_text())
+    worker = project.start("worker", "tasks:app", "--processes", processes)
+    worker.wait_for(READY)
+    assert worker.stop() == 0
+    assert any(line.startswith("OURS worker ") and READY in line for line in worker.lines)
+
+
 def resident_memory(process: int) -> float:
     """Megabytes."""
     status = Path(f"/proc/{process}/status")
@@ -151,6 +162,17 @@ def test_module_that_raises_keeps_its_traceback(project: Project) -> None:
     assert done.returncode == 2
     assert 'broken.py", line 1' in done.stderr
     assert "ZeroDivisionError" in done.stderr
+
+
+@pytest.mark.parametrize("processes", ["0", "1"])
+def test_no_password_is_shown_of_a_url_in_a_module_that_raises(project: Project, processes: str) -> None:
+    """A traceback has the line in which it is written."""
+    tasks = 'from anybroker import App\napp = App("reddis://shop:hunter2@localhost/0")\n'
+    (project.directory / "broken.py").write_text(tasks)
+    done = project.run("worker", "broken:app", "--processes", processes)
+    assert done.returncode == 2
+    assert 'App("reddis://shop:***@localhost/0")' in done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
 
 
 @pytest.mark.usefixtures("broken_services")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from multiprocessing import get_context
 from pathlib import Path
 
 from anybroker import App, Retry
@@ -95,6 +96,17 @@ def stuck() -> None:
     """In a call that no exception interrupts."""
     record("stuck", os.getpid())
     time.sleep(60)
+
+
+@app.task(name="end_child", results=False)
+def end_child() -> None:
+    """Makes a process by a fork and asks it to end, as pools of processes do."""
+    child = get_context("fork").Process(target=time.sleep, args=[60])
+    child.start()
+    child.terminate()
+    child.join(10)
+    record("child", child.exitcode)
+    child.kill()
 
 
 def _step(name: str, seen: list[str]) -> list[str]:

@@ -112,3 +112,16 @@ def test_a_misconfigured_worker_says_so_and_exits_with_2(make_site: MakeSite) ->
     worker = site.worker(queues="default.dead")
     assert worker.wait(20) == 2
     assert worker.log.strip().splitlines()[-1].startswith("error: 'default.dead' is a dead-letter queue")
+
+
+@pytest.mark.parametrize("processes", ["0", "1"])
+def test_a_process_that_a_task_forks_is_ended_by_a_signal(site: Site, processes: str) -> None:
+    """It is no worker, which would only take note of it; and the worker itself goes on."""
+    worker = site.command("--processes", processes, "--concurrency", "2")
+    until(lambda: worker.ready)
+    for _ in range(5):
+        site.send("end_child")
+    site.until(lambda: len(site.lines("child")) == 5)
+    assert site.lines("child") == [["child", str(-signal.SIGTERM)]] * 5
+    worker.send(signal.SIGTERM)
+    assert worker.wait(30) == 0

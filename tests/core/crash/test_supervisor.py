@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from tests.core.crash.conftest import MakeSite, Process, Site
 
 pytestmark = pytest.mark.slow
+NAMELESS = getattr(signal, "SIGRTMIN", signal.SIGUSR1) + 1
+"""A real-time signal, where there are any."""
 
 
 @pytest.fixture
@@ -72,10 +74,13 @@ def test_a_child_that_dies_is_replaced_and_its_task_runs_again(
     site.flag("go")
 
 
-def test_a_child_that_is_killed_from_outside_is_replaced(site: Site, supervised: Callable[..., Process]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, NAMELESS], ids=["SIGKILL", "one without a name"])
+def test_a_child_that_is_killed_from_outside_is_replaced(
+    site: Site, supervised: Callable[..., Process], number: int
+) -> None:
     supervisor = supervised()
     pids = children(site)
-    os.kill(min(pids), signal.SIGKILL)
+    os.kill(min(pids), number)
     until(lambda: supervisor.log.count("queues default") == 3, within=60)
     site.flag("go")
     until(lambda: not site.left(), within=60)

@@ -220,8 +220,27 @@ def test_json_refuses_numbers_that_it_has_not(value: float) -> None:
     def half(x: float) -> float:
         return x / 2
 
-    with app.testing(), pytest.raises(ArgumentsError, match="x"):
-        half.send(value)
+    @app.task(name="halves")
+    def halves(x: list[float | None]) -> None:
+        pass
+
+    with app.testing():
+        for call in (lambda: half.send(value), lambda: halves.send([1.0, None, value]), lambda: halves.send(x=[value])):
+            with pytest.raises(ArgumentsError, match=r"\bx\b"):
+                call()
+        with pytest.raises(ArgumentsError, match="JSON has no"):
+            app.send_by_name("elsewhere", [{"x": value}])
+        halves.send([1.0, None])
+
+
+def test_what_cannot_be_written_at_all_is_refused_also_for_a_task_that_lives_elsewhere() -> None:
+    app = App("memory://", codec="msgpack")
+    endless: list[object] = []
+    endless.append(endless)
+    with app.testing():
+        for value in (2**64, endless):
+            with pytest.raises(ArgumentsError, match="elsewhere"):
+                app.send_by_name("elsewhere", [value])
 
 
 def test_messagepack_refuses_integers_beyond_64_bits() -> None:

@@ -10,15 +10,16 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from anybroker import State, TaskFailed
+from anybroker import App, State, TaskExpired, TaskFailed
 from anybroker.broker import Message
+from anybroker.clock import ManualClock
 from anybroker.errors import ConfigurationError
 from anybroker.events import Succeeded
 from anybroker.retry import Retry
@@ -26,8 +27,6 @@ from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-
-    from anybroker import App
 
 TENANT: ContextVar[str] = ContextVar("tenant", default="none")
 
@@ -425,8 +424,60 @@ def test_a_task_that_runs_for_long_is_not_waited_for_because_of_a_suspect(
     assert beside == [1]
 
 
+@pytest.mark.slow
+def test_hooks_of_tasks_that_are_not_run_hold_up_nobody(app: App, gate: threading.Event) -> None:
+    """Neither those that were taken together with them, nor what comes after."""
+
+    @app.task(name="late", on_failure=lambda _context, _error: gate.wait(60))
+    def late() -> None: ...
+
+    @app.task
+    def one() -> int:
+        return 1
+
+    expired = late.options(expires=0).send()
+    beside = one.send()
+    with app.worker(concurrency=2):
+        assert beside.get(timeout=5) == 1
+        assert one.send().get(timeout=5) == 1
+        gate.set()
+        with pytest.raises(TaskExpired):
+            expired.get(timeout=5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["plain", "coroutine"])
+def test_a_task_that_expires_while_it_waits_in_a_worker_is_not_started(
+    monkeypatch: pytest.MonkeyPatch, gate: threading.Event, kind: str
+) -> None:
+    monkeypatch.setattr("anybroker.worker.pace.Pace.prefetch", lambda _: 4)
+    monkeypatch.setattr("anybroker.worker.worker.GIVE_BACK_AFTER", 60.0)
+    clock = ManualClock()
+    with closing(App("memory://", clock=clock)) as app:
+
+        @app.task(name="plain")
+        def plain(*, wait: bool = False) -> None:
+            if wait:
+                gate.wait(60)
+
+        @app.task(name="coroutine")
+        async def coroutine(*, wait: bool = False) -> None:
+            await asyncio.to_thread(plain, wait=wait)
+
+        task = plain if kind == "plain" else coroutine
+        first, second = task.s(wait=True), task.s().options(expires=60)
+        handles = app.send_many([first, second])
+        with app.worker(concurrency=1) as worker:
+            until(lambda: worker.stats().waiting == 1)
+            clock.advance(61)
+            gate.set()
+            assert handles[0].get(timeout=10) is None
+            with pytest.raises(TaskExpired):
+                handles[1].get(timeout=10)
+
+
 FORKING = """
-import asyncio, os, sys
+import asyncio, os, sys, threading, time
 from anybroker import App
 
 app = App(sys.argv[1])
@@ -442,6 +493,17 @@ with app.worker(concurrency=1):
     assert asyncio.run(result(one.send())) == 1
     handle = one.send()
     assert handle.get(5) == 1
+
+held = threading.Event()
+
+def hold():  # as for a moment whenever somebody comes or a result does
+    with app.waiter(app.results())._changed:
+        held.set()
+        time.sleep(60)
+
+if sys.argv[2] == "held":
+    threading.Thread(target=hold, daemon=True).start()
+    held.wait()
 child = os.fork()
 if not child:
     os._exit(0 if asyncio.run(result(handle)) == 1 else 1)
@@ -450,8 +512,9 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 @pytest.mark.slow
-def test_a_result_is_awaited_in_the_child_of_a_process_that_awaited_one(sqlite_url: str) -> None:
-    command = [sys.executable, "-W", "ignore", "-c", FORKING, sqlite_url]
+@pytest.mark.parametrize("lock", ["free", "held"])
+def test_a_result_is_awaited_in_the_child_of_a_process_that_awaited_one(sqlite_url: str, lock: str) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", FORKING, sqlite_url, lock]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         _, errors = process.communicate(timeout=5)

@@ -68,3 +68,10 @@ def test_nothing_is_taken_in_advance_after_a_rest(time: Time) -> None:
     work(time, taken, acquire=0.05, rounds=100)
     time.now += 2
     assert taken.prefetch() == 0
+
+
+def test_bodies_without_a_byte_are_no_end_of_a_worker(time: Time) -> None:
+    """A program that sends them for long makes their mean size vanish."""
+    taken = Pace()
+    work(time, taken, acquire=0.001, rounds=1200)
+    assert 0 < taken.prefetch() <= MAX_PREFETCH

@@ -15,11 +15,11 @@ from anybroker.backend import Result, State
 from anybroker.capabilities import BackendCapabilities, Durability
 from anybroker.errors import BrokerUnavailable
 from anybroker.validation import check_results
-from anybroker_backend_redis.listener import Listener
+from anybroker_backend_redis.listener import Channels, Listener
 from anybroker_broker_redis import durability
 from anybroker_broker_redis.errors import not_unicode
 from anybroker_broker_redis.link import Link
-from anybroker_broker_redis.options import read_url
+from anybroker_broker_redis.options import database, read_url
 from anybroker_broker_redis.scripts import script
 from anybroker_broker_redis.servers import servers
 
@@ -56,12 +56,16 @@ class RedisBackend:
             tags = [f"{options.prefix}:{number}" for number in range(SHARDS)]
         self._tags = [f"{{{tag}}}:".encode() for tag in tags]
         self._links = [Link(servers(address, options, tag), options, address) for tag in self._tags]
+        number = database(address, options)
+        self._channels = Channels(f"{number}:".encode() if number else b"", len(self._tags[0]))
         self._listening = msgspec.structs.replace(options, protocol=3)
         self._address = address
         self._listener = self._new_listener()
         self._process = os.getpid()
         self._group_ttl = _milliseconds(options.group_ttl.total_seconds())
         self._durability = options.durability
+        self._ask_again = 0.0
+        """When to ask the server for it at the earliest; seconds of ``time.monotonic``."""
         self._closed = False
         self._declared = BackendCapabilities(
             durability=options.durability or Durability.PROCESS,
@@ -82,10 +86,11 @@ class RedisBackend:
 
         Asks the server for it, once; while that is away, it counts as none.
         """
-        if self._durability is None and not self._closed:
+        if self._durability is None and not self._closed and time.monotonic() >= self._ask_again:
             try:
                 self._durability = durability.ask(self._links[0])
             except BrokerUnavailable:
+                self._ask_again = time.monotonic() + durability.ASK_AGAIN
                 return self._declared
             self._declared = msgspec.structs.replace(self._declared, durability=self._durability)
         return self._declared
@@ -99,7 +104,8 @@ class RedisBackend:
             arguments: list[Any] = [milliseconds, TOLD]
             for at, key in zip(positions, keys, strict=True):
                 result = results[at]
-                arguments += (key, result.attempt, "1" if result.state.final else "0", _value(result))
+                final = "1" if result.state.final else "0"
+                arguments += (self._channels.of(key), result.attempt, final, _value(result))
             for at, reply in zip(positions, link.call(_STORE, keys, arguments, writes=True), strict=True):
                 answers[at] = reply == 1
         return answers
@@ -184,7 +190,7 @@ class RedisBackend:
 
     def _new_listener(self) -> Listener:
         link = Link(servers(self._address, self._listening, self._tags[0]), self._listening, self._address)
-        return Listener(link, _is_final, self._has_final if len(self._tags) > 1 else None)
+        return Listener(link, self._channels, _is_final, self._has_final if len(self._tags) > 1 else None)
 
     def _has_final(self, keys: Sequence[bytes]) -> bool:
         found = self.fetch([key.partition(b"}:result:")[2].decode() for key in keys])

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from redis.exceptions import ResponseError
 
 from anybroker_broker_redis.errors import FAILURES, translated
@@ -28,6 +29,25 @@ if TYPE_CHECKING:
 
 LONGEST_READ = 0.25
 """Seconds for one look at the connection: who reads notices within it that the listener was closed."""
+
+
+class Channels(msgspec.Struct, frozen=True):
+    """From the key of a result to the channel on which it is told, and back.
+
+    All databases of a server share their channels, so that there is a ``mark`` in those of all but the first.
+    """
+
+    mark: bytes
+    at: int
+    """Where it is, in bytes."""
+
+    def of(self, key: bytes) -> bytes:
+        """The channel of a key."""
+        return key[: self.at] + self.mark + key[self.at :]
+
+    def key(self, channel: bytes) -> bytes:
+        """The key of a channel."""
+        return channel[: self.at] + channel[self.at + len(self.mark) :]
 
 
 class Waiting:
@@ -63,15 +83,20 @@ class Listener:
     """
 
     def __init__(
-        self, link: Link, is_final: Callable[[bytes], bool], look: Callable[[Sequence[bytes]], bool] | None = None
+        self,
+        link: Link,
+        channels: Channels,
+        is_final: Callable[[bytes], bool],
+        look: Callable[[Sequence[bytes]], bool] | None = None,
     ) -> None:
         self._link = link
+        self._channels = channels
         self._look = look
         self._is_final = is_final
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._waiting: dict[bytes, list[Waiting]] = {}
-        """By key, which is the name of its channel too."""
+        """By key."""
         self._asked: deque[tuple[bytes, Waiting]] = deque()
         """Keys whose values are on their way, in the order in which they were asked for, and by whom."""
         self._reader: Waiting | None = None
@@ -124,7 +149,7 @@ class Listener:
             for key in waiting.keys:
                 self._waiting.setdefault(key, []).append(waiting)
             try:
-                commands = [("SUBSCRIBE", *waiting.keys)]
+                commands = [("SUBSCRIBE", *map(self._channels.of, waiting.keys))]
                 if self._look is None:
                     commands += [("GET", key) for key in waiting.keys]
                 self._asked.extend((key, waiting) for key in waiting.keys)
@@ -157,7 +182,7 @@ class Listener:
             self._hand_over(waiting)
             if alone and self._connection is not None:
                 try:
-                    packed = self._connection.pack_command("UNSUBSCRIBE", *alone)
+                    packed = self._connection.pack_command("UNSUBSCRIBE", *map(self._channels.of, alone))
                     self._connection.send_packed_command(packed, check_health=False)
                 except FAILURES:
                     self._break()
@@ -199,7 +224,7 @@ class Listener:
                 waiting.listening.add(key)
                 waiting.called.set()
             elif item[0] == b"message":
-                key = item[1]
+                key = self._channels.key(item[1])
                 # In a cluster it has come by way of other nodes, and the value may be forgotten by now.
                 value = item[2] if self._look is None else b""
                 for waiting in self._waiting.get(key, ()):

@@ -62,6 +62,8 @@ class RedisBroker(Inspection):
         self._keys = Keys(options.prefix)
         self._link = Link(servers(address, options, self._keys.queues), options, address)
         self._durability = options.durability
+        self._ask_again = 0.0
+        """When to ask the server for it at the earliest; seconds of ``time.monotonic``."""
         self._closed = False
         self._held: dict[bytes, Hold] = {}
         """Leases that this object took: of which queue, which process took them, and when they run out."""
@@ -92,10 +94,11 @@ class RedisBroker(Inspection):
 
         Asks the server for it, once; while that is away, it counts as none.
         """
-        if self._durability is None and not self._closed:
+        if self._durability is None and not self._closed and time.monotonic() >= self._ask_again:
             try:
                 self._durability = durability.ask(self._link)
-            except BrokerUnavailable:
+            except BrokerUnavailable:  # each of many messages that are sent at once asks what this is
+                self._ask_again = time.monotonic() + durability.ASK_AGAIN
                 return self._declared
             self._declared = msgspec.structs.replace(self._declared, durability=self._durability)
         return self._declared
@@ -260,7 +263,7 @@ class RedisBroker(Inspection):
         leases = found[3::4]
         make, after = payload.message, payload.LEASE
         taken = [
-            Delivery(make(lease[after:].decode(), names[number - 1], stored), lease, count + 1, until)
+            Delivery(make(lease[after:].decode(errors="replace"), names[number - 1], stored), lease, count + 1, until)
             for number, lease, stored, count in zip(found[2::4], leases, found[4::4], found[5::4], strict=True)
             if stored is not None  # removed by others, with its lease to follow
         ]

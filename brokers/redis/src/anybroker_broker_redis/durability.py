@@ -10,6 +10,8 @@ from anybroker.errors import ConfigurationError
 if TYPE_CHECKING:
     from anybroker_broker_redis.link import Link
 
+ASK_AGAIN = 1.0
+"""Seconds for which a server that did not answer is left alone."""
 _BY_FSYNC = {"always": Durability.POWER_CUT, "no": Durability.SERVER}
 """With ``always`` what was acknowledged is on the disk, with ``no`` it is the operating system's. With ``everysec`` it
 may be neither: while an fsync is under way, the server keeps what it has acknowledged to itself, for up to two seconds

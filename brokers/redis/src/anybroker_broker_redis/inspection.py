@@ -35,7 +35,7 @@ class Inspection:
 
     def queues(self) -> list[str]:
         """The names of the queues that hold messages, sorted."""
-        return sorted(name.decode() for name in self._opened().send("HKEYS", self._keys.queues))
+        return sorted(name.decode(errors="replace") for name in self._opened().send("HKEYS", self._keys.queues))
 
     def stats(self, queue: str) -> Stats:
         """Counts of one queue, in O(log n) however many messages it holds."""
@@ -48,7 +48,8 @@ class Inspection:
         Of those that are leased, delayed or held back, the first thousand of each are looked at.
         """
         found = self._opened().call(_PEEK, self._keys.of(queue), (limit, PEEK_DEPTH))
-        return [message(id_.decode(), queue, stored) for id_, stored in zip(found[::2], found[1::2], strict=True)]
+        ids = [id_.decode(errors="replace") for id_ in found[::2]]
+        return [message(id_, queue, stored) for id_, stored in zip(ids, found[1::2], strict=True)]
 
     def remove(self, queue: str, ids: Sequence[str]) -> list[bool]:
         """Remove messages that are not leased."""

@@ -224,10 +224,12 @@ class Link:
         return BrokerUnavailable(f"{self.address}: {confirmed} of {self._replicas} replicas have the change")
 
     def _failed(self, error: BaseException) -> None:
-        """What does not answer may have been replaced; what refuses to be written to, has been."""
+        """What does not answer may have been replaced; what refuses to be written to, has been.
+
+        Connections that wait lead there, too: each of them would take as long to fail.
+        """
         if not isinstance(error, ResponseError) or isinstance(error, ReadOnlyError | ClusterDownError):
             self._servers.changed()
-        if isinstance(error, ReadOnlyError):
             self._end_idle()
 
     def _connection(self) -> Connection:

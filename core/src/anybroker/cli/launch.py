@@ -44,11 +44,13 @@ def launch(command: Launch) -> int:
     if command.reload:  # the app is imported by the child alone, which can be replaced
         # Two changes within a second that keep a file's size look the same to a cache of compiled files.
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+        configure_logging(options.log_level)
         return Supervisor(options, command.processes or 1, reload=Path.cwd()).run()
     processes = command.processes
     if processes is None:
         processes = find_app(options.target).settings.processes
     if processes:
+        configure_logging(options.log_level)
         return Supervisor(options, processes).run()
     app = find_app(options.target)
     threading.Thread(target=_report_silence, args=(app,), name="anybroker-ping", daemon=True).start()
@@ -70,7 +72,6 @@ def main() -> int:
     try:
         end_start_when_asked()
         command = msgspec.json.decode(sys.argv[1], type=Launch)
-        configure_logging(command.worker.log_level)
         return launch(command)
     except KeyboardInterrupt:  # it has not begun to work
         return EXIT_STOPPED

@@ -34,7 +34,7 @@ class Pace:
         # A call that had to wait for a message says nothing, so that the quickest ones count.
         self._acquire = min(seconds, MAX_ACQUIRE, self._acquire * 1.25 + 0.001)
         mean = sum(len(delivery.message.body) for delivery in deliveries) / len(deliveries)
-        self._body = max(mean, (self._body + mean) / 2)
+        self._body = max(mean, (self._body + mean) / 2, 1.0)
 
     def finished(self, count: int) -> None:
         """So many tasks have been settled."""

@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -97,29 +98,27 @@ class Pipeline:
         definition = self._tasks.get(task.task)
         if definition is None:
             return self._unregistered(delivery, task)
-        known_step = 0 <= task.step < len(definition.steps)
-        step = definition.steps[task.step if known_step else -1]
+        step = definition.steps[task.step if task.step < len(definition.steps) else -1]
         format_ = "json" if body[0] == _JSON_MAP else self._app.codec.payload_format(body)
         execution = Execution(task, delivery, definition, step, format_, time.monotonic())
-        if not known_step:
-            return self._failed(execution, TaskError(f"{task.task} has no step {task.step}"), reason="arguments")
-        if delivery.delivery_count != 1 or task.crashes or task.expires is not None:
-            late = self._too_late(execution)
-            if late is not None:
-                return late
+        refuse = self.refusal(execution)
+        if refuse is not None:  # hooks are called where tasks run: whoever acquires must not wait for them
+            return execution if definition.on_failure else refuse(execution, None)
         if self._listeners.any:
             self._listeners.emit(Acquired(**_identity(execution), delivery_count=execution.delivery_count))
         return execution
 
-    def _too_late(self, execution: Execution) -> Outcome | None:
-        """The outcome of a task that has killed too many workers, or that nobody wants any more."""
-        deliveries = execution.delivery_count
-        if deliveries is not None and deliveries > self._max_deliveries:
-            crashed = WorkerLost(f"its worker died {deliveries - 1} times while it held this task")
-            return self._failed(execution, crashed, reason="crashed")
-        expires = execution.task.expires
-        if expires is not None and expires <= self._app.clock.now():
-            return self._expired(execution)
+    def refusal(self, execution: Execution) -> Callable[[Execution, None], Outcome] | None:
+        """What makes the outcome of a task whose function must not be called, or not any more; None for all others."""
+        task = execution.task
+        if task.step >= len(execution.definition.steps):
+            return self._without_step
+        if execution.delivery.delivery_count != 1 or task.crashes:
+            deliveries = execution.delivery_count
+            if deliveries is not None and deliveries > self._max_deliveries:
+                return self._crashed
+        if task.expires is not None and task.expires <= self._app.clock.now():
+            return self._expired
         return None
 
     def keeps_result(self, execution: Execution) -> bool:
@@ -133,7 +132,7 @@ class Pipeline:
         """
         if execution.delivery.delivery_count == 1 and not execution.task.crashes:
             return False
-        return execution.delivery_count == self._max_deliveries
+        return execution.delivery_count == self._max_deliveries and self.refusal(execution) is None
 
     def arguments(self, execution: Execution) -> tuple[Sequence[Any], Mapping[str, Any]]:
         """What the function is to be called with. Raises ``ArgumentsError``."""
@@ -151,6 +150,9 @@ class Pipeline:
         """The function returned."""
         definition, task = execution.definition, execution.task
         result = None
+        if isinstance(value, CoroutineType):
+            value.close()
+            return self._failed(execution, TaskError(f"{task.task} returned {_NEVER_AWAITED}"), reason="failed")
         try:
             if task.step + 1 < len(definition.steps):
                 return self._checkpoint(execution, value)
@@ -284,11 +286,23 @@ class Pipeline:
             events=(*self._events(execution, Failed, error=error), *dead.events),
         )
 
-    def _expired(self, execution: Execution) -> Outcome:
+    def _without_step(self, execution: Execution, _: None) -> Outcome:
+        """A job has become shorter."""
+        problem = TaskError(f"{execution.name} has no step {execution.step}")
+        return self._failed(execution, problem, reason="arguments")
+
+    def _crashed(self, execution: Execution, _: None) -> Outcome:
+        """The task has killed too many workers."""
+        deaths = (execution.delivery_count or 1) - 1
+        crashed = WorkerLost(f"its worker died {deaths} times while it held this task")
+        return self._failed(execution, crashed, reason="crashed")
+
+    def _expired(self, execution: Execution, _: None) -> Outcome:
         """A task that nobody wants any more is no dead letter: it is gone, and its result says so."""
         definition = execution.definition
         return Outcome(
             execution.delivery,
+            execution.key,
             result=self._result(execution, State.EXPIRED) if self.keeps_result(execution) else None,
             ttl=definition.results_ttl,
             successors=self._expired_successors(execution),
@@ -412,6 +426,7 @@ class Pipeline:
         return (partial(kind, **_identity(execution), **fields),)
 
 
+_NEVER_AWAITED = "a coroutine, which nobody awaits; write the function and what decorates it with async def"
 _JSON_MAP = ord("{")
 _NO_KWARGS = {"json": msgspec.Raw(b"{}"), "msgpack": msgspec.Raw(b"\x80")}
 _json_encoder = msgspec.json.Encoder()

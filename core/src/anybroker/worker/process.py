@@ -73,6 +73,7 @@ def run(worker: Worker, *, lifeline: int | None = None, pulse: int | None = None
 def run_target(options: WorkerOptions) -> int:
     """Find the app, run a worker for it, close the app."""
     app = find_app(options.target)
+    configure_logging(options.log_level)
     worker = Worker(
         app, queues=options.queues, concurrency=options.concurrency, lease=options.lease, grace=options.grace
     )
@@ -99,7 +100,7 @@ def leave(code: int) -> NoReturn:
 
 
 def configure_logging(level: str) -> None:
-    """Log to standard error, unless the program has configured logging itself."""
+    """Log to standard error, unless the program has configured logging itself: to be called after it was imported."""
     logging.basicConfig(level=level.upper(), format=LOG_FORMAT)
 
 
@@ -114,7 +115,6 @@ def _follow(lifeline: int, orphaned: threading.Event, signals: StopSignals) -> N
 def main() -> int:
     """The entry point of a child process."""
     options = msgspec.json.decode(sys.argv[1], type=WorkerOptions)
-    configure_logging(options.log_level)
     try:
         return run_target(options)
     except AnybrokerError as error:

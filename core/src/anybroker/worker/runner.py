@@ -52,6 +52,8 @@ class Runner:
         """Run one coroutine function in the running event loop. Raises nothing."""
         _current.set(execution)
         try:
+            if refuse := self._pipeline.refusal(execution):  # it may have expired since it was taken
+                return refuse, None
             args, kwargs = self._pipeline.arguments(execution)
         except ArgumentsError as error:
             return self._pipeline.bad_arguments, error
@@ -80,6 +82,8 @@ class Runner:
 
     def _call(self, execution: Execution) -> Ending:
         _current.set(execution)
+        if refuse := self._pipeline.refusal(execution):  # it may have expired since it was taken
+            return refuse, None
         try:
             args, kwargs = self._pipeline.arguments(execution)
         except ArgumentsError as error:

@@ -9,13 +9,20 @@ from __future__ import annotations
 import os
 import select
 import signal
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
+    Handler = Callable[[int, FrameType | None], object] | signal.Handlers
+
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_OF_ANY_PROCESS: dict[signal.Signals, Handler] = {
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGINT: signal.default_int_handler,
+}
 
 
 def end_start_when_asked() -> None:
@@ -29,7 +36,10 @@ def end_start_when_asked() -> None:
 
 
 class StopSignals:
-    """Counts the signals that ask this process to stop, and wakes its main thread."""
+    """Counts the signals that ask this process to stop, and wakes its main thread.
+
+    The child of a fork, which a task may make, is no worker: there they do what they do in any process.
+    """
 
     def __init__(self, on_signal: Callable[[signal.Signals], None]) -> None:
         """``on_signal`` is called in the handler, so it must not take locks or log."""
@@ -57,3 +67,25 @@ class StopSignals:
         ready, _, _ = select.select([self._receive], [], [], timeout)
         if ready:
             os.read(self._receive, 4096)
+
+
+_at_fork = threading.local()
+
+
+def _hold_back() -> None:
+    """A signal that reaches the child in its first moments would be forgotten."""
+    _at_fork.before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+
+def _go_on() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _at_fork.before)
+
+
+def _be_any_process() -> None:
+    for number, handler in _OF_ANY_PROCESS.items():
+        if isinstance(getattr(signal.getsignal(number), "__self__", None), StopSignals):
+            signal.signal(number, handler)
+    _go_on()
+
+
+os.register_at_fork(before=_hold_back, after_in_parent=_go_on, after_in_child=_be_any_process)

@@ -91,7 +91,7 @@ class Supervisor:
             return
         if child.asked or (child.stopped_by_itself and code == EXIT_RECYCLE):
             return
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        how = f"killed by {_signal_name(-code)}" if code < 0 else f"exit code {code}"
         slot.failures = slot.failures + 1 if time.monotonic() - child.started < SHORT_LIFE else 0
         delay = min(0.5 * 2**slot.failures, LONGEST_DELAY) if slot.failures else 0.0
         slot.not_before = time.monotonic() + delay
@@ -106,6 +106,13 @@ class Supervisor:
             return
         if self._stopping:  # the signal came while there was no child yet to pass it on to
             slot.child.stop(signal.SIGTERM)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have none
+        return f"signal {number}"
 
 
 class _Slot:

@@ -2,6 +2,19 @@
 -- characters. A counter would not do: after a failover or a restart it may go back, and give the token of a lost lease.
 -- Returns microseconds until the next message falls due (-1: none is known to), when the leases run out, and then for
 -- each message: number of its queue, lease, what is stored, how often it was delivered before.
+
+-- Wake another one if there is something to see in a queue, now or soon.
+local function pass_on(q, now)
+  local soon = call('EXISTS', q.ready) == 1
+  for _, key in ipairs(soon and {} or { q.delayed, q.leased }) do
+    local first = call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
+    soon = soon or first and tonumber(first) - now < SOON
+  end
+  if soon then
+    wake(q)
+  end
+end
+
 local number = (#KEYS - 3) / 6
 local states = {}
 for n = 1, number do
@@ -45,6 +58,9 @@ for n = 1, number do
     end
   end
   if found > 0 and room == 0 then
+    for rest = n + 1, number do -- it may have been one of these that woke this one, and others wait for it
+      pass_on(queue(rest), now)
+    end
     return answer
   end
   for _, key in ipairs({ q.delayed, q.leased }) do

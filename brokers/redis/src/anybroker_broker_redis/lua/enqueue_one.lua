@@ -2,6 +2,9 @@
 -- one message takes, for it is what a program waits for that sends one. KEYS: messages, queues, ready, wake.
 -- ARGV: name of the queue, id, payload. Returns 1 if it is new.
 local call = redis.call
+if string.byte(ARGV[3]) ~= 10 then
+  return redis.error_reply('ERR the payload of a plain message begins with a line break')
+end
 local seq = call('HINCRBY', KEYS[2], ARGV[1], '1') -- first of all: it is what is refused when the memory is used up
 local time = call('TIME')
 local head = string.format('7fffffff%014x%014x', seq, time[1] * 1000000 + time[2]) -- its place, and since when

@@ -6,6 +6,9 @@ local call, format = redis.call, string.format
 local ids = {}
 for i = 2, #ARGV, 2 do
   ids[i / 2] = ARGV[i]
+  if string.byte(ARGV[i + 1]) ~= 10 then
+    return redis.error_reply('ERR the payload of a plain message begins with a line break')
+  end
 end
 local known = call('HMGET', MESSAGES, unpack(ids))
 local seq = call('HINCRBY', QUEUES, ARGV[1], #ids) - #ids -- first of all: it is what is refused when the memory is used up
