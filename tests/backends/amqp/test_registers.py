@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
+import pika
 import pytest
 from pika import spec
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from anybroker_backend_amqp.session import Got
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
+
+DONE = Result("1", State.SUCCEEDED, 1, b"done")
 
 
 @pytest.fixture
@@ -77,9 +81,70 @@ def test_threads_that_begin_together_make_the_locks_once() -> None:
         for thread in threads:
             thread.join()
         backend.close()
-        held = rabbitmq.ctl("-q", "list_queues", "name", "messages").splitlines()
-    cells = [line.split("\t")[1] for line in held if line.startswith(f"{prefix}lock.")]
-    assert cells == ["1"] * LOCKS
+        assert cells(prefix) == ["1"] * LOCKS
+
+
+@pytest.mark.parametrize("new", [False, True])
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_locks_that_are_deleted_are_made_again(kept: int, *, new: bool) -> None:
+    """As by who deletes all queues, and none beside one that somebody holds. 0: it is another server, with nothing."""
+    prefix = f"r{os.urandom(4).hex()}."
+    url = rabbitmq.url(prefix=prefix)
+    mine = crc32(f"{prefix}result.1".encode())
+    names = [f"{prefix}lock.{(mine + place) % LOCKS:02}" for place in range(LOCKS)]
+    with closing(AmqpBackend(url)) as backend:
+        assert backend.store([DONE], ttl=60) == [True]
+        with closing(pika.BlockingConnection(pika.URLParameters(rabbitmq.running.url))) as connection:
+            channel = connection.channel()
+            if kept:
+                channel.basic_get(names[-1])
+            else:
+                channel.exchange_delete(f"{prefix}lock.ready")
+            for name in names[: LOCKS - kept]:
+                channel.queue_delete(name)
+            with closing(AmqpBackend(url)) if new else nullcontext(backend) as one:
+                until(lambda: is_stored(one))
+        until(lambda: cells(prefix) == ["1"] * LOCKS, why=lambda: f"{cells(prefix)}")
+
+
+def test_nothing_piles_up_while_the_server_takes_nothing() -> None:
+    with closing(AmqpBackend(rabbitmq.url(prefix=f"r{os.urandom(4).hex()}.", timeout="1s"))) as backend:
+        backend.store([DONE], ttl=60)
+        connection = backend._sessions.connection()
+        rabbitmq.ctl("set_vm_memory_high_watermark", "absolute", "1MB")
+        try:
+            until(lambda: refuses(backend) and connection.blocking)
+            before = len(connection.channels)
+            assert all(refuses(backend) for _ in range(3))
+            assert len(connection.channels) == before
+        finally:
+            rabbitmq.ctl("set_vm_memory_high_watermark", "absolute", "1500MB")
+        until(lambda: not refuses(backend))
+        assert backend.fetch(["1"]) == [DONE]
+
+
+def refuses(backend: AmqpBackend) -> bool:
+    """Whether a result cannot be stored."""
+    try:
+        backend.store([Result(os.urandom(8).hex(), State.SUCCEEDED, 1, b"")], ttl=60)
+    except BrokerUnavailable:
+        return True
+    return False
+
+
+def is_stored(backend: AmqpBackend) -> bool:
+    """The first call may raise."""
+    try:
+        backend.store([DONE], ttl=60)
+    except BrokerUnavailable:
+        return False
+    return backend.fetch(["1"]) == [DONE]
+
+
+def cells(prefix: str) -> list[str]:
+    """How many messages there are in each of the locks."""
+    held = rabbitmq.ctl("-q", "list_queues", "name", "messages").splitlines()
+    return [line.split("\t")[1] for line in held if line.startswith(f"{prefix}lock.")]
 
 
 def test_a_new_result_is_stored_in_one_round_trip_beside_its_lock_and_its_confirm(

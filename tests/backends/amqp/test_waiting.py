@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -99,6 +100,15 @@ def test_a_wait_ends_in_time_while_somebody_holds_the_lock(backends: tuple[AmqpB
         assert waiting.wait(["1"], timeout=0) == []
         assert waiting.wait(["1"], timeout=0.1) == []
     assert waiting.wait(["1"], timeout=60) == [DONE]
+
+
+def test_a_wait_may_be_for_ever(backends: tuple[AmqpBackend, AmqpBackend]) -> None:
+    waiting, storing = backends
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(waiting.wait, ["1"], timeout=math.inf)
+        until(lambda: waiting._waiting._ear is not None and waiting._waiting._ear.interests)
+        storing.store([DONE], ttl=60)
+        assert found.result(60) == [DONE]
 
 
 def test_who_waits_for_what_is_not_stored_takes_no_lock(

@@ -83,6 +83,35 @@ def test_the_port_of_something_else_is_said(answer: bytes) -> None:
         server.join()
 
 
+def test_nobody_is_told_the_password_to_whom_the_address_leads_on() -> None:
+    """As that of a proxy that asks for a login elsewhere."""
+
+    def serve() -> None:
+        client, _ = listening.accept()
+        with client:
+            client.recv(4096)
+            client.sendall(
+                b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: http://127.0.0.1:%d/\r\n\r\n"
+                % elsewhere.getsockname()[1]
+            )
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.create_server(("127.0.0.1", 0)) as elsewhere,
+        closing(
+            AmqpBroker.from_url(f"amqp://h?timeout=1s&management=http://127.0.0.1:{listening.getsockname()[1]}")
+        ) as broker,
+    ):
+        server = threading.Thread(target=serve)
+        server.start()
+        with pytest.raises(ConfigurationError, match=r"answers 302 Found, to another address: .*:15672"):
+            broker.known_queues()
+        server.join()
+        elsewhere.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            elsewhere.accept()
+
+
 @pytest.mark.services
 @pytest.mark.slow
 class TestManagement:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import struct
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,50 @@ def test_the_next_host_is_tried_when_one_goes() -> None:
             first.cut_now()
             until(lambda: _is_stored(broker, "2"), why="the second host is not used")
             until(lambda: _acquired(broker) >= {"1"}, why="what the first host took is not delivered by the second")
+
+
+SIZE = 16 * 2**20
+
+
+def test_a_message_that_takes_longer_than_the_timeout_to_come_is_waited_for() -> None:
+    prefix = f"r{os.urandom(4).hex()}."
+    with closing(AmqpBroker(rabbitmq.url(prefix=prefix))) as broker:
+        broker.enqueue([Message("1", "q", bytes(SIZE))])
+    with slow_line(SIZE // 3) as port:
+        url = f"amqp://guest:guest@127.0.0.1:{port}/?prefix={prefix}&timeout=1s"
+        with closing(AmqpBroker(url)) as broker:
+            began = time.monotonic()
+            [one] = broker.acquire(["q"], limit=1, wait=0, lease=60)
+            assert time.monotonic() - began > 2
+            assert len(one.message.body) == SIZE
+            assert broker.ack([one]) == [True]
+
+
+@contextmanager
+def slow_line(speed: int) -> Iterator[int]:
+    """A port that leads to the server, which carries so many bytes a second from there."""
+
+    def serve() -> None:
+        with suppress(OSError):  # the end
+            while True:
+                here = listening.accept()[0]
+                there = socket.create_connection(("127.0.0.1", rabbitmq.running.ports["amqp"]))
+                for ends in ((here, there), (there, here)):
+                    threading.Thread(target=carry, args=ends, daemon=True).start()
+
+    def carry(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError), source:
+            while data := source.recv(2**16):
+                sink.sendall(data)
+                time.sleep(len(data) / speed)
+            sink.shutdown(socket.SHUT_RDWR)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        serving = threading.Thread(target=serve)
+        serving.start()
+        yield listening.getsockname()[1]
+        listening.shutdown(socket.SHUT_RDWR)
+        serving.join()
 
 
 def _acquired(broker: AmqpBroker) -> set[str]:
@@ -292,6 +337,28 @@ def test_a_part_of_the_delays_that_is_deleted_is_made_again(
         except BrokerUnavailable:
             assert time.monotonic() < deadline
     assert taken(broker, "q", 1) == ["2"]
+
+
+def test_the_queue_of_strays_is_made_again_when_it_is_missed(make_broker: Callable[..., AmqpBroker]) -> None:
+    broker = make_broker()
+    broker.enqueue([later("1", "q", 0.1)])
+    strays = f"{broker._options.prefix}delay.strays"
+    delete("queue", strays)
+    for queue in ("r", "r"):  # looks, and then makes it
+        assert broker.acquire([queue], limit=1, wait=0, lease=60) == []
+    until_ready(strays, 0)
+
+
+def test_one_that_cannot_be_delayed_once_more_takes_no_other_along(make_broker: Callable[..., AmqpBroker]) -> None:
+    broker = make_broker("max_body=1000")
+    broker.acquire(["q"], limit=1, wait=0, lease=60)
+    with channel() as other:
+        other.confirm_delivery()
+        again = pika.BasicProperties(message_id="large", headers={"again": True})
+        other.basic_publish("", name(broker), bytes(1001), again, mandatory=True)
+    broker.enqueue([message("1")])
+    assert [one.message.id for one in broker.acquire(["q"], limit=9, wait=5, lease=60)] == ["1"]
+    assert taken(make_broker(), "q", 1) == ["large"]
 
 
 def test_two_copies_of_one_id_are_updated_each(make_broker: Callable[..., AmqpBroker]) -> None:

@@ -53,6 +53,8 @@ def test_what_is_not_given_is_what_rabbitmq_has_by_default() -> None:
         ("amqp://h?priorites=3", "did you mean 'priorities'"),
         ("amqp://h?type=lazy", "one of quorum, classic"),
         ("amqp://h?prefix=amq.x", "prefix"),
+        ("amqp://h?prefix=x%0A", "prefix"),
+        (f"amqp://h?prefix={'%C3%BC' * 31}", "at most 60 bytes"),
         ("amqp://h?heartbeat=0", "heartbeat"),
         ("amqp://h?ca=/x", "are for amqps"),
         ("amqps://h?ca=/does/not/exist", "No such file"),

@@ -33,6 +33,8 @@ class Scripted(grpc.GenericRpcHandler):  # type: ignore[misc]
     def __init__(self) -> None:
         self.requests: list[tuple[str, Any]] = []
         """What was asked, in order: the name of the method and the request."""
+        self.later = 0
+        """How often it was asked for what is not due."""
         self._script: defaultdict[str, deque[Callable[[Any, Any], Any]]] = defaultdict(deque)
         self._server = grpc.server(
             ThreadPoolExecutor(4), handlers=(self,), options=[("grpc.max_receive_message_length", -1)]
@@ -56,6 +58,7 @@ class Scripted(grpc.GenericRpcHandler):  # type: ignore[misc]
 
         def handle(request: Any, context: Any) -> Any:
             later = name == "Pull" and request.subscription.endswith("~later")
+            self.later += later
             if not later:
                 self.requests.append((name, request))
             if self._script[name] and not later:

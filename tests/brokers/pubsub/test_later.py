@@ -40,6 +40,25 @@ def test_a_message_whose_queue_cannot_be_had_holds_up_no_other_and_is_not_lost()
     subscriber.close()
 
 
+def test_what_pubsub_gave_up_before_it_was_due_waits_in_its_own_queue() -> None:
+    """Nobody could renew it beside what waits: where it belongs is Pub/Sub's to say."""
+    prefix = f"l{secrets.token_hex(4)}-"
+    channel = grpc.insecure_channel(f"127.0.0.1:{pubsub.running.ports['grpc']}")
+    publisher = pubsub_v1.PublisherClient(transport=PublisherGrpcTransport(channel=channel))
+    subscriber = pubsub_v1.SubscriberClient(transport=SubscriberGrpcTransport(channel=channel))
+    queue, watch = f"projects/anybroker/topics/{prefix}mail", f"projects/anybroker/subscriptions/{prefix}watch"
+    eta = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    with closing(PubSubBroker.from_url(f"{pubsub.running.url}&prefix={prefix}")) as broker:
+        assert broker.acquire(["mail"], limit=1, wait=0, lease=60) == []
+        subscriber.create_subscription(name=watch, topic=queue)
+        source = {"CloudPubSubDeadLetterSourceSubscription": f"{prefix}mail"}
+        publisher.publish(f"projects/anybroker/topics/{prefix}~later", b"x", id="1", eta=eta, **source).result(60)
+        [came] = subscriber.pull(subscription=watch, max_messages=1, timeout=60).received_messages
+        assert (came.message.data, dict(came.message.attributes)) == (b"x", {"id": "1", "eta": eta})
+    publisher.stop()
+    subscriber.close()
+
+
 def _taken(broker: PubSubBroker, queue: str, number: int) -> list[Delivery]:
     """So many messages of a queue."""
     taken: list[Delivery] = []

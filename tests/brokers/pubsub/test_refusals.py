@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -13,6 +14,7 @@ from anybroker.broker import Delivery, Message
 from anybroker.errors import BrokerUnavailable, ConfigurationError
 from anybroker.loading import load_broker
 from anybroker_broker_pubsub import PubSubBroker
+from anybroker_broker_pubsub.pulls import EARLY
 from tests.brokers.pubsub.scripted import Scripted, accepting, bringing, failing, refusing
 
 if TYPE_CHECKING:
@@ -295,6 +297,16 @@ def test_a_subscription_that_breaks_what_is_declared_is_refused(server: Scripted
         broker.enqueue([Message("1", "q", b"")])
 
 
+def test_a_subscription_whose_topic_was_deleted_is_refused_and_it_says_what_to_do(
+    server: Scripted, broker: Broker
+) -> None:
+    without = types.Subscription.pb()(name="projects/p1/subscriptions/anybroker-~later", topic="_deleted-topic_")
+    server.answer("CreateSubscription", failing(Code.ALREADY_EXISTS, "there"))
+    server.answer("GetSubscription", lambda *_: without)
+    with pytest.raises(ConfigurationError, match="~later belongs to _deleted-topic_; delete it"):
+        broker.enqueue([Message("1", "q", b"")])
+
+
 def test_what_a_pull_finds_after_its_acquire_has_waited_is_for_the_next_one(server: Scripted) -> None:
     """A pull that ended with the wait would take a message along that is just being handed out."""
     published = threading.Event()
@@ -327,6 +339,26 @@ def test_a_service_that_is_silent_for_long_is_asked_whether_it_is_there(
         broker.acquire(["q"], limit=1, wait=0.1, lease=30)
     silent.set()
     broker.close()
+
+
+def test_what_is_due_is_returned_though_what_came_with_it_cannot_be_put_off(server: Scripted, broker: Broker) -> None:
+    """Else its deliveries would be counted until it is taken for one that kills its workers."""
+    early = types.ReceivedMessage.pb()(
+        ack_id="early", message={"data": b"x", "message_id": "1", "attributes": {"eta": "9999-12-31T00:00:00+00:00"}}
+    )
+    received = [*bringing("a")(None, None).received_messages, early]
+    server.answer("Pull", lambda *_: types.PullResponse.pb()(received_messages=received))
+    server.answer("Publish", failing(Code.PERMISSION_DENIED, "no"))
+    [due] = broker.acquire(["q"], limit=10, wait=1, lease=30)
+    assert due.message.id == "a"
+    assert server.asked("Acknowledge") == []
+
+
+def test_a_service_that_does_not_wait_is_not_asked_without_a_pause(server: Scripted, broker: Broker) -> None:
+    began = time.monotonic()
+    assert broker.acquire(["q"], limit=1, wait=1, lease=30) == []
+    assert server.later > 1
+    assert max(server.later, len(server.asked("Pull"))) <= 2 + (time.monotonic() - began) / EARLY
 
 
 def _published() -> object:

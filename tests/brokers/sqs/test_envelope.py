@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -46,6 +46,19 @@ def test_any_message_comes_back_as_it_was(id_: str, body: bytes, eta: datetime |
     assert allowed(entry["MessageAttributes"][ATTRIBUTE]["StringValue"])
     assert 0 < len(entry["MessageGroupId"]) <= 128
     assert len(entry["MessageDeduplicationId"]) <= 128
+
+
+@pytest.mark.parametrize(
+    "eta",
+    [
+        datetime.max.replace(tzinfo=timezone(-timedelta(hours=14))),
+        datetime.min.replace(tzinfo=timezone(timedelta(hours=14))),
+    ],
+)
+@pytest.mark.parametrize("fifo", [False, True])
+def test_a_moment_that_utc_has_not_comes_back(eta: datetime, *, fifo: bool) -> None:
+    """It is that of another program, which wants its task never; else it would keep all others from being received."""
+    assert there_and_back(Message("1", "q", b"", eta), fifo=fifo).eta == eta
 
 
 @pytest.mark.parametrize(
@@ -168,6 +181,14 @@ def test_a_message_of_a_fifo_queue_is_sent_anew_before_sqs_forgets_it() -> None:
     assert not received(first=0, eta=10 * day, count=1, sent=-13.2 * day).lasts(NOW, 14 * day)
     assert not received(first=0, eta=10 * day, count=1, sent=-3.2 * day).lasts(NOW, 4 * day)
     assert received(first=0, eta=60, count=1, sent=-3.2 * day).lasts(NOW, 4 * day)
+    assert not received(first=0, eta=10 * day, count=1, sent=-0.6 * day).lasts(NOW, day)
+
+
+@pytest.mark.parametrize("kept", [60.0, 3600.0, 86_400.0, 4 * 86_400.0, 14 * 86_400.0])
+def test_a_message_of_a_fifo_queue_is_not_sent_anew_as_soon_as_it_is_sent(kept: float) -> None:
+    fresh = received(first=0, eta=30 * 86_400.0, count=1)
+    assert fresh.lasts(NOW, kept)
+    assert fresh.hidden(NOW, kept) == min(43_199, kept / 4)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import pytest
 from anybroker import App
 from anybroker.broker import Delivery, Message
 from anybroker.errors import BrokerUnavailable
-from anybroker_broker_sqs.polls import Polls
+from anybroker_broker_sqs.polls import PAUSE, Polls
 from tests.brokers.sqs.scripted import ScriptedSqs
 
 if TYPE_CHECKING:
@@ -36,6 +37,48 @@ def test_a_poll_that_fails_is_told_and_the_next_one_is_made() -> None:
         assert polls.wait(["mail"], 1, 5, 30) == [found]
     finally:
         polls.close()
+
+
+def test_a_poll_is_made_after_one_of_which_nothing_could_be_given_back(caplog: pytest.LogCaptureFixture) -> None:
+    found = Delivery(Message("1", "mail", b""), None, 1, datetime.now(UTC))
+    gave_back = threading.Event()
+
+    def give_back(_: object) -> None:
+        gave_back.set()
+        raise ValueError("what nobody expected")
+
+    def receive(queue: str, *_: object) -> list[Delivery]:
+        if queue == "mail" and not gave_back.is_set():
+            asked.wait(60)
+        return [found]
+
+    asked = threading.Event()
+    polls = Polls(receive, give_back, lambda *_: [], 20)
+    try:
+        assert polls.wait(["mail", "other"], 1, 60, 30) == [found]  # of the other queue
+        asked.set()
+        assert gave_back.wait(60)
+        assert polls.wait(["mail"], 1, 60, 30) == [found]
+    finally:
+        polls.close()
+    assert "of queue 'mail' is delivered again" in caplog.text
+
+
+def test_a_service_that_does_not_wait_is_not_asked_without_a_pause() -> None:
+    asked = 0
+
+    def receive(*_: object) -> list[Delivery]:
+        nonlocal asked
+        asked += 1
+        return []
+
+    polls = Polls(receive, lambda _: None, lambda *_: [], 20)
+    began = time.monotonic()
+    try:
+        assert polls.wait(["mail"], 1, 0.5, 30) == []
+    finally:
+        polls.close()
+    assert asked <= 1 + (time.monotonic() - began) / PAUSE
 
 
 def test_what_must_not_be_given_back_is_held_until_somebody_asks() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -58,6 +59,58 @@ def test_a_queue_that_was_cleared_a_moment_ago_is_not_cleared_again_and_that_is_
         assert isinstance(broker, Overview)
         with pytest.raises(BrokerUnavailable, match=r"PurgeQueueInProgress.*every 60 seconds"):
             broker.clear("q")
+
+
+DAY = 86_400
+
+
+@pytest.mark.parametrize(
+    ("told", "age", "calls"),
+    [
+        ((200, {"Attributes": {"MessageRetentionPeriod": f"{14 * DAY}"}}), 3.6, {"ChangeMessageVisibilityBatch"}),
+        (
+            (200, {"Attributes": {"MessageRetentionPeriod": f"{4 * DAY}"}}),
+            3.6,
+            {"SendMessageBatch", "DeleteMessageBatch"},
+        ),
+        ((200, {"Attributes": {"MessageRetentionPeriod": f"{DAY}"}}), 0.6, {"SendMessageBatch", "DeleteMessageBatch"}),
+        ((200, {"Attributes": {"MessageRetentionPeriod": f"{DAY}"}}), 0.0, {"ChangeMessageVisibilityBatch"}),
+        ((200, {}), 3.6, {"SendMessageBatch", "DeleteMessageBatch"}),
+        (refusal("AccessDeniedException", 403), 3.6, {"SendMessageBatch", "DeleteMessageBatch"}),
+        (refusal("InternalError", 500), 3.6, {"SendMessageBatch", "DeleteMessageBatch"}),
+    ],
+)
+def test_a_delayed_message_of_a_fifo_queue_is_not_forgotten_whoever_has_created_the_queue(
+    told: Answer, age: float, calls: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``age``: days for which SQS has had it. What it would forget before the next look is sent anew."""
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda _self, _context: 0.0)
+    now = datetime.now(UTC)
+    meta = {"id": "1", "eta": (now + timedelta(days=10)).isoformat(), "key": "k"}
+    message = {
+        "MessageId": "1",
+        "ReceiptHandle": "handle",
+        "Body": "x",
+        "MessageAttributes": {"anybroker": {"DataType": "String", "StringValue": json.dumps(meta)}},
+        "Attributes": {
+            "ApproximateReceiveCount": "1",
+            "ApproximateFirstReceiveTimestamp": f"{now.timestamp() * 1000:.0f}",
+            "SentTimestamp": f"{(now.timestamp() - age * DAY) * 1000:.0f}",
+        },
+    }
+
+    def answer(operation: str, _: object) -> Answer | None:
+        if operation == "ReceiveMessage":
+            return 200, {"Messages": [message] if sqs.operations[operation] == 1 else []}
+        return told if operation == "GetQueueAttributes" else None
+
+    with ScriptedSqs(answer) as sqs, closing(load_broker(f"{sqs.url}&fifo=yes")) as broker:
+        assert broker.acquire(["q"], limit=1, wait=0, lease=30) == []
+        assert {name for name in sqs.operations if name.endswith("Batch")} == calls
+        hidden = [
+            entry for name, call in sqs.calls if name == "ChangeMessageVisibilityBatch" for entry in call["Entries"]
+        ]
+        assert all(entry["VisibilityTimeout"] >= DAY / 4 for entry in hidden)
 
 
 @pytest.mark.services

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -356,6 +358,42 @@ def test_a_foreign_message_with_a_key_can_be_retried(fifo: str, key: str | None)
         [held] = broker.acquire(["q"], limit=1, wait=0, lease=60)
         assert held.message.ordering_key == key
         assert broker.update([(held, msgspec.structs.replace(held.message, queue="q.dead"))]) == [True]
+
+
+def test_what_is_never_due_holds_nothing_up() -> None:
+    """In UTC, it would be in the year 10000."""
+
+    def answer(operation: str, _: object) -> Answer | None:
+        if operation != "ReceiveMessage" or sqs.operations[operation] > 1:
+            return None
+        status, found = received("never", "now")
+        meta = '{"eta":"9999-12-31T23:59:59-14:00"}'
+        found["Messages"][0]["MessageAttributes"] = {ATTRIBUTE: {"DataType": "String", "StringValue": meta}}
+        return status, found
+
+    with ScriptedSqs(answer) as sqs, closing(load_broker(sqs.url)) as broker:
+        assert [one.message.id for one in broker.acquire(["q"], limit=2, wait=0, lease=60)] == ["now"]
+        [entry] = [entry for name, call in sqs.calls if name == "SendMessageBatch" for entry in call["Entries"]]
+        assert (entry["MessageBody"], entry["DelaySeconds"]) == ("never", 900)
+
+
+@pytest.mark.parametrize("wait", [0, 0.5])
+def test_an_acquire_ends_although_there_is_ever_more_that_is_not_due(wait: float) -> None:
+    """As of a queue with many long delays, which it sends on."""
+    meta = json.dumps({"eta": (datetime.now(UTC) + timedelta(hours=1)).isoformat()})
+
+    def answer(operation: str, call: dict[str, Any]) -> Answer | None:
+        if operation != "ReceiveMessage":
+            return None
+        status, found = received(*map(str, range(call["MaxNumberOfMessages"])))
+        for message in found["Messages"]:
+            message["MessageAttributes"] = {ATTRIBUTE: {"DataType": "String", "StringValue": meta}}
+        return status, found
+
+    with ScriptedSqs(answer) as sqs, closing(load_broker(sqs.url)) as broker:
+        began = time.monotonic()
+        assert broker.acquire(["q"], limit=10, wait=wait, lease=60) == []
+        assert wait <= time.monotonic() - began < 10
 
 
 def test_an_update_that_was_not_sent_deletes_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
@@ -93,7 +94,7 @@ class AmqpBackend:
                     if found:
                         return found
             if not self._sessions.closed:
-                wait.arrived.wait(max(0.0, deadline - time.monotonic()))
+                wait.arrived.wait(min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX))
             if wait.error is not None and not wait.results:
                 raise wait.error
             return [wait.results[id_] for id_ in wanted if id_ in wait.results]

@@ -20,7 +20,7 @@ from pika import spec
 from anybroker.errors import BrokerUnavailable
 from anybroker_backend_amqp.session import Publication
 from anybroker_broker_amqp.names import word
-from anybroker_broker_amqp.translation import NOT_FOUND
+from anybroker_broker_amqp.translation import NOT_FOUND, refused_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -68,6 +68,8 @@ class Registers:
         self._kind = kind
         self._patience = patience
         self._ready = False
+        self._doubtful = False
+        """Somebody has deleted locks."""
 
     def read(self, keys: Sequence[str], *, wait: float = math.inf) -> list[Value | None]:
         """The values, None where there is none. Raises ``Held`` after ``wait`` seconds."""
@@ -156,7 +158,12 @@ class Registers:
         locks = sorted({f"{self._prefix}lock.{crc32(self.name(key).encode()) % LOCKS:02}" for key in keys})
         with self._sessions.session() as session:
             self._prepare(session)
-            cells = self._take(session, locks, deadline)
+            try:
+                cells = self._take(session, locks, deadline)
+            except BrokerUnavailable as error:
+                if refused_with(error) == NOT_FOUND:
+                    self._ready, self._doubtful = False, True
+                raise
             yield session
             session.give_back(cells)  # had something failed, its end would
 
@@ -181,7 +188,7 @@ class Registers:
         if cell is None:
             if left < self._patience:
                 raise Held(lock)
-            raise BrokerUnavailable(f"somebody has held {lock} for {self._patience:g} s")
+            raise BrokerUnavailable(f"somebody has held {lock} for {self._patience:g} s; if it was purged, delete it")
         return cell
 
     def _prepare(self, session: Session) -> None:
@@ -189,27 +196,36 @@ class Registers:
         with self._sessions.preparing:  # the connection is one, so that an exclusive queue keeps only others away
             if not self._ready:
                 self._make_ready(session)
-                self._ready = True
+                self._ready, self._doubtful = True, False
 
     def _make_ready(self, session: Session) -> None:
-        ready = f"{self._prefix}lock.ready"
-        find = spec.Exchange.Declare(0, ready, passive=True, arguments={})
         deadline = time.monotonic() + self._patience
-        while session.attempt([find], expected=NOT_FOUND) == [None]:
+        while self._missing(session):
             setup = f"{self._prefix}lock.setup"
             if not session.declare_exclusive(setup):
                 if time.monotonic() > deadline:
                     raise BrokerUnavailable(f"somebody else makes the locks {self._prefix}lock.* since long")
                 time.sleep(_SETUP_PAUSE)
                 continue
-            if session.attempt([find], expected=NOT_FOUND) == [None]:
-                self._make_locks(session)
-                session.ask(spec.Exchange.Declare(0, ready, "fanout", durable=True))
+            if missing := self._missing(session):
+                self._make_locks(session, missing)
+                session.ask(spec.Exchange.Declare(0, f"{self._prefix}lock.ready", "fanout", durable=True))
             session.delete([setup])
 
-    def _make_locks(self, session: Session) -> None:
-        """What somebody began who died over it is made anew: nobody uses these queues yet."""
+    def _missing(self, session: Session) -> list[str]:
+        """The locks that are to be made: all, or those that were deleted."""
         names = [f"{self._prefix}lock.{number:02}" for number in range(LOCKS)]
+        ready = spec.Exchange.Declare(0, f"{self._prefix}lock.ready", passive=True, arguments={})
+        if session.attempt([ready], expected=NOT_FOUND) == [None]:
+            return names
+        if not self._doubtful:
+            return []
+        looks = [spec.Queue.Declare(0, name, passive=True, arguments={}) for name in names]
+        found = session.attempt(looks, expected=NOT_FOUND)
+        return [name for name, answer in zip(names, found, strict=True) if answer is None]
+
+    def _make_locks(self, session: Session, names: Sequence[str]) -> None:
+        """What somebody began who died over it is made anew: nobody uses these queues yet."""
         session.declare(names, _CLASSIC)
         session.ask(*(spec.Queue.Purge(0, name) for name in names))
         properties = spec.BasicProperties(delivery_mode=2)

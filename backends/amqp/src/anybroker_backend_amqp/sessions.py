@@ -45,6 +45,7 @@ class Sessions:
     def session(self) -> Iterator[Session]:
         """One for the calling thread alone; what fails within is said in the words of the contract."""
         connection = self.connection()
+        connection.until_unblocked(self._timeout)  # until then the server reads nothing, and channels would pile up
         session = self._kept()
         if session is None or session.broken is not None:
             session = Session(connection, self._timeout)

@@ -176,6 +176,8 @@ class AmqpBroker:
             if number := self._topology.strays():
                 self._send_strays(number)
         except (Gone, AnybrokerError) as error:
+            if refused_with(error) == NOT_FOUND:  # somebody has deleted the queue of strays
+                self._topology.forget()
             _log.warning("delayed messages that have not found their queue cannot be sent on yet: %s", error)
 
     def _send_strays(self, number: int) -> None:
@@ -282,9 +284,7 @@ class AmqpBroker:
     def _acquire(self, consumer: Consumer, sources: Sequence[Source], limit: int, wait: float) -> list[Arrival]:
         acquisition = Acquisition(consumer, sources, min(limit, self._options.prefetch), max(0.0, wait))
         consumer.connection.call(lambda: consumer.begin(acquisition))
-        arrivals: list[Arrival] = consumer.connection.wait(
-            acquisition.reply, max(0.0, wait) + self._timeout, doing="acquire"
-        )
+        arrivals: list[Arrival] = consumer.wait(acquisition.reply, max(0.0, wait) + self._timeout, doing="acquire")
         return arrivals
 
     def _deliveries(self, consumer: Consumer, arrivals: Sequence[Arrival]) -> list[Delivery]:
@@ -309,7 +309,7 @@ class AmqpBroker:
         """Delay once more what is to wait for longer than one delay; what ``others`` have brought counts more."""
         try:
             self.update([(delivery, delivery.message) for delivery in again])
-        except BrokerUnavailable as error:
+        except AnybrokerError as error:
             tags = [cast("Token", delivery.token)[1] for delivery in again]
             consumer.connection.call(lambda: consumer.give_back(tags))
             if not others:
@@ -330,7 +330,7 @@ class AmqpBroker:
         reply: Reply[list[bool]] = Reply()
         tags = [tokens[place][1] for place in places]
         consumer.connection.call(lambda: act(consumer, tags, reply))
-        for place, answer in zip(places, consumer.connection.wait(reply, self._timeout, doing="settle"), strict=True):
+        for place, answer in zip(places, consumer.wait(reply, self._timeout, doing="settle"), strict=True):
             answers[place] = answer
         return answers
 
@@ -352,7 +352,7 @@ class AmqpBroker:
         if consumer.broken is not None:
             raise BrokerUnavailable("the connection went during an update: the old versions are delivered too")
         consumer.connection.call(lambda: consumer.remove_for_certain(tags, reply))
-        consumer.connection.wait(reply, self._timeout, doing="update")
+        consumer.wait(reply, self._timeout, doing="update")
 
 
 def _reserve(consumer: Consumer, tags: Sequence[int], reply: Reply[list[bool]]) -> None:

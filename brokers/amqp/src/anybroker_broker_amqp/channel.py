@@ -44,6 +44,8 @@ class Channel:
         self.connection = connection
         self.number = connection.add_channel(self)
         self.closed: BaseException | None = None
+        self.received = 0
+        """Bytes of messages; may be read by any thread."""
         self._listener = listener or Listener()
         self._pending: deque[Then | None] = deque()
         self._content: tuple[Any, ...] = ()
@@ -129,6 +131,7 @@ class Channel:
 
     def on_body(self, part: bytes) -> None:
         """A body, or a part of it."""
+        self.received += len(part)
         self._left -= len(part)
         if self._left > 0:
             self._parts.append(part)

@@ -89,17 +89,25 @@ class Connection(Driver):
             with suppress(OSError):
                 self._wake_writer.send(b"!")
 
-    def wait(self, reply: Reply[Any], timeout: float, *, doing: str) -> Any:
-        """The result of what another thread does here; a server that does not answer in time is given up."""
-        deadline = time.monotonic() + timeout
+    def wait(
+        self, reply: Reply[Any], timeout: float, *, doing: str, progress: Callable[[], object] = lambda: None
+    ) -> Any:
+        """The result of what another thread does here; a server that does not answer in time is given up.
+
+        ``progress`` is what changes as long as the server is sending what comes before the answer.
+        """
+        deadline, seen = time.monotonic() + timeout, progress()
         while not reply.wait(min(_LOOK, deadline - time.monotonic())):
             if self.ended is not None:  # what was asked for since then is never done
                 if reply.wait(_LOOK):
                     break
                 raise meaning(self.ended, self.where)
             if time.monotonic() >= deadline:
+                if (now := progress()) != seen:
+                    deadline, seen = time.monotonic() + timeout, now
+                    continue
                 if self.blocked is not None:
-                    raise BrokerUnavailable(f"{self.where} takes no messages, for {timeout:g} s: {self.blocked}")
+                    raise self._takes_nothing(timeout)
                 self.abort(f"no answer within {timeout:g} s ({doing})")
                 raise BrokerUnavailable(f"{self.where}: no answer within {timeout:g} s ({doing})")
         return reply.result()
@@ -108,6 +116,16 @@ class Connection(Driver):
     def blocking(self) -> bool:
         """The server takes no messages for now."""
         return self.blocked is not None and self.ended is None
+
+    def until_unblocked(self, timeout: float) -> None:
+        """Wait until the server takes messages. Raises ``BrokerUnavailable``, with its reason for taking none."""
+        if self.blocking:
+            with self.unblocked:
+                if not self.unblocked.wait_for(lambda: not self.blocking, timeout):
+                    raise self._takes_nothing(timeout)
+
+    def _takes_nothing(self, timeout: float) -> BrokerUnavailable:
+        return BrokerUnavailable(f"{self.where} takes no messages, for {timeout:g} s: {self.blocked}")
 
     def abort(self, reason: str) -> None:
         """Give the connection up."""

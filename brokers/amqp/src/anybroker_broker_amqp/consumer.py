@@ -3,7 +3,7 @@
 A consumer of RabbitMQ gets as many messages as its prefetch allows, and one more for each that it acknowledges. Here
 each ``acquire`` has consumers of its own (:mod:`.acquisition`), whose prefetch is what it wants, and which are
 cancelled before anything is acknowledged: nothing is taken that nobody has asked for. All of it is for the
-connection's thread alone, but ``id``, ``broken`` and what was ``replaced``.
+connection's thread alone, but ``id``, ``broken``, ``wait`` and what was ``replaced``.
 """
 
 from __future__ import annotations
@@ -119,6 +119,10 @@ class Consumer(Listener):
     def broken(self) -> BaseException | None:
         """Why nothing is held here any more."""
         return self.connection.ended or self._over or self.channel.closed
+
+    def wait(self, reply: Reply[Any], timeout: float, *, doing: str) -> Any:
+        """As :meth:`.Connection.wait`, for any thread; answers come behind messages, which may be large and many."""
+        return self.connection.wait(reply, timeout, doing=doing, progress=lambda: self.channel.received)
 
     # acquiring
 

@@ -10,7 +10,7 @@ from http.client import HTTPException, IncompleteRead
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from pika import spec
 
@@ -32,7 +32,15 @@ if TYPE_CHECKING:
 _COUNTS = ("messages_ready", "messages_unacknowledged")
 _NOTHING = {HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST}
 """RabbitMQ has the latter for a %2F, the default virtual host, in a path that it does not know."""
+_ELSEWHERE = range(300, 400)
 _MEANT = "management is the URL of RabbitMQ's management API, such as http://localhost:15672"
+
+
+class _Here(HTTPRedirectHandler):
+    """Goes nowhere else: urllib would take the password along."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        """Make an error of it."""
 
 
 class Management:
@@ -54,7 +62,8 @@ class Management:
         self._virtual_host = address.path[1:] or "/"
         self._queues = f"{self.where}/api/queues/{quote(self._virtual_host, safe='')}"
         self._timeout = options.timeout.total_seconds()
-        self._tls = ssl.create_default_context(cafile=options.ca) if url.scheme == "https" else None
+        tls = [HTTPSHandler(context=ssl.create_default_context(cafile=options.ca))] if url.scheme == "https" else []
+        self._opener = build_opener(_Here, *tls)
         credentials = f"{address.user or 'guest'}:{address.password or 'guest'}"
         self._authorization = f"Basic {base64.b64encode(credentials.encode()).decode()}"
 
@@ -84,7 +93,7 @@ class Management:
         """What is there; None if nothing is."""
         request = Request(self._queues + path, headers={"Authorization": self._authorization})  # noqa: S310  http(s)
         try:
-            with urlopen(request, timeout=self._timeout, context=self._tls) as answer:  # noqa: S310  http or https
+            with self._opener.open(request, timeout=self._timeout) as answer:
                 return json.load(answer)
         except HTTPError as error:
             error.close()
@@ -93,6 +102,8 @@ class Management:
             text = f"{self.where} answers {error.code} {error.reason}"
             if error.code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
                 raise ConfigurationError(f"{text}: the user needs the tag monitoring or management") from error
+            if error.code in _ELSEWHERE:
+                raise ConfigurationError(f"{text}, to another address: {_MEANT}") from error
             raise BrokerUnavailable(text) from error
         except (OSError, IncompleteRead) as error:
             raise BrokerUnavailable(f"{self.where} does not answer: {error}; {_MEANT}") from error

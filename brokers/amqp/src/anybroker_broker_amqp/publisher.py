@@ -67,7 +67,7 @@ class Publisher(Listener):
         """
         batch = Batch(len(frames))
         try:
-            self._until_unblocked(timeout)
+            self.connection.until_unblocked(timeout)
             data = b"".join(frames)
             self.connection.call(lambda: self._send(batch, data))
             self._await(batch, timeout)
@@ -88,13 +88,6 @@ class Publisher(Listener):
             if time.monotonic() - since > timeout:
                 raise self._stuck(timeout)
         batch.reply.result()
-
-    def _until_unblocked(self, timeout: float) -> None:
-        connection = self.connection
-        if connection.blocking:
-            with connection.unblocked:
-                if not connection.unblocked.wait_for(lambda: not connection.blocking, timeout):
-                    raise self._stuck(timeout)
 
     def _stuck(self, timeout: float) -> BrokerUnavailable:
         connection = self.connection

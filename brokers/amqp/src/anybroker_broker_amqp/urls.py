@@ -22,6 +22,7 @@ MAX_BODY = 16 * 1024 * 1024
 _EARLIER, _EARLIER_AT_MOST = 0.02, 10.0
 """Share of the server's ``consumer_timeout``, and seconds, by which a lease is shorter."""
 
+_LONGEST_PREFIX = 60
 _SHORTEST = timedelta(seconds=1)
 _DURATIONS = {
     "timeout": (timedelta(days=1), "how long a call waits for the server, 10s if not given"),
@@ -37,7 +38,9 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What may be in the query of a URL. Broker and result backend take the same, so that one URL is for both."""
 
-    prefix: Annotated[str, msgspec.Meta(min_length=1, max_length=60, pattern=r"^(?!amq\.)[\w.-]+$")] = "anybroker."
+    prefix: Annotated[str, msgspec.Meta(min_length=1, max_length=_LONGEST_PREFIX, pattern=r"^(?!amq\.)[\w.-]+\Z")] = (
+        "anybroker."
+    )
     """Begins the name of every queue and exchange."""
     heartbeat: Annotated[int, msgspec.Meta(ge=1, le=600)] = 10
     """Seconds of silence after which either side sends a sign of life; after two, a connection counts as dead."""
@@ -76,7 +79,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How long a group is remembered of which nothing is heard."""
 
     def __post_init__(self) -> None:
-        """Raises ``ValueError`` for a duration with which nothing would work."""
+        """Raises ``ValueError`` for what nothing would work with: a name of AMQP has 255 bytes."""
+        if len(self.prefix.encode()) > _LONGEST_PREFIX:
+            raise ValueError(f"the option 'prefix' has at most {_LONGEST_PREFIX} bytes in UTF-8")
         for name, (longest, advice) in _DURATIONS.items():
             if not _SHORTEST <= getattr(self, name) <= longest:
                 raise ValueError(f"the option '{name}' is from 1s to {longest.days}d: {advice}")

@@ -23,7 +23,7 @@ from anybroker_broker_pubsub.errors import NotThere, TimedOut
 from anybroker_broker_pubsub.messages import QUEUE, eta_of, forwarded
 from anybroker_broker_pubsub.options import MAX_ACK_DEADLINE, MIN_ACK_DEADLINE, PULL_BATCH
 from anybroker_broker_pubsub.publishing import publish
-from anybroker_broker_pubsub.pulls import GRACE
+from anybroker_broker_pubsub.pulls import EARLY, GRACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -141,7 +141,11 @@ class Later:
         due = [one for one in self._soon if one.due <= now]
         self._soon = [one for one in self._soon if one.due > now]
         self._deliver([one for one in due if now < one.held_until])
-        return call if brought is None else self._pull()
+        if brought is None:
+            return call
+        if not brought:
+            self._stopped.wait(EARLY)  # a service that does not wait is not asked without a pause
+        return self._pull()
 
     def _pull(self) -> Call:
         subscription = self._topology.names.subscription(self._topology.ensure_later())
@@ -166,7 +170,8 @@ class Later:
         now, clock = datetime.now(UTC), time.monotonic()
         kept = self._topology.retention(self._topology.names.later)
         for one in received:
-            eta = eta_of(one.message.attributes)
+            attributes = one.message.attributes
+            eta = eta_of(attributes) if attributes.get(QUEUE) else None  # else Pub/Sub gave it up: its queue keeps it
             left = (eta - now).total_seconds() if eta is not None else 0.0
             waiting = Waiting(one.ack_id, one.message, clock + left, pulled_at + SAFE)
             age = now - one.message.publish_time.ToDatetime(tzinfo=UTC)

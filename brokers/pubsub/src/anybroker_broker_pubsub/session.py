@@ -151,8 +151,13 @@ class Session:
                 parked.append(Parked(self._topology.names.subscription(name), one.ack_id, eta))
             else:
                 early.append(one)
-        self._parking.hold(parked)
-        self._put_off(name, pulled.queue, early)
+        try:
+            self._parking.hold(parked)
+            self._put_off(name, pulled.queue, early)
+        except AnybrokerError as error:
+            if not due:
+                raise
+            _log.warning("what is not due in %s comes again by its deadline: %s", name, error)
         with suppress(AnybrokerError):  # it comes back by its deadline
             self._return_unseen(name, due[limit:])
         due, since, seconds = due[:limit], pulled.at, _whole(lease)

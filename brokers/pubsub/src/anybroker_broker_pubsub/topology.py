@@ -112,7 +112,7 @@ def _check(found: Any, wanted: Any) -> None:
     """What exists must keep what is declared. Raises ``ConfigurationError``."""
     problem = None
     if found.topic != wanted.topic:
-        problem = f"belongs to {found.topic}"
+        problem = f"belongs to {found.topic}; delete it, or use another prefix"
     elif found.enable_exactly_once_delivery != wanted.enable_exactly_once_delivery:
         has = "has" if found.enable_exactly_once_delivery else "has no"
         problem = f"{has} exactly-once delivery, and the URL says otherwise (exactly_once)"

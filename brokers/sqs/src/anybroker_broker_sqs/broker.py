@@ -18,7 +18,7 @@ from anybroker.broker import Delivery
 from anybroker.errors import AnybrokerError, BrokerUnavailable, LeaseLost
 from anybroker.validation import check_changes, check_messages
 from anybroker_broker_sqs import batches, envelope, overview
-from anybroker_broker_sqs.connection import DEFAULT_RETENTION, RETENTION, Connection
+from anybroker_broker_sqs.connection import Connection
 from anybroker_broker_sqs.envelope import whole
 from anybroker_broker_sqs.errors import QueueMissing
 from anybroker_broker_sqs.leases import Lease, whole_lease
@@ -47,7 +47,7 @@ LAG = 1
 ROUNDS = 2
 """How often a message of a FIFO queue is handed on unseen, which counts; after that it waits here."""
 MORE = 0.2
-"""Seconds for which an acquire that has messages goes on receiving, before it returns them."""
+"""Seconds for which an acquire goes on receiving, before it returns what it has, or waits no longer."""
 LONGEST_WAIT = 365 * 86_400.0
 """Seconds of a wait, also of one for ever: threads cannot wait for longer than C counts."""
 
@@ -59,7 +59,6 @@ class SqsBroker:
         self._settings = settings
         self._limit = settings.options.message_size
         self._fifo = settings.options.fifo
-        self._kept = RETENTION if settings.options.create else DEFAULT_RETENTION
         self._portion = 1 if self._fifo else BATCH  # more could be of one ordering key, and for one consumer at once
         self._here = self._new_process()
         self.capabilities = declare.Capabilities(
@@ -113,7 +112,7 @@ class SqsBroker:
         for queue in queues:
             if len(taken) < limit and not (wait > 0 and here.polls.covers(queue)):
                 try:
-                    taken += self._receive_all(here, queue, limit - len(taken), seconds)
+                    taken += self._receive_all(here, queue, limit - len(taken), seconds, deadline)
                 except AnybrokerError:
                     if not taken:
                         raise
@@ -293,16 +292,18 @@ class SqsBroker:
 
     # receiving
 
-    def _receive_all(self, here: Process, queue: str, limit: int, lease: int) -> list[Delivery]:
+    def _receive_all(self, here: Process, queue: str, limit: int, lease: int, deadline: float) -> list[Delivery]:
         """What short polls bring: one, then several at once for as long as each brings all that it asked for.
 
-        Several from the beginning, if the last one of this queue did.
+        Several from the beginning, if the last one of this queue did. Until ``deadline`` where all of it is to wait on.
         """
         taken: list[Delivery] = []
         enough = time.monotonic() + MORE
         ask = partial(self._try_to_receive, here, queue, lease)
         more = True
-        while more and (room := limit - len(taken)) > 0 and not (taken and time.monotonic() > enough):
+        while more and (room := limit - len(taken)) > 0:
+            if time.monotonic() > (enough if taken else max(enough, deadline)):
+                break
             starts = range(0, room, self._portion)[: self._settings.options.calls if queue in here.busy else 1]
             numbers = [min(self._portion, room - start) for start in starts]
             portions = here.connection.each(ask, numbers)
@@ -348,7 +349,7 @@ class SqsBroker:
             (early if one.waits(now) else due).append(one)
         here.held.add([one.lease for one in due])
         if early:
-            self._put_off(early)
+            self._put_off(here, queue, early)
         until = now + timedelta(seconds=began + lease - time.monotonic())
         taken = [Delivery(one.message, one.lease, one.count, until) for one in due]
         if here.closed:
@@ -356,15 +357,16 @@ class SqsBroker:
             return Portion([], full=False)
         return Portion(taken, full=len(raws) == min(self._portion, number))
 
-    def _put_off(self, early: Sequence[Received]) -> None:
+    def _put_off(self, here: Process, queue: str, early: Sequence[Received]) -> None:
         """Let messages wait on, unseen: SQS delays a message by 15 minutes at most, and one of a FIFO queue not at all.
 
         One of a standard queue is sent anew. One of a FIFO queue is hidden where it is, so that it keeps its place;
         unless SQS would forget it before it is due.
         """
+        kept = here.connection.kept(queue) if self._fifo else 0
         now = datetime.now(UTC)
-        hidden = [one for one in early if self._fifo and one.lasts(now, self._kept)]
-        self._hide([(one.lease, min(one.left(now), MAX_LEASE - 1)) for one in hidden])
+        hidden = [one for one in early if self._fifo and one.lasts(now, kept)]
+        self._hide([(one.lease, one.hidden(now, kept)) for one in hidden])
         moved = [one for one in early if one not in hidden]
         leases = [one.lease for one in moved]
         try:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 U = TypeVar("U")
 
+KEPT = "MessageRetentionPeriod"
 RETENTION = 14 * 86400
 """Seconds for which SQS keeps a message at most (CreateQueue, MessageRetentionPeriod)."""
 DEFAULT_RETENTION = 4 * 86400
@@ -74,6 +75,7 @@ class Connection:
         self._thread = threading.local()
         """``pooled`` is set in the threads of ``_threads``."""
         self._urls: dict[str, str] = {}
+        self._kept: dict[str, int] = {}
 
     @property
     def where(self) -> str:
@@ -139,9 +141,26 @@ class Connection:
             self._urls[queue] = url
         return url
 
+    def kept(self, queue: str) -> int:
+        """Seconds for which SQS keeps a message of a queue, whoever has created it.
+
+        Where SQS does not tell, those of a queue that was created without saying.
+        """
+        kept = self._kept.get(queue)
+        if kept is None:
+            try:
+                told = self.call("GetQueueAttributes", QueueUrl=self.url(queue), AttributeNames=[KEPT])
+            except BrokerUnavailable:
+                return DEFAULT_RETENTION
+            except ConfigurationError:  # who asks needs a permission for it
+                told = {}
+            kept = self._kept[queue] = int(told.get("Attributes", {}).get(KEPT, DEFAULT_RETENTION))
+        return kept
+
     def forget(self, queue: str) -> None:
         """A queue is not where it was: look it up again."""
         self._urls.pop(queue, None)
+        self._kept.pop(queue, None)
 
     def close(self) -> None:
         """Free the connections. Calls that are being made end as they do."""
@@ -181,7 +200,7 @@ class Connection:
         options = self._settings.options
         attributes = {
             "VisibilityTimeout": str(int(options.visibility.total_seconds())),
-            "MessageRetentionPeriod": str(RETENTION),
+            KEPT: str(RETENTION),
             "MaximumMessageSize": str(options.message_size),
         }
         if options.fifo:

@@ -78,7 +78,7 @@ def pack(
     for name in (message.id, message.queue, message.ordering_key or ""):
         utf8(name)
     text, encoding = _text(message.body)
-    eta = message.eta.astimezone(UTC) if message.eta is not None else None
+    eta = _utc(message.eta) if message.eta is not None else None
     meta = _FORBIDDEN.sub(
         lambda char: f"\\u{ord(char[0]):04x}",
         _encode(Meta(message.id, eta, message.ordering_key, encoding, deliveries)).decode(),
@@ -132,6 +132,14 @@ def group(key: str | None) -> str:
 def whole(seconds: float) -> int:
     """Seconds as SQS counts them: a part of one is a whole one."""
     return -int(-seconds // 1)
+
+
+def _utc(moment: datetime) -> datetime:
+    """The same moment in UTC, unless that would be before the first year or after the last."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        return moment
 
 
 def _deduplication_id(replaces: str | None, meta: str, text: str) -> str:

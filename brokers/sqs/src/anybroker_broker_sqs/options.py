@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -73,7 +73,11 @@ class Settings(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         """Show the settings without the credentials."""
-        return f"Settings(region={self.region!r}, account={self.account!r}, options={self.options!r})"
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """List the same, for tools that print structures."""
+        return [(name, getattr(self, name)) for name in ("region", "account", "options")]
 
     @property
     def shown(self) -> str:

@@ -9,6 +9,7 @@ Where that counts as a delivery, it is kept after a while for whoever asks here.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     GiveBack = Callable[[Sequence[Delivery]], None]
     Keep = Callable[[Sequence[Delivery], int], list[Delivery]]
 
+_log = logging.getLogger("anybroker.sqs")
+
 GRACE = 0.05
 """Seconds for which what was found waits for the next ``acquire`` before it is given back."""
 RECENT = 1.0
@@ -32,6 +35,8 @@ ENDING = 1.5
 """Seconds within which a poll must end for ``close`` to wait for it: the shortest takes one."""
 KEPT = 300.0
 """Seconds for which what must not be given back waits for the next ``acquire``."""
+PAUSE = 0.05
+"""Seconds before the next poll after one that brought nothing at once."""
 IDLE = 10.0
 """Seconds after which a thread ends that nobody needs."""
 
@@ -159,9 +164,12 @@ class _Poller:
                         self._polls.end(self)
                         return
                 self._wanted = False
-            left = self._keep(self._offer(self._poll_until_found(), GRACE))
-            if left:
-                self._polls.give_back(left)
+            try:
+                left = self._keep(self._offer(self._poll_until_found(), GRACE))
+                if left:
+                    self._polls.give_back(left)
+            except Exception:  # this thread is there for all who will ask
+                _log.exception("what nobody asked for of queue %r is delivered again after its lease", self.queue)
             with changed:
                 self.busy = self.polling
                 changed.notify_all()
@@ -175,12 +183,14 @@ class _Poller:
             except AnybrokerError as error:
                 self._error = error
                 return []
-            except Exception as error:  # this thread is there for all who will ask
+            except Exception as error:  # the same
                 self._error = BrokerUnavailable(f"a poll of queue {self.queue!r} failed: {error!r}")
                 self._error.__cause__ = error
                 return []
             if found or not (self.waiting or time.monotonic() - self.asked < RECENT):
                 return found
+            if time.monotonic() < self.until - wait + PAUSE:
+                time.sleep(PAUSE)  # a service that does not wait is not asked without a pause
             wait = min(2 * wait, self._polls.longest)
         return []
 

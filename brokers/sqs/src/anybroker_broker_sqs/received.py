@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from anybroker.broker import Message
     from anybroker_broker_sqs.leases import Lease
 
-MARGIN = timedelta(hours=12)
-"""A message that SQS is about to forget (MessageRetentionPeriod) is sent anew so long before, at least."""
+MARGIN = 43_200
+"""Seconds before SQS forgets a message (MessageRetentionPeriod) in which it is sent anew, at the latest; fewer where
+it is kept for less than two days."""
 
 
 class Received:
@@ -38,10 +39,14 @@ class Received:
         """Whole seconds until it is due."""
         return 0 if self.message.eta is None else max(0, whole((self.message.eta - now).total_seconds()))
 
+    def hidden(self, now: datetime, kept: float) -> int:
+        """Seconds until the next look at a message of a FIFO queue, where SQS keeps it for ``kept`` seconds."""
+        return min(self.left(now), MAX_LEASE - 1, int(kept / 4))
+
     def lasts(self, now: datetime, kept: float) -> bool:
         """Whether SQS, where it is ``kept`` for so many seconds, still has it at the next look; of a FIFO queue."""
-        next_look = now + timedelta(seconds=min(MAX_LEASE, self.left(now)))
-        return next_look < self._moment("SentTimestamp") + timedelta(seconds=kept) - MARGIN
+        next_look = now + timedelta(seconds=self.hidden(now, kept))
+        return next_look < self._moment("SentTimestamp") + timedelta(seconds=kept - min(MARGIN, kept / 4))
 
     @property
     def count(self) -> int:
