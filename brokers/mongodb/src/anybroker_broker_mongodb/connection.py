@@ -108,10 +108,11 @@ class Connection:
         """What this process has of it. Raises as :meth:`collection` does."""
         session = self._session
         if session is None or self.closed:
+            self._refuse_if_closed()
+            opened = self._open()  # by each thread for itself: no one waits until a server has not answered the others
             with self._lock:
-                if self.closed:
-                    raise BrokerUnavailable(f"{self._target.address} was closed")
-                session = self._session = self._session or self._open()
+                self._refuse_if_closed()
+                session = self._session = self._session or opened
         return session
 
     def close(self) -> None:
@@ -124,6 +125,10 @@ class Connection:
         while self._users:
             with suppress(KeyError):  # another thread closes it, too
                 clients.give_back(self._target, self._users.pop())
+
+    def _refuse_if_closed(self) -> None:
+        if self.closed:
+            raise BrokerUnavailable(f"{self._target.address} was closed")
 
     def _open(self) -> Session:
         """Ask the server what it is, and make the indexes, which does nothing where they are."""
