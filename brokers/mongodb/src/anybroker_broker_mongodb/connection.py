@@ -12,13 +12,14 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import ReadPreference, WriteConcern
 
 from anybroker.capabilities import Durability
-from anybroker.errors import BrokerUnavailable
+from anybroker.errors import BrokerUnavailable, ConfigurationError
 from anybroker_broker_mongodb import clients
 from anybroker_broker_mongodb.translation import translated
 from anybroker_broker_mongodb.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from contextlib import AbstractContextManager
 
     from pymongo import IndexModel
@@ -47,9 +48,17 @@ class Session:
 class Connection:
     """Thread-safe. Used after a fork, it connects anew."""
 
-    def __init__(self, target: Target[Any], *, indexes: Mapping[str, Sequence[IndexModel]]) -> None:
+    def __init__(
+        self,
+        target: Target[Any],
+        *,
+        indexes: Mapping[str, Sequence[IndexModel]],
+        fields: Mapping[str, AbstractSet[str]] | None = None,
+    ) -> None:
         self._target = target
         self._indexes = indexes
+        self._fields = fields or {}
+        """By collection: all that documents have, where those of others must not be touched."""
         self._lock = threading.Lock()
         self._session: Session | None = None
         self._users = {clients.borrow(target)}
@@ -145,11 +154,21 @@ class Connection:
                     read_preference=ReadPreference.PRIMARY,
                     write_concern=WriteConcern(**self._target.write_concern),
                 )
+                self._refuse_foreign(collection, self._fields.get(name))
                 if indexes:
                     collection.create_indexes(list(indexes))
                 if wake == "stream" and alone:
                     collection.watch().close()  # a server alone refuses it
         return Session(collections, streams=wake == "stream" or (wake == "auto" and not alone), alone=alone)
+
+    def _refuse_foreign(self, collection: Documents, fields: AbstractSet[str] | None) -> None:
+        """A TTL index removes documents, also those of an application that has a collection of the same name."""
+        found = None if fields is None else collection.find_one(projection={"body": False})
+        if found is not None and fields is not None and not found.keys() <= fields:
+            raise ConfigurationError(
+                f"{self._target.address}: the collection {collection.name!r} holds documents of something else; "
+                "name another database, or give a prefix"
+            )
 
     def begin_anew(self) -> None:
         """In a child that was forked. The lock may have been held by a thread that does not exist here."""
