@@ -10,6 +10,7 @@ from anybroker_conformance.broker.law02_alike import Alike
 from anybroker_conformance.broker.law02_exact import Exact
 from anybroker_conformance.broker.law03_exclusive import Exclusive
 from anybroker_conformance.broker.law03_lengths import LeasesOfDifferentLengths
+from anybroker_conformance.broker.law03_together import Together
 from anybroker_conformance.broker.law04_expiry import Expiry
 from anybroker_conformance.broker.law04_many import ExpiryOfMany
 from anybroker_conformance.broker.law05_batches import FencedInBatches
@@ -40,6 +41,7 @@ class BrokerConformance(
     Alike,
     Exclusive,
     LeasesOfDifferentLengths,
+    Together,
     Expiry,
     ExpiryOfMany,
     Fenced,

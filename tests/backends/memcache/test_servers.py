@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
@@ -378,5 +378,29 @@ def test_a_server_that_evicts_nothing_keeps_locks_when_it_is_full() -> None:
                 backend.store(many, ttl=60)
             assert backend.claim("lock", ttl=60) is None
             assert backend.release("lock", token)
+    finally:
+        server.kill()
+
+
+def test_a_server_with_too_many_connections_is_unavailable() -> None:
+    """It says so in a way in which it refuses unknown commands, too; but a repetition mends it."""
+    server = ServerProcess([*program(), "-l", "127.0.0.1", "-c", "40", "-p", str(port := free_port())], port=port)
+    server.start()
+    try:
+        with closing(connect([server])) as backend:
+            taken = [socket.create_connection(server.address) for _ in range(80)]
+            try:
+                for _ in range(10):
+                    with pytest.raises(BrokerUnavailable):
+                        backend.fetch(["x"])
+            finally:
+                for sock in taken:
+                    sock.close()
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline:
+                with suppress(BrokerUnavailable):
+                    assert backend.fetch(["x"]) == [None]
+                    return
+            raise AssertionError("it is never reached again")
     finally:
         server.kill()

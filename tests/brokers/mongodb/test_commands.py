@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pymongo
@@ -276,3 +276,10 @@ def test_of_two_leases_of_one_message_in_a_batch_the_last_counts(url: str, verb:
         both = [stale, valid]
         answers = broker.ack(both) if verb == "ack" else broker.update([(one, one.message) for one in both])
         assert answers == [False, True]
+
+
+def test_what_is_ready_is_delivered_although_the_clock_of_the_server_was_set_back(broker: MongoBroker) -> None:
+    """Or another member has become primary, whose clock is behind: it has been ready since a moment to come."""
+    broker.enqueue(messages(2))
+    broker._messages().update_many({}, {"$set": {"due": datetime.now(UTC) + timedelta(hours=1)}})
+    assert len(broker.acquire(["q"], limit=10, wait=0, lease=60)) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
@@ -59,6 +60,7 @@ def test_the_database_has_a_default() -> None:
         ("mongodb://h/?w=0", "lost unnoticed"),
         ("mongodb://h/?maxPoolSize=many", "maxpoolsize"),
         ("mongodb://u:secret@h/?readPreference=secret", "***"),
+        ("mongodb://h/?group_ttl=0", "group_ttl"),
     ],
 )
 def test_urls_that_are_wrong(url: str, said: str) -> None:
@@ -149,3 +151,22 @@ def test_a_server_that_is_down_is_said_soon_and_without_the_password() -> None:
     assert time.monotonic() - began < 10
     assert "secret" not in f"{raised.value!r} {raised.value.__cause__!r} {broker!r}"
     assert raised.value.__cause__ is not None
+
+
+def test_threads_that_begin_while_no_server_answers_do_not_wait_for_one_another() -> None:
+    """Else the last of those that a program begins with is answered after all others have given up, one by one."""
+    number = 16
+    with (
+        closing(load_broker("mongodb://127.0.0.1:1/tasks?serverSelectionTimeoutMS=500")) as broker,
+        ThreadPoolExecutor(number) as pool,
+    ):
+        began = time.monotonic()
+        calls = [pool.submit(broker.acquire, ["q"], limit=1, wait=0, lease=1) for _ in range(number)]
+        assert {type(call.exception()) for call in calls} == {BrokerUnavailable}
+        assert time.monotonic() - began < number * 0.5 / 2
+
+
+def test_tools_that_print_structures_show_no_password() -> None:
+    """As those do that print a traceback with its variables."""
+    target = read_url("mongodb://user:secret@h/tasks?authMechanismProperties=AWS_SESSION_TOKEN:secret", BrokerOptions)
+    assert "secret" not in f"{target!r} {[*target.__rich_repr__()]}"

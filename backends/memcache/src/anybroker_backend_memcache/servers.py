@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from pymemcache.client.base import Client, PooledClient
 from pymemcache.client.rendezvous import RendezvousHash
-from pymemcache.exceptions import MemcacheUnexpectedCloseError
+from pymemcache.exceptions import MemcacheServerError, MemcacheUnexpectedCloseError
 
 from anybroker.errors import BrokerUnavailable
 from anybroker_backend_memcache.translation import translated
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     FoundT = TypeVar("FoundT")
 
 STORED = b"STORED"
+_REFUSAL = b"ERROR "
+"""Begins what memcached says before it closes a new connection: ``ERROR Too many open connections``."""
 _PORTION = 1024 * 1024
 """Bytes of commands that are sent before their answers are read: the time-out is for so much, however large a batch."""
 _IDLE = 60
@@ -101,6 +103,12 @@ class _Client(Client):
         for some in _portions([bytes(one) for one in writes]):
             answers += self._misc_cmd(some, b"write", noreply=False)
         return answers
+
+    def _raise_errors(self, line: bytes, name: bytes) -> None:
+        """As pymemcache does, which takes what a server says that is full for an unknown command."""
+        if line.startswith(_REFUSAL):
+            raise MemcacheServerError(line.removeprefix(_REFUSAL))
+        super()._raise_errors(line, name)
 
 
 class Servers:

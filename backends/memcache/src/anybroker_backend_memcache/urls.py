@@ -52,6 +52,9 @@ def read_url(url: str) -> Target:
     options = read_options(address, Options)
     if address.user is not None or address.password is not None:
         raise ConfigurationError(f"{address}: memcached is used without user and password; it must not be reachable")
+    for name in ("group_ttl", "connect_timeout", "timeout"):
+        if getattr(options, name) <= timedelta():
+            raise ConfigurationError(f"{address}: the option '{name}' must be more than nothing")
     return Target(address, _servers(address), options, _tls(address, options))
 
 
@@ -67,7 +70,19 @@ def _servers(address: Address) -> tuple[Server, ...]:
     servers = tuple((host, PORT if port is None else port) for host, port in address.hosts)
     if len(set(servers)) < len(servers):
         raise ConfigurationError(f"{address} names a server twice")
+    for host, _ in servers:
+        _check_host(host, address)
     return servers
+
+
+def _check_host(name: str, address: Address) -> None:
+    """Raise ``ConfigurationError`` for what cannot be the name of a host; Python would, whenever it connects."""
+    try:
+        name.encode("idna")
+    except UnicodeError as error:
+        raise ConfigurationError(
+            f"{address}: {name!r} is no name of a host: between its dots are 1 to 63 letters, digits and hyphens"
+        ) from error
 
 
 def _tls(address: Address, options: Options) -> ssl.SSLContext | None:

@@ -13,10 +13,10 @@ from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from anybroker.capabilities import BackendCapabilities
-from anybroker.errors import BrokerUnavailable
+from anybroker.errors import BrokerUnavailable, ConfigurationError
 from anybroker.validation import check_results
 from anybroker_backend_mongodb import documents
-from anybroker_backend_mongodb.documents import FINISHED, GROUPS, INDEXES, LOCKS, MEMBERS, RESULTS
+from anybroker_backend_mongodb.documents import FIELDS, FINISHED, GROUPS, INDEXES, LOCKS, MEMBERS, RESULTS
 from anybroker_backend_mongodb.upserts import upsert, upsert_all
 from anybroker_broker_mongodb.connection import Connection
 from anybroker_broker_mongodb.translation import NOT_IMPLEMENTED
@@ -69,7 +69,7 @@ class MongoBackend:
     def __init__(self, target: Target[BackendOptions]) -> None:
         self._target = target
         self._group_ttl = target.options.group_ttl.total_seconds()
-        self._connection = Connection(target, indexes=INDEXES)
+        self._connection = Connection(target, indexes=INDEXES, fields=FIELDS)
         self._last_wait = _LastWait()
 
     @classmethod
@@ -79,7 +79,10 @@ class MongoBackend:
         Options: ``prefix`` of the collections, ``max_body`` in bytes, ``wake`` (auto, stream, poll), ``group_ttl`` (a
         duration), and those of pymongo. Raises ``ConfigurationError``.
         """
-        return cls(read_url(url, BackendOptions))
+        target = read_url(url, BackendOptions)
+        if target.options.group_ttl <= timedelta():
+            raise ConfigurationError(f"{target.address}: the option 'group_ttl' must be more than nothing")
+        return cls(target)
 
     @property
     def capabilities(self) -> BackendCapabilities:

@@ -39,6 +39,14 @@ INDEXES = {
     LOCKS: [_EXPIRES],
 }
 
+FIELDS = {
+    RESULTS: {"_id", "state", "final", "attempt", "body", "expires"},
+    GROUPS: {"_id", "joins", "sealed", "expires"},
+    MEMBERS: {"_id", "group", "expires"},
+    LOCKS: {"_id", "token", "expires"},
+}
+"""All that documents have; one with others is not ours."""
+
 FINISHED: list[Json] = [
     {
         "$match": {

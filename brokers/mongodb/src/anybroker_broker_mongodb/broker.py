@@ -18,7 +18,7 @@ from anybroker.errors import BrokerUnavailable
 from anybroker.validation import check_changes, check_messages
 from anybroker_broker_mongodb import commands
 from anybroker_broker_mongodb.connection import Connection
-from anybroker_broker_mongodb.documents import INDEXES, MAX_LEASE, lease_milliseconds, to_delivery, to_document
+from anybroker_broker_mongodb.documents import INDEXES, MAX_LEASE, READY, lease_milliseconds, to_delivery, to_document
 from anybroker_broker_mongodb.inspection import COLLECTION, Inspection
 from anybroker_broker_mongodb.translation import DUPLICATE_KEY
 from anybroker_broker_mongodb.urls import BrokerOptions, Target, read_url
@@ -217,7 +217,9 @@ class MongoBroker(Inspection):
         if not found:
             return float("inf")
         left = found[0].get("left")  # there is none where nothing is due, but ready
-        return 0.0 if left is None else float(left) / 1000
+        if left is None or found[0]["state"] == READY:  # since then, even if the server's clock was set back
+            return 0.0
+        return float(left) / 1000
 
     def _claim(self, queues: Sequence[str], limit: int, milliseconds: int) -> list[Delivery]:
         asked = time.monotonic()

@@ -12,13 +12,14 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import ReadPreference, WriteConcern
 
 from anybroker.capabilities import Durability
-from anybroker.errors import BrokerUnavailable
+from anybroker.errors import BrokerUnavailable, ConfigurationError
 from anybroker_broker_mongodb import clients
 from anybroker_broker_mongodb.translation import translated
 from anybroker_broker_mongodb.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from contextlib import AbstractContextManager
 
     from pymongo import IndexModel
@@ -47,9 +48,17 @@ class Session:
 class Connection:
     """Thread-safe. Used after a fork, it connects anew."""
 
-    def __init__(self, target: Target[Any], *, indexes: Mapping[str, Sequence[IndexModel]]) -> None:
+    def __init__(
+        self,
+        target: Target[Any],
+        *,
+        indexes: Mapping[str, Sequence[IndexModel]],
+        fields: Mapping[str, AbstractSet[str]] | None = None,
+    ) -> None:
         self._target = target
         self._indexes = indexes
+        self._fields = fields or {}
+        """By collection: all that documents have, where those of others must not be touched."""
         self._lock = threading.Lock()
         self._session: Session | None = None
         self._users = {clients.borrow(target)}
@@ -108,10 +117,11 @@ class Connection:
         """What this process has of it. Raises as :meth:`collection` does."""
         session = self._session
         if session is None or self.closed:
+            self._refuse_if_closed()
+            opened = self._open()  # by each thread for itself: no one waits until a server has not answered the others
             with self._lock:
-                if self.closed:
-                    raise BrokerUnavailable(f"{self._target.address} was closed")
-                session = self._session = self._session or self._open()
+                self._refuse_if_closed()
+                session = self._session = self._session or opened
         return session
 
     def close(self) -> None:
@@ -124,6 +134,10 @@ class Connection:
         while self._users:
             with suppress(KeyError):  # another thread closes it, too
                 clients.give_back(self._target, self._users.pop())
+
+    def _refuse_if_closed(self) -> None:
+        if self.closed:
+            raise BrokerUnavailable(f"{self._target.address} was closed")
 
     def _open(self) -> Session:
         """Ask the server what it is, and make the indexes, which does nothing where they are."""
@@ -140,11 +154,21 @@ class Connection:
                     read_preference=ReadPreference.PRIMARY,
                     write_concern=WriteConcern(**self._target.write_concern),
                 )
+                self._refuse_foreign(collection, self._fields.get(name))
                 if indexes:
                     collection.create_indexes(list(indexes))
                 if wake == "stream" and alone:
                     collection.watch().close()  # a server alone refuses it
         return Session(collections, streams=wake == "stream" or (wake == "auto" and not alone), alone=alone)
+
+    def _refuse_foreign(self, collection: Documents, fields: AbstractSet[str] | None) -> None:
+        """A TTL index removes documents, also those of an application that has a collection of the same name."""
+        found = None if fields is None else collection.find_one(projection={"body": False})
+        if found is not None and fields is not None and not found.keys() <= fields:
+            raise ConfigurationError(
+                f"{self._target.address}: the collection {collection.name!r} holds documents of something else; "
+                "name another database, or give a prefix"
+            )
 
     def begin_anew(self) -> None:
         """In a child that was forked. The lock may have been held by a thread that does not exist here."""

@@ -58,6 +58,10 @@ class Target(msgspec.Struct, Generic[OptionsT], frozen=True):
         """Leave out the URL, which may hold a password."""
         return f"Target({self.address})"
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """The same, for tools that print structures."""
+        return [("address", str(self.address))]
+
 
 def read_url(url: str, options: type[OptionsT]) -> Target[OptionsT]:
     """Take a URL apart. Raises ``ConfigurationError``; connects to nothing and resolves no name."""

@@ -14,6 +14,7 @@ from anybroker_conformance.subject import LawBroken
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from anybroker_conformance.backend.recorder import RecordedBackend
     from anybroker_conformance.backend.subject import BackendSubject
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
@@ -84,6 +85,8 @@ class Ttl:
             watch.put(results.result(b"alone"), ttl=ttl)
             watch.put(*(results.result(b"batch", state=state) for state in State for _ in range(12)), ttl=ttl)
         watch.put(*(results.result(b"not at all", state=state) for state in State), ttl=0)
+        for other in results.objects(3)[1:]:
+            watch.put(results.result(b"by another object"), ttl=BRIEF[1], backend=other)
         for ttl in DISTANT:
             watch.put(*(results.result(b"for long", state=state) for state in State), ttl=ttl)
         watch.put(*(results.result(b"for ever", state=state) for state in State), ttl=None)
@@ -134,10 +137,10 @@ class Watch:
         self._results = results
         self._now = results.clock.time if results.clock else time.monotonic
 
-    def put(self, *stored: Result, ttl: float | None) -> None:
+    def put(self, *stored: Result, ttl: float | None, backend: RecordedBackend | None = None) -> None:
         """Store results of which nothing is there, or which replace what is there."""
         began = self._now()
-        self._results.put(*stored, ttl=ttl)
+        self._results.put(*stored, ttl=ttl, backend=backend)
         self.kept += [Kept(one, ttl, began, self._now()) for one in stored]
 
     def put_in_vain(self, *zombies: Result, ttl: float | None) -> None:

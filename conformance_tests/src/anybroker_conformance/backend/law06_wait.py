@@ -101,6 +101,19 @@ class Waits:
         number, found = next((number, one) for number, one in excess.items() if one)
         raise LawBroken(f"who waits for one of {number} results: {found}")
 
+    def test_law06_wait__every_object_wakes_for_every_state(self, realtime_results: BackendSubject) -> None:
+        """And not one of them a little later than the others."""
+        results = realtime_results
+        bound = results.capabilities.wake_bound + 2 * TYPICAL
+        for state in FINAL:
+            for waiter in results.objects(2):
+                late = _wakes_for_state(results, waiter, state)
+                for _ in range(ROUNDS):
+                    if late > bound:
+                        late = _wakes_for_state(results, waiter, state)
+                if late > bound:
+                    raise LawBroken(f"an object had a result that is {state.value} {late:.2f} s late, again and again")
+
     def test_law06_wait__wakes_after_a_long_wait(self, realtime_results: BackendSubject) -> None:
         """Those who poll ever more rarely become no slower than they declare."""
         results = realtime_results
@@ -349,6 +362,14 @@ def _wakes_for_end(results: BackendSubject, writer: RecordedBackend, number: int
     if waiting.done:
         raise LawBroken(f"wait returned {waiting.result()} before the result was final", final.id)
     return _woken(results, waiting, [final], partial(results.put, final, backend=writer))
+
+
+def _wakes_for_state(results: BackendSubject, waiter: ResultBackend, state: State) -> float:
+    """Wait for one result; how late the waiter has it."""
+    final = results.result(b"at last", state=state)
+    waiting = _wait(waiter, [final.id])
+    time.sleep(0.02)
+    return _woken(results, waiting, [final], partial(results.put, final))
 
 
 def _assert_all_woken(results: BackendSubject, objects: Sequence[ResultBackend], wanted: list[Result]) -> None:

@@ -39,7 +39,7 @@ ALIKE = (
     *("k\u200b", "\ufeffk", "k\u00a0", "\u2028", "\U0010ffff"),
 )
 """Texts that somebody could take for one another, or for something else."""
-LENGTHS = (16, 31, 32, 63, 64, 79, 100, 127, 128, 200)
+LENGTHS = (16, 31, 32, 63, 64, 79, 100, 127, 128, 200, 250, 255, 256)
 """Where a name may be cut off."""
 SUFFIXES = (":members", ":sealed", ":lock", ":group", ":size", ":count", ":done", ":result", ":token", ".lock", "/lock")
 

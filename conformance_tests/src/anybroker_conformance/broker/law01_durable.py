@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from anybroker_conformance.history.recorder import RecordedBroker
     from anybroker_conformance.subject import Subject
 
-SIZES = (1, 65, 2, 11, 101, *[1] * 50, 500, 1001, 3, 10, 64, 100, 128, 129, 257, 1000, 1024, *[1] * 150, 2049)
+SIZES = (1, 65, 2, 11, 101, *[1] * 50, 500, 1001, *range(3, 33), 64, 100, 128, 129, 257, 1000, 1024, *[1] * 150, 2049)
 """Of batches: one, and one more than services take at once or adapters may cut at."""
 LIMITS = (1000, 1, 65, 10, 11, 500, 100, 64, 7)
 ENOUGH = 3000

@@ -46,7 +46,7 @@ ODD = (
     b"b'bytes'",
     b"%00+%2B+%",
     b"\\x00\\n",
-    zlib.compress(b"compressed already " * 50),
+    *(zlib.compress(b"compressed already " * 50, wbits=wbits) for wbits in (15, -15, 31)),
     *(byte * 9999 for byte in (b"\0", b"a", b"\xff", b"\n", b"\r\n")),
 )
 SIZES = (

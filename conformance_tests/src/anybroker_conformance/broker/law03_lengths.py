@@ -9,6 +9,7 @@ from anybroker.capabilities import Guarantee
 from anybroker_conformance.broker.deliveries import (
     Window,
     another,
+    assert_hidden,
     assert_not_early,
     brief,
     lasting,
@@ -64,6 +65,40 @@ class LeasesOfDifferentLengths:
         taken = subject.broker.acquire([queue], limit=MANY, wait=0.0 if subject.clock else PATIENCE, lease=lease)
         windows = {one.message.id: lasting(subject, lease, began, moment(subject)) for one in taken}
         assert_not_early(subject, watch(subject, [queue], windows, broker=another(subject)))
+
+    def test_law03_exclusive__extended_by_each_object(self, subject: Subject) -> None:
+        """Not only by the one that was made first."""
+        subject.require_timed_leases()
+        queues = [subject.queue() for _ in range(3)]
+        subject.broker.enqueue([subject.message(queue) for queue in queues])
+        lease = brief(subject, 6)
+        began = moment(subject)
+        for queue, consumer in zip(queues, (subject.broker, another(subject), another(subject)), strict=True):
+            held = subject.take(queue, lease=lease, broker=consumer)
+            if consumer.extend(held, lease=subject.long) != [True] and moment(subject) - began < lease:
+                raise LawBroken("extend of a valid lease answered False", held[0].message.id)
+        if moment(subject) - began > lease:
+            subject.untested("this machine was too slow: a lease had run out before all were extended")
+        subject.expire(lease)
+        assert_hidden(subject, *queues, why="its lease was extended")
+
+    def test_law03_exclusive__no_shorter_than_declared(self, subject: Subject) -> None:
+        """A lease for less than ``min_lease`` holds for that long."""
+        shortest = subject.capabilities.min_lease
+        if shortest == 0:
+            return
+        subject.require_timed_leases()
+        queue = subject.queue()
+        message = subject.put(queue)
+        began = moment(subject)
+        subject.take(queue, lease=shortest / 10)
+        subject.advance(0.6 * shortest)
+        early = subject.broker.acquire([queue], limit=1, wait=0, lease=subject.long)
+        passed = moment(subject) - began
+        if early and passed < shortest and subject.capabilities.exclusive is Guarantee.EXACT:
+            raise LawBroken(
+                f"delivered again after {passed:.2f} s, and no lease is shorter than {shortest:g} s", message.id
+            )
 
     def test_law03_exclusive__after_a_wait(self, realtime: Subject) -> None:
         """A lease begins with its delivery, and not with the call that waited for it."""

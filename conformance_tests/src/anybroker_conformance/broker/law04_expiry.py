@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 SAME_CLOCK = 0.5
 """Seconds by which the clock of a server may differ from ours."""
+MANY = 30
+"""Messages of one acquire."""
 QUORUM = 25
 """Deliveries after which some services would drop a message, or set it aside."""
 
@@ -168,6 +170,17 @@ class Expiry:
         for one in hold(subject, queue, 4, subject.long).values():
             assert_counted(subject, one.delivery, 2)
 
+    def test_law04_expiry__each_of_a_batch_is_counted_for_itself(self, subject: Subject) -> None:
+        """Those that were delivered before, and those that were not."""
+        queue = subject.queue()
+        subject.broker.enqueue([subject.message(queue) for _ in range(3)])
+        before = lose(subject, queue, 3)
+        fresh = [subject.message(queue) for _ in range(3)]
+        subject.broker.enqueue(fresh)
+        held = collect(subject, [queue], [*before, *(one.id for one in fresh)], limits=(6,))
+        for id_, (first, *_) in held.items():
+            assert_counted(subject, first, 2 if id_ in before else 1)
+
     def test_law04_expiry__many_at_once(self, subject: Subject) -> None:
         """Hundreds of leases that end at the same moment: all messages are back."""
         number = 1200 if volume(subject, seconds=6) >= 3000 else 200
@@ -286,14 +299,14 @@ class Expiry:
         queue = subject.queue()
         wanted = (subject.short, 20, 60, 90, 600, 3600, 7200, 43_200)
         leases = sorted({min(max(one, declared.min_lease), declared.max_lease) for one in wanted})
-        subject.broker.enqueue([subject.message(queue) for _ in range(3 * len(leases))])
+        subject.broker.enqueue([subject.message(queue) for _ in range(MANY * len(leases))])
         tolerance = 0.05 if subject.clock else SAME_CLOCK
         for lease in leases:
             before = subject.now()
             taken: list[Delivery] = []
             while not taken:
                 before = subject.now()
-                taken = subject.broker.acquire([queue], limit=3, wait=0.0, lease=lease)
+                taken = subject.broker.acquire([queue], limit=MANY, wait=0.0, lease=lease)
             after = subject.now()
             for one in taken:
                 earliest = (one.lease_until - before).total_seconds() - (0 if _by_connection(subject) else lease)
@@ -303,6 +316,7 @@ class Expiry:
                         f"lease_until is {one.lease_until}, taken for {lease:g} s between {before} and {after}",
                         one.message.id,
                     )
+            subject.broker.ack(taken)
 
     def test_law04_expiry__a_waiting_consumer_gets_it(self, realtime: Subject) -> None:
         """While it waits, when the lease of somebody else ends: within the bound, measured several times."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from anybroker_conformance.history.recorder import RecordedBroker
     from anybroker_conformance.subject import Subject
 
+NAMED = 24
+"""Queues of one acquire."""
 SEPARATORS = ":/.%_-~ +@#&=,;|!$^"
 ENCODED = (
     "a:b",
@@ -208,6 +210,18 @@ class Isolated:
             if right < (len(sent) if subject.capabilities.ordering.fifo else len(sent) * 0.7):
                 raise LawBroken(f"queues were not preferred in their order; delivered from {places}")
 
+    def test_law09_isolation__the_last_of_many_in_one_acquire(self, subject: Subject) -> None:
+        """However many queues are asked for."""
+        queues = [subject.queue() for _ in range(NAMED)]
+        message = subject.put(queues[-1])
+        deadline = time.monotonic() + 4 * PATIENCE
+        while True:
+            taken = subject.broker.acquire(queues, limit=1, wait=0 if subject.clock else 1, lease=subject.long)
+            if ids(taken) == [message.id]:
+                return
+            if taken or subject.clock or time.monotonic() > deadline:
+                raise LawBroken(f"not delivered from the last of {NAMED} queues that were asked for", message.id)
+
     def test_law09_isolation__a_queue_named_twice(self, subject: Subject) -> None:
         queue, other = subject.queue(), subject.queue()
         sent = [subject.put(queue).id for _ in range(3)] + [subject.put(other).id]
@@ -241,7 +255,11 @@ def names_of(subject: Subject) -> list[str]:
     ]
     suffixes = [*ENCODED, *BRACKETS, *QUOTES, *INVISIBLE, *LOOKALIKES]
     suffixes += [f"{separator}{word}" for separator, word in zip(SEPARATORS * 2, INTERNAL, strict=False)]
-    suffixes += [f"{separator}dead" for separator in ":.-_"] + ["\0a", "\0b", "\na", "a\0", "a\n", "a ", "a\0b"]
+    suffixes += (
+        [".", "..", "-", "_", "/", ":"]
+        + [f"{separator}dead" for separator in ":.-_"]
+        + ["\0a", "\0b", "\na", "a\0", "a\n", "a ", "a\0b"]
+    )
     around = [f"{text}{own}" for text in (" ", "\ufeff", "\0", "../", "/", "%", "{", "-", "\U0001f98a")]
     made = [own, own.upper(), *(own + suffix for suffix in suffixes), *around, *numbers, *long, *single]
     return list(dict.fromkeys(subject.clean_up(name) for name in made))

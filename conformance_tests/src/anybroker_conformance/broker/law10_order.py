@@ -183,8 +183,15 @@ class InOrder:
         turned = {lowest: highest, highest: lowest, 0: 0}
         pairs = [(one, replace(one.message, eta=None, priority=turned[one.message.priority])) for one in found]
         assert subject.broker.update(pairs) == [True] * 7
-        again = [one.message.priority for one in subject.take(queue, 7)]
+        held = subject.take(queue, 7)
+        again = [one.message.priority for one in held]
         assert again == sorted(again, reverse=True), "the priority of the new version did not count"
+        eta = subject.now() + timedelta(seconds=subject.short)
+        pairs = [(one, replace(one.message, eta=eta)) for one in reversed(held)]
+        assert subject.broker.update(pairs) == [True] * 7
+        subject.advance(subject.short + subject.capabilities.delay_precision + 0.05)
+        late = [one.message.priority for one in subject.take(queue, 7, within=subject.capabilities.delay_precision)]
+        assert late == again, "the priority of a new version did not count when its eta had come"
 
     def test_law10_order__a_priority_out_of_bounds(self, subject: Subject) -> None:
         """Refused before anything of its batch is stored."""

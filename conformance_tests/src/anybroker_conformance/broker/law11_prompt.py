@@ -111,6 +111,24 @@ class Prompt:
                 return
         raise LawBroken(f"of messages that came one by one, {excess[0] or excess[1]}")
 
+    def test_law11_prompt__every_object(self, realtime: Subject) -> None:
+        """Not only the one that was made first."""
+        subject = realtime
+        objects = [subject.broker, another(subject), another(subject)]
+        bound = subject.capabilities.wake_bound + JITTER
+        for number, consumer in enumerate(objects):
+            queue = subject.queue()
+            late: list[float] = []
+            while not late or (min(late) > bound and len(late) < TURNS + 1):
+                waiter = Waiter(consumer, [queue], lease=subject.long)
+                time.sleep(0.1)
+                objects[number - 1].enqueue([subject.message(queue)])
+                arrived = time.monotonic()
+                consumer.ack(waiter.result(bound + PATIENCE))
+                late.append(max(0.0, waiter.ended - arrived))
+            if min(late) > bound:
+                raise LawBroken(f"object {number + 1} of three was woken {min(late):.3f} s after a message, at best")
+
     def test_law11_prompt__across_processes(self, realtime: Subject) -> None:
         """A message from another process wakes us, ours wakes it, and so does what it gives up."""
         subject, queue, there = realtime, realtime.queue(), realtime.queue("there")

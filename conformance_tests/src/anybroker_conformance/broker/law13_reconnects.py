@@ -91,6 +91,17 @@ class Reconnects:
                             raise LawBroken("delivered twice because a connection was cut", taken[0].message.id)
             _as_it_was(realtime, network.broker, held)
 
+    def test_law13_reconnects__close_gives_back_what_was_held_before_a_cut(self, realtime: Subject) -> None:
+        """At once, as if the connection had not been cut."""
+        realtime.require_timed_leases()
+        with Network(realtime) as network:
+            held = _hold(realtime, network.broker)
+            network.proxy.cut_now(reset=True)
+            works_again(realtime, network.broker)
+            if attempt("close", network.broker.close).unavailable:
+                return  # then it has said so
+            realtime.take(held.queue, HELD)
+
     @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
     def test_law13_reconnects__a_waiting_acquire_is_cut(self, realtime: Subject, reset: bool) -> None:  # noqa: FBT001
         """It survives, or raises and works afterwards; it does not sit there and hear nothing."""
@@ -221,7 +232,11 @@ def _hold(subject: Subject, broker: RecordedBroker) -> Held:
     queue = subject.queue("held")
     subject.broker.enqueue([subject.message(queue, b"held") for _ in range(HELD)])
     until = time.monotonic() + subject.long
-    return Held(queue, subject.take(queue, HELD, broker=broker), until)
+    held = Held(queue, subject.take(queue, HELD, broker=broker), until)
+    if subject.capabilities.inspect:  # so that what it remembers of them could be its answer when the server is away
+        for look in (broker.queues, partial(broker.stats, queue), partial(broker.peek, queue, limit=1)):
+            look()
+    return held
 
 
 def _all_raise(subject: Subject, broker: RecordedBroker, held: Held) -> None:

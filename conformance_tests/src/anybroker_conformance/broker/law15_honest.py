@@ -320,6 +320,27 @@ class Inspected:
             in ({second.id: second} if key else {second.id: second, third.id: third}).values()
         )
 
+    def test_law15_honest__by_another_object(self, subject: Subject) -> None:
+        """As by somebody at a terminal: one that has sent and leased nothing sees what is there now, and removes it."""
+        if (queue := inspected(subject)) is None:
+            return
+        other = another(subject)
+        assert other.stats(queue) == NOTHING
+        messages = [subject.put(queue) for _ in range(4)]
+        held = subject.take(queue)
+        delayed = subject.put(queue, eta=subject.now() + timedelta(days=1))
+        assert other.queues().count(queue) == 1, "queues() of another object does not list a queue that holds messages"
+        assert {one.id for one in other.peek(queue)} == {one.id for one in (*messages, delayed)}
+        shown = other.stats(queue)
+        assert (shown.ready, shown.leased, shown.delayed) == (3, 1, 1), f"another object shows {shown}"
+        assert subject.broker.ack(held) == [True]
+        shown = other.stats(queue)
+        assert (shown.ready, shown.leased, shown.delayed) == (3, 0, 1), f"after an ack another object shows {shown}"
+        assert other.remove(queue, [delayed.id]) == [True]
+        assert counts(subject, queue) == (3, 0, 0), "what another object has removed is still there"
+        assert other.purge(queue) == 3
+        subject.assert_gone(queue, why="another object has purged it")
+
     def test_law15_honest__purge_of_many(self, subject: Subject) -> None:
         if (queue := inspected(subject)) is None:
             return
@@ -383,7 +404,7 @@ class Inspected:
     def test_law15_honest__queues_are_those_that_hold_messages(self, subject: Subject) -> None:
         if (ready := inspected(subject)) is None:
             return
-        delayed, leased, never = subject.queue(), subject.queue(), subject.queue()
+        delayed, leased, never = subject.queue("B"), subject.queue("a"), subject.queue()
         subject.put(ready)
         subject.put(delayed, eta=subject.now() + timedelta(days=1))
         subject.put(leased)

@@ -17,6 +17,7 @@ MODULES = (
     "waiting",
     "sharing",
     "by_key",
+    "partly",
     "in_line",
     "growing",
     "looking",

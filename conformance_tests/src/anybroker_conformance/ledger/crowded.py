@@ -60,6 +60,7 @@ confuses("ids are cut off after 64 characters", "IdsCutAt64", lambda text: text[
 confuses(
     "ids are cut off after 250 bytes", "IdsCutAt250Bytes", lambda text: text.encode()[:250].decode(errors="ignore")
 )
+confuses("ids are cut off after 250 characters", "IdsCutAt250", lambda text: text[:250])
 confuses("an id ends at a zero byte", "IdsEndAtZero", lambda text: text.partition("\0")[0] or text)
 confuses(
     "what is no ASCII becomes a question mark", "IdsAreAscii", lambda text: text.encode("ascii", "replace").decode()

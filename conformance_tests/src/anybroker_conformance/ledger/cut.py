@@ -75,6 +75,29 @@ class NothingThere(TcpBroker):
             raise
 
 
+@wrong_broker("reconnects", "close gives back nothing once a connection has been cut")
+class KeepsAfterCuts(TcpBroker):
+    def _call(self, request: Request) -> Reply:
+        try:
+            return super()._call(request)
+        except BrokerUnavailable:
+            self._held.clear()
+            raise
+
+
+@wrong_broker("reconnects", "while the server is away, the queues are those that were there before")
+class RemembersQueues(TcpBroker):
+    known: list[str] | None = None
+
+    def queues(self) -> list[str]:
+        try:
+            self.known = super().queues()
+        except BrokerUnavailable:
+            if self.known is None:
+                raise
+        return self.known
+
+
 @wrong_broker("reconnects", "a call does not return while the server is away")
 class HangsWhileAway(TcpBroker):
     def _call(self, request: Request) -> Reply:

@@ -87,6 +87,14 @@ class ClearsEverything(Telling):
             super().clear(name)
 
 
+@wrong_broker("honest", "clear empties the queues whose names begin so, too")
+class ClearsByPrefix(Telling):
+    def clear(self, queue: str) -> None:
+        for name in {queue, *self.known_queues()}:
+            if name.startswith(queue):
+                super().clear(name)
+
+
 @wrong_broker("honest", "declares no overview, and gives one")
 class TellsInSecret(Telling):
     def __init__(self, **options: Any) -> None:
