@@ -122,8 +122,9 @@ class Handle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
 
         Waits at most ``timeout`` seconds (None: for ever). Raises ``ResultTimeout``; ``TaskFailed`` with the remote
         traceback; ``TaskExpired``; ``TaskCancelled``; ``ConfigurationError`` where no results are kept;
-        ``BrokerUnavailable`` while the result backend cannot be reached. Looks in the same call for results of tasks that
-        were sent together with it, and keeps them for their handles.
+        ``BrokerUnavailable`` while the result backend cannot be reached.
+
+        Looks in the same call for results of tasks that were sent together with it, and keeps them for their handles.
         """
         return self._unwrap(self._final(time.monotonic(), timeout, self._siblings, self._number))
 

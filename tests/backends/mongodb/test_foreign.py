@@ -14,7 +14,7 @@ from anybroker.backend import Result, State
 from anybroker.errors import ConfigurationError
 from anybroker_backend_mongodb import MongoBackend
 from anybroker_backend_mongodb.backend import BackendOptions
-from anybroker_backend_mongodb.documents import FIELDS, INDEXES, LOCKS, MEMBERS
+from anybroker_backend_mongodb.documents import FIELDS, INDEXES, LOCKS, MEMBERS, RESULTS
 from anybroker_broker_mongodb.urls import read_url
 from tests.live import service
 
@@ -66,3 +66,13 @@ def test_what_every_verb_writes_is_ours(url: str, database: Database[dict[str, A
         collection.insert_one(document)
     with closing(MongoBackend.from_url(url)) as backend:
         assert backend.fetch(["r"]) == [Result("r", State.SUCCEEDED, 1, b"body")]
+
+
+def test_what_a_later_version_adds_is_not_foreign(url: str, database: Database[dict[str, Any]]) -> None:
+    result = Result("r", State.SUCCEEDED, 1, b"body")
+    with closing(MongoBackend.from_url(url)) as backend:
+        backend.store([result], ttl=60)
+    results = database[f"{read_url(url, BackendOptions).options.prefix}{RESULTS}"]
+    results.update_one({"_id": "r"}, {"$set": {"later": 1}})
+    with closing(MongoBackend.from_url(url)) as backend:
+        assert backend.fetch(["r"]) == [result]

@@ -45,7 +45,7 @@ FIELDS = {
     MEMBERS: {"_id", "group", "expires"},
     LOCKS: {"_id", "token", "expires"},
 }
-"""All that documents have; one with others is not ours."""
+"""All that documents have. One with others instead of some of these is not ours; one with more is a later version's."""
 
 FINISHED: list[Json] = [
     {

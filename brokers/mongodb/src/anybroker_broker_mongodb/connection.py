@@ -163,8 +163,10 @@ class Connection:
 
     def _refuse_foreign(self, collection: Documents, fields: AbstractSet[str] | None) -> None:
         """A TTL index removes documents, also those of an application that has a collection of the same name."""
-        found = None if fields is None else collection.find_one(projection={"body": False})
-        if found is not None and fields is not None and not found.keys() <= fields:
+        if fields is None:
+            return
+        found = collection.find_one(projection={"body": False})
+        if found is not None and not (found.keys() <= fields or found.keys() >= fields - {"body"}):
             raise ConfigurationError(
                 f"{self._target.address}: the collection {collection.name!r} holds documents of something else; "
                 "name another database, or give a prefix"
