@@ -48,6 +48,9 @@ ROUNDS = 2
 """How often a message of a FIFO queue is handed on unseen, which counts; after that it waits here."""
 MORE = 0.2
 """Seconds for which an acquire goes on receiving, before it returns what it has, or waits no longer."""
+HIDING = 15.0
+"""Seconds for which an acquire goes on past its wait to hide what is not due yet, and is first in a FIFO queue: one
+message at a time, so that who ended it sooner would get behind them only after many calls that bring nothing."""
 LONGEST_WAIT = 365 * 86_400.0
 """Seconds of a wait, also of one for ever: threads cannot wait for longer than C counts."""
 
@@ -299,6 +302,7 @@ class SqsBroker:
         """
         taken: list[Delivery] = []
         enough = time.monotonic() + MORE
+        deadline += HIDING if self._fifo else 0.0
         ask = partial(self._try_to_receive, here, queue, lease)
         more = True
         while more and (room := limit - len(taken)) > 0:
