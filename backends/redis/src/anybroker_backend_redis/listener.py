@@ -202,6 +202,10 @@ class Listener:
             broken, refused = True, error
         except FAILURES:
             broken = True
+        except Exception:  # also what comes of it that redis-py ends a connection in the thread that cannot send
+            with self._lock:
+                if connection is self._connection:
+                    raise
         with self._lock:
             self._read_from = None
             if connection is not self._connection and connection is not None:
