@@ -202,3 +202,36 @@ def test_a_connection_that_ends_in_another_thread_while_it_is_read_is_made_again
         assert [result.id for result in backend.wait(["told"], timeout=10)] == ["told"]
         assert made
         backend.forget(["told"])
+
+
+@pytest.mark.parametrize("moment", ["send_packed_command", "read_response"])
+def test_who_is_interrupted_leaves_no_answer_for_others(
+    redis: Running, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Ctrl-C in an interactive session, which goes on: the next answers are not taken for those to what it asked."""
+    with closing(RedisBackend(redis.url)) as backend:
+        connect = Link.connect
+        made: list[Connection] = []
+
+        def connected(link: Link) -> Connection:
+            connection = connect(link)
+            made.append(connection)
+            if len(made) == 1:
+                call = getattr(connection, moment)
+
+                def interrupted(*args: Any, **options: Any) -> Any:
+                    monkeypatch.undo()
+                    if moment == "read_response":
+                        call(*args, **options)
+                    raise KeyboardInterrupt
+
+                monkeypatch.setattr(connection, moment, interrupted)
+            return connection
+
+        monkeypatch.setattr(Link, "connect", connected)
+        with pytest.raises(KeyboardInterrupt):
+            backend.wait(["never"], timeout=5)
+        assert backend._listener._connection is None
+        assert not backend._listener._asked
+        assert made[0]._sock is None
+        assert backend.wait(["never"], timeout=0.1) == []
