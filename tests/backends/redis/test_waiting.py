@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import statistics
 import threading
 import time
@@ -171,3 +172,66 @@ def test_databases_of_one_server_tell_each_other_nothing(redis: Running) -> None
             threads[number].join(30)
             assert found == {one: Result("daily", State.SUCCEEDED, 1, b"%d" % one) for one in range(number, 3)}
             backend.forget(["daily"])
+
+
+def test_a_connection_that_ends_in_another_thread_while_it_is_read_is_made_again(
+    redis: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """redis-py ends it in the thread whose command could not be sent, and takes its socket away from who reads."""
+    with closing(RedisBackend(redis.url)) as backend:
+        backend.forget(["told"])
+        listener, connect = backend._listener, Link.connect
+        made: list[Connection] = []
+
+        def connected(link: Link) -> Connection:
+            connection = connect(link)
+            made.append(connection)
+            if len(made) == 1:
+
+                def ended(timeout: float) -> bool:
+                    with listener._lock:
+                        connection.disconnect()
+                        listener._break()
+                    backend.store([Result("told", State.SUCCEEDED, 1, b"body")], ttl=60)
+                    return bool(select.select([connection._sock], [], [], timeout)[0])  # as redis-py goes on
+
+                monkeypatch.setattr(connection._parser, "can_read", ended)
+            return connection
+
+        monkeypatch.setattr(Link, "connect", connected)
+        assert [result.id for result in backend.wait(["told"], timeout=10)] == ["told"]
+        assert made
+        backend.forget(["told"])
+
+
+@pytest.mark.parametrize("moment", ["send_packed_command", "read_response"])
+def test_who_is_interrupted_leaves_no_answer_for_others(
+    redis: Running, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Ctrl-C in an interactive session, which goes on: the next answers are not taken for those to what it asked."""
+    with closing(RedisBackend(redis.url)) as backend:
+        connect = Link.connect
+        made: list[Connection] = []
+
+        def connected(link: Link) -> Connection:
+            connection = connect(link)
+            made.append(connection)
+            if len(made) == 1:
+                call = getattr(connection, moment)
+
+                def interrupted(*args: Any, **options: Any) -> Any:
+                    monkeypatch.undo()
+                    if moment == "read_response":
+                        call(*args, **options)
+                    raise KeyboardInterrupt
+
+                monkeypatch.setattr(connection, moment, interrupted)
+            return connection
+
+        monkeypatch.setattr(Link, "connect", connected)
+        with pytest.raises(KeyboardInterrupt):
+            backend.wait(["never"], timeout=5)
+        assert backend._listener._connection is None
+        assert not backend._listener._asked
+        assert made[0]._sock is None
+        assert backend.wait(["never"], timeout=0.1) == []

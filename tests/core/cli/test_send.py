@@ -27,6 +27,12 @@ def test_send_prints_the_id_alone(invoke: Invoke) -> None:
     assert (message["task"], message["args"]) == ("tasks.add", [2, 3])
 
 
+def test_it_is_said_that_a_task_ends_with_the_command(invoke: Invoke) -> None:
+    sent = invoke("send", "elsewhere", "1", "--url", "memory://")
+    assert "warning: what is sent to memory:// ends with this command" in sent.stderr
+    assert invoke("send", "elsewhere", "1", *URL).stderr == ""
+
+
 def test_send_takes_json_and_else_strings(invoke: Invoke) -> None:
     arguments = ["1", "1.5", "null", '"7"', "{", "two words", '{"a": [1]}']
     invoke("send", "elsewhere", *arguments, "--kwargs", '{"k": true}', *URL)

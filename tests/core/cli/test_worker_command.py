@@ -156,6 +156,15 @@ def test_unfit_options_are_exit_code_2(project: Project, option: str) -> None:
     assert "Usage: anybroker worker" in done.stderr
 
 
+@pytest.mark.parametrize("processes", ["0", "1"])
+def test_a_worker_that_nobody_can_send_to_says_so(project: Project, processes: str) -> None:
+    (project.directory / "alone.py").write_text('from anybroker import App\napp = App("memory://")\n')
+    worker = project.start("worker", "alone:app", "--processes", processes)
+    worker.wait_for("<App memory://, 0 tasks> is not shared")
+    worker.wait_for(READY)
+    assert worker.stop() == 0
+
+
 def test_module_that_raises_keeps_its_traceback(project: Project) -> None:
     (project.directory / "broken.py").write_text("1 / 0\n")
     done = project.run("worker", "broken:app")

@@ -117,13 +117,19 @@ def test_an_event_loop_whose_thread_was_refused_is_started_again(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["plain", "coroutine"])
 def test_time_limits_hold_after_the_thread_that_watches_them_was_refused(
-    make_app: Callable[..., App], refused: list[str]
+    make_app: Callable[..., App], refused: list[str], kind: str
 ) -> None:
+    """The task that nobody could watch has not failed: it is delivered again."""
     app = make_app(lease=1)
 
-    @app.task(timeout=0.3)
+    @app.task(name="coroutine", timeout=0.3)
     async def coroutine() -> int:
+        return 1
+
+    @app.task(name="plain", timeout=0.3)
+    def plain() -> int:
         return 1
 
     @app.task(timeout=0.3)
@@ -132,11 +138,12 @@ def test_time_limits_hold_after_the_thread_that_watches_them_was_refused(
 
     refused.append("anybroker-deadlines")
     with app.worker(concurrency=2) as worker:
-        first = coroutine.send()
+        first = app.send_by_name(kind)
         until(lambda: refused == [], 3)
         with pytest.raises(TaskFailed, match="TaskTimeout"):
             endless.send().get(timeout=3)
-        until(lambda: first.status in {State.SUCCEEDED, State.FAILED} and worker.stats().idle, 4)
+        assert first.get(timeout=10) == 1
+        until(lambda: worker.stats().idle, 4)
 
 
 @pytest.mark.slow

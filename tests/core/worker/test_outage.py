@@ -11,7 +11,7 @@ import pytest
 
 from anybroker import Retry, State
 from anybroker.codec import decode_dead
-from anybroker.errors import BrokerUnavailable, MessageTooLarge
+from anybroker.errors import BrokerUnavailable, ConfigurationError, MessageTooLarge
 from anybroker.events import BrokerBack, BrokerLost, LeaseWasLost, Retried, Succeeded
 from anybroker.worker import process
 from anybroker.worker.outage import Outage
@@ -267,6 +267,22 @@ def test_an_error_that_is_no_outage_is_logged_and_survived(
         assert handle.get(timeout=10) == 1
         until(lambda: failures == 0 and app.inspect().stats("default").total == 0)
     assert "cannot be settled" in caplog.text
+
+
+def test_a_password_that_is_refused_is_said_once_in_a_line(
+    faulty_app: App, faults: Faults, ran: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse() -> None:
+        raise ConfigurationError("redis://shop:***@host: invalid username-password pair")
+
+    faults.before["acquire"] = refuse
+    with faulty_app.worker(concurrency=1):
+        until(lambda: faults.calls["acquire"] >= 3)
+        assert caplog.text.count("ConfigurationError: redis://shop:***@host: invalid username-password pair") == 1
+        assert "Traceback" not in caplog.text
+        faults.before.clear()
+        faulty_app.send_by_name("note", [1]).get(timeout=20)
+    assert ran == [1]
 
 
 @pytest.mark.parametrize("verb", ["store", "enqueue"])

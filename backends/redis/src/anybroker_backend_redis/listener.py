@@ -157,6 +157,9 @@ class Listener:
                 connection.send_packed_command([b"".join(packed)], check_health=False)
             except FAILURES:
                 self._break()
+            except BaseException:  # Ctrl-C: perhaps not all of it was sent, and the answers would be taken for others
+                self._break()
+                raise
 
     def _looks(self, waiting: Waiting, look: Callable[[Sequence[bytes]], bool]) -> bool:
         """Look once, while another one reads: it takes as long as a node does not answer."""
@@ -202,6 +205,15 @@ class Listener:
             broken, refused = True, error
         except FAILURES:
             broken = True
+        except BaseException as error:
+            with self._lock:
+                self._read_from = None
+                if connection is self._connection:
+                    self._break()  # what was read is lost, and the answers behind it would be taken for others
+                    raise
+            if not isinstance(error, Exception):
+                raise
+            # else it is what comes of it that redis-py ends a connection in the thread that cannot send
         with self._lock:
             self._read_from = None
             if connection is not self._connection and connection is not None:

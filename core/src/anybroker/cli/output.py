@@ -49,6 +49,11 @@ def print_error(message: str) -> None:
     typer.echo(f"error: {printable(redact(message))}", err=True)
 
 
+def print_warning(message: str) -> None:
+    """What is probably meant otherwise, on standard error."""
+    typer.echo(f"warning: {message}", err=True)
+
+
 def shortened(text: str, width: int = 60) -> str:
     """One line of at most ``width`` characters."""
     line = " ".join(text.split())

@@ -9,10 +9,11 @@ import typer
 from anybroker.app import App
 from anybroker.backend import State
 from anybroker.cli.options import AppTarget, AsJson, BrokerUrl, opened, read_moment, read_seconds
-from anybroker.cli.output import print_json
+from anybroker.cli.output import print_json, print_warning
 from anybroker.errors import ConfigurationError, TaskCancelled, TaskExpired, TaskFailed, UnknownTask
 from anybroker.handle import Handle
 from anybroker.loading import nearest
+from anybroker.memory import MemoryBroker
 from anybroker.sending import SendOptions
 from anybroker.values import encode_value
 
@@ -148,6 +149,8 @@ def _options(
 
 
 def _send(app: App, name: str, args: list[str] | None, kwargs: str | None, options: SendOptions) -> Handle[Any]:
+    if type(app.broker) is MemoryBroker:
+        print_warning("what is sent to memory:// ends with this command; use a broker that processes share")
     if app.tasks and name not in app.tasks:
         near = nearest(name, app.tasks)
         guess = f"did you mean {near}?" if near else f"it has: {', '.join(sorted(app.tasks))}"

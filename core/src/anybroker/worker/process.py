@@ -74,6 +74,8 @@ def run_target(options: WorkerOptions) -> int:
     """Find the app, run a worker for it, close the app."""
     app = find_app(options.target)
     configure_logging(options.log_level)
+    if not app.broker.capabilities.shared:
+        _log.warning("%s is not shared: this process gets what it sends itself, and nothing else", app)
     worker = Worker(
         app, queues=options.queues, concurrency=options.concurrency, lease=options.lease, grace=options.grace
     )

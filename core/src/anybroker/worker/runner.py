@@ -26,6 +26,14 @@ Ending = tuple[Callable[["Execution", Any], "Outcome"], Any]
 """How a run ended: what makes an outcome of it, and what it returned or raised."""
 
 
+UNWATCHED_PAUSE = 1.0
+"""Seconds after which a task is delivered again whose time limit nobody could watch."""
+
+
+class _UnwatchedError(Exception):
+    """The system grants no thread to watch a time limit."""
+
+
 class Runner:
     """Calls the function of an execution, and makes an outcome of how that ended.
 
@@ -63,9 +71,11 @@ class Runner:
         limit = asyncio.timeout(execution.timeout)
         try:
             if execution.timeout is not None:
-                self._deadlines.arm(execution, execution.timeout, thread=None)
+                self._watch(execution, execution.timeout, thread=None)
             async with limit:
                 value: Any = await execution.step_to_run.function(*args, **kwargs)
+        except _UnwatchedError:
+            return self._pipeline.given_back, UNWATCHED_PAUSE
         except BaseException as error:  # SystemExit and KeyboardInterrupt end the task, not the worker
             return self._pipeline.raised, timed_out(execution.timeout) if limit.expired() else error
         finally:
@@ -93,6 +103,8 @@ class Runner:
             if execution.timeout is None:
                 return self._pipeline.succeeded, execution.step_to_run.function(*args, **kwargs)
             return self._pipeline.succeeded, self._call_limited(execution, execution.timeout, args, kwargs)
+        except _UnwatchedError:
+            return self._pipeline.given_back, UNWATCHED_PAUSE
         except BaseException as error:  # SystemExit and KeyboardInterrupt end the task, not the worker
             return self._pipeline.raised, error
 
@@ -101,7 +113,7 @@ class Runner:
     ) -> object:
         """Call the function; a bare ``TaskTimeout`` is the one that ``Deadlines`` raises in this thread."""
         try:
-            self._deadlines.arm(execution, timeout, thread=threading.get_ident())
+            self._watch(execution, timeout, thread=threading.get_ident())
             try:
                 return execution.step_to_run.function(*args, **kwargs)
             except TaskTimeout as error:
@@ -113,6 +125,12 @@ class Runner:
             if error.args:
                 raise
             raise timed_out(timeout).with_traceback(error.__traceback__) from None
+
+    def _watch(self, execution: Execution, timeout: float, *, thread: int | None) -> None:
+        try:
+            self._deadlines.arm(execution, timeout, thread=thread)
+        except RuntimeError as error:
+            raise _UnwatchedError from error
 
     def _started(self, execution: Execution) -> None:
         execution.started_at = time.monotonic()

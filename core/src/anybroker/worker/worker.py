@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from anybroker.errors import BrokerUnavailable, ConfigurationError
+from anybroker.errors import AnybrokerError, BrokerUnavailable, ConfigurationError
 from anybroker.events import WorkerStarted, WorkerStopped
 from anybroker.retry import Seconds, seconds
 from anybroker.task import new_id
@@ -246,7 +246,7 @@ class Worker:
                     self._pace.took(deliveries, time.monotonic() - began)
                 if not self._dispatch(deliveries) and blocked:
                     self._stopping.wait(BLOCKED_PAUSE)
-            except BrokerUnavailable as error:
+            except AnybrokerError as error:  # also a password that is refused: its message says it all
                 self._outage.pause("acquire", error)
             except Exception as error:
                 _log.exception("acquire failed")
