@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -106,6 +107,14 @@ def test_what_is_declared_follows_the_options() -> None:
 def test_a_server_that_is_not_there_is_reported_at_once() -> None:
     with pytest.raises(BrokerUnavailable, match=r"amqp://127\.0\.0\.1:1: .*refused"):
         load_broker("amqp://u:hunter2@127.0.0.1:1").enqueue([Message("1", "q", b"")])
+
+
+def test_a_port_where_nobody_speaks_amqp_is_said() -> None:
+    """As that of RabbitMQ's management, which waits for the rest of a line."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"amqp://u:hunter2@127.0.0.1:{silent.getsockname()[1]}/?timeout=1s"
+        with pytest.raises(BrokerUnavailable, match=r"no answer within 1 s; RabbitMQ speaks AMQP at port 5672"):
+            load_broker(url).enqueue([Message("1", "q", b"")])
 
 
 # names

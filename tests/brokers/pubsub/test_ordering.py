@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import time
 from contextlib import ExitStack, closing
@@ -233,6 +234,23 @@ def test_a_delayed_message_is_held_for_as_long_as_its_holder_lives(
         assert broker.acquire(["q"], limit=1, wait=0.2, lease=30) == []
         until(lambda: len(server.asked("ModifyAckDeadline")) >= 3)
         assert {(*one.ack_ids, one.ack_deadline_seconds) for one in server.asked("ModifyAckDeadline")} == {("a", 600)}
+
+
+@pytest.mark.parametrize("due", [["due"], []])
+def test_an_acquire_ends_although_there_is_ever_more_that_is_not_due(server: Scripted, due: list[str]) -> None:
+    """Else what it has taken would be lost by the time that it has looked at all of it."""
+    numbers = itertools.count()
+
+    def early(*_: object) -> object:
+        message = {"data": b"x", "attributes": {"eta": "9999-12-31T00:00:00+00:00"}, "ordering_key": "k"}
+        received = types.ReceivedMessage.pb()(ack_id=str(next(numbers)), message=message)
+        return types.PullResponse.pb()(received_messages=[received])
+
+    with closing(_scripted(server)) as broker:
+        server.answer("Pull", *(bringing(id_, ordering_key="j") for id_ in due), *[early] * 100_000)
+        began = time.monotonic()
+        assert [one.message.id for one in broker.acquire(["q", "q"], limit=5, wait=0, lease=30)] == due
+        assert time.monotonic() - began < 15
 
 
 def test_what_pubsub_gives_up_comes_back_with_its_key(prefix: str) -> None:

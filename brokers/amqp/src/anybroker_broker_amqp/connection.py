@@ -20,6 +20,7 @@ from anybroker.errors import BrokerUnavailable
 from anybroker_broker_amqp.protocol import Driver, Protocol, Timer
 from anybroker_broker_amqp.reply import Reply
 from anybroker_broker_amqp.translation import meaning, translated
+from anybroker_broker_amqp.urls import PORTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ _NEVER = 3600.0
 _LOOK = 0.1
 """Seconds between two looks at whether the connection is still there."""
 _MANY_TIMERS = 256
+_USUAL = "RabbitMQ speaks AMQP at port 5672, with TLS at 5671, unless configured otherwise"
 _CLOSE_WITHIN = 2.0
 """Seconds for the server to answer a close."""
 
@@ -77,8 +79,9 @@ class Connection(Driver):
         """Connect. Raises what pika and the system raise."""
         self._thread.start()
         if not self._opened.wait(self._timeout):
-            self.abort(f"no answer within {self._timeout:g} s")
-            raise TimeoutError(f"no answer within {self._timeout:g} s")
+            silent = f"no answer within {self._timeout:.3g} s"
+            self.abort(silent)
+            raise TimeoutError(silent if self._target.port in PORTS.values() else f"{silent}; {_USUAL}")
         self._opened.result()
 
     def call(self, callback: Callable[[], Any]) -> None:

@@ -34,7 +34,7 @@ SILENCE = 10.0
 AT_ONCE = 8
 """Pulls of one message that are on their way at a time, at most."""
 LOOK = 1.0
-"""Seconds after which no further ones begin: what they have brought is to be held."""
+"""Seconds after which no further ones begin: what they have brought is to be held, or was not due."""
 UNCLAIMED = 0.5
 """Seconds after which messages that nobody came for are given back."""
 RENEWED = 20.0

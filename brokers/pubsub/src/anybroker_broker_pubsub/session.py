@@ -23,7 +23,7 @@ from anybroker_broker_pubsub.messages import delivery_count, eta_of, forwarded, 
 from anybroker_broker_pubsub.options import MAX_LEASE, MIN_ACK_DEADLINE, MIN_LEASE, PULL_BATCH
 from anybroker_broker_pubsub.parking import Parked, Parking
 from anybroker_broker_pubsub.publishing import publish
-from anybroker_broker_pubsub.pulls import Pulled, Pulls
+from anybroker_broker_pubsub.pulls import LOOK, Pulled, Pulls
 from anybroker_broker_pubsub.topology import Topology
 
 if TYPE_CHECKING:
@@ -115,12 +115,14 @@ class Session:
     def look(self, queues: Sequence[str], limit: int, lease: float, *, covered: bool) -> list[Delivery]:
         """What the queues have now, in their order. ``covered``: not where a pull is on its way, which brings it."""
         taken: list[Delivery] = []
+        enough = time.monotonic() + LOOK
         try:
             for queue in queues:
                 while len(taken) < limit and not (covered and self._pulls.covers(queue)):
                     pulled = self._again(partial(self._pulls.look, queue, limit - len(taken)))
-                    taken += self._admit(pulled, limit - len(taken), lease)
-                    if not pulled.messages:
+                    due = self._admit(pulled, limit - len(taken), lease)
+                    taken += due
+                    if not pulled.messages or (not due and time.monotonic() > enough):  # much may wait for its eta
                         break
         except AnybrokerError:
             if not taken:  # what is held must not be forgotten because another queue cannot be had
