@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,9 @@ import pytest
 
 from anybroker.backend import Result, State
 from anybroker.capabilities import Durability
+from anybroker.errors import AnybrokerError
 from anybroker_conformance.backend.peer import RemoteBackend
+from anybroker_conformance.backend.subject import KEPT
 from anybroker_conformance.subject import LawBroken
 
 if TYPE_CHECKING:
@@ -84,6 +87,20 @@ class Durable:
         if results.capabilities.shared or results.capabilities.durability is not Durability.PROCESS:
             reader.close()
             more.assert_there(results, results.open(), why="nothing but objects were closed")
+
+    def test_law01_durable__the_writer_is_closed_already(self, results: BackendSubject) -> None:
+        """It refuses, or what it has accepted is there; and what it says is there."""
+        closed, known, late = results.open(), results.result(b"known"), results.result(b"late")
+        results.put(known)
+        closed.close()
+        with suppress(AnybrokerError):
+            if closed.store([late], ttl=KEPT) != [False]:
+                results.assert_there([late], why="an object that was closed has stored it")
+        with suppress(AnybrokerError):
+            assert closed.fetch([known.id]) == [known], "an object that was closed fetched something else"
+        with suppress(AnybrokerError):
+            closed.forget([known.id])
+            results.assert_none([known.id], why="an object that was closed has forgotten it")
 
     def test_law01_durable__the_writer_is_killed(self, results: BackendSubject) -> None:
         writer = results.peer()

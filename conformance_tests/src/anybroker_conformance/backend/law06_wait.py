@@ -422,7 +422,7 @@ def _woken(
 def _assert_found(found: list[Result], expected: list[Result]) -> None:
     wanted = {one.id: one for one in expected}
     for one in found:
-        if wanted.get(one.id) != one:
+        if wanted.get(one.id) != one or type(one.body) is not bytes:
             raise LawBroken(f"wait returned {shown(one)} instead of {shown(wanted.get(one.id))}", one.id)
     if missing := wanted.keys() - {one.id for one in found}:
         raise LawBroken("wait returned without a result that is final", min(missing))

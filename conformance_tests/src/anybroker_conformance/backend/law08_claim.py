@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from anybroker.errors import AnybrokerError
 from anybroker_conformance.backend.models import LocksModel, check_model
 from anybroker_conformance.backend.peer import RemoteBackend
 from anybroker_conformance.backend.racing import one_within_another, race, race_for_each
@@ -272,6 +274,11 @@ class Claim:
                     "release answered False to the holder's token, after an object was closed", keys[number]
                 )
             results.claim(keys[number], why="it was released", backend=watching)
+            key, token = results.id("lock"), None
+            with suppress(AnybrokerError):
+                token = closing.claim(key, ttl=KEPT)
+            if token is not None:
+                results.assert_held(key, why="an object that was closed has given out a token", backend=watching)
 
     def test_law08_claim__the_holder_is_killed(self, results: BackendSubject) -> None:
         """Its lock is free when the ttl has passed, and not before."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anybroker.backend import Result, State
+from anybroker_conformance.backend.subject import KEPT
 from anybroker_conformance.subject import LawBroken
 
 if TYPE_CHECKING:
@@ -107,6 +108,24 @@ class Bounded:
                     raise LawBroken("a lock that nobody else uses cannot be claimed and released", key)
 
         _assert_bounded(use, number * len(PAD), "locks that were released")
+
+    def test_law12_bounded__calls_that_change_nothing(self, results: BackendSubject) -> None:
+        """What is refused, held, sealed or done already."""
+        backend = results.backend.recorded
+        number = _affordable(lambda: backend.claim(results.id(), ttl=1))
+        final, lock, group = (f"{results.id()}{PAD}" for _ in range(3))
+        backend.store([Result(final, State.SUCCEEDED, 2)], ttl=KEPT)
+        backend.claim(lock, ttl=KEPT)
+        backend.join(group, "only", size=2)
+
+        def use(turn: int) -> None:
+            for n in range(number):
+                backend.store([Result(final, State.FAILED, 1, PAD.encode() + b"%d %d" % (turn, n))], ttl=KEPT)
+                backend.claim(lock, ttl=KEPT)
+                backend.release(lock, f"{PAD}.{turn}.{n}")
+                backend.join(group, "only", size=2)
+
+        _assert_bounded(use, number * len(PAD), "calls that change nothing")
 
     def test_law12_bounded__waiting(self, realtime_results: BackendSubject) -> None:
         """Waits leave nothing behind: no memory, no thread, no connection; whether in vain or not."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from anybroker.capabilities import Durability, Lease
-from anybroker.errors import BrokerUnavailable
+from anybroker.errors import AnybrokerError, BrokerUnavailable
 from anybroker_conformance.broker.deliveries import another, brief, collect, frequent_switches, moment, varied, volume
 from anybroker_conformance.subject import PATIENCE, LawBroken
 
@@ -82,6 +82,19 @@ class Durable:
         writer.enqueue([second])
         writer.close()
         collect(subject, [queue], [second.id], brokers=[reader], ack=True)
+
+    def test_law01_durable__by_an_object_that_was_closed(self, subject: Subject) -> None:
+        """It refuses, or what it has taken is delivered."""
+        queue = subject.queue()
+        closed = subject.open()
+        message = subject.message(queue, b"late")
+        closed.enqueue([subject.message(queue, b"in time")])
+        closed.close()
+        try:
+            closed.enqueue([message])
+        except AnybrokerError:
+            return
+        collect(subject, [queue], [message.id], ack=True, known=subject.history().ids)
 
     def test_law01_durable__threads_enqueue_at_once(self, subject: Subject) -> None:
         """Of what several threads store at the same moment, in one object or in several, nothing is lost."""

@@ -8,14 +8,15 @@ import threading
 import time
 import tracemalloc
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
-from anybroker.capabilities import Lease
+from anybroker.capabilities import Guarantee, Lease
+from anybroker.errors import ConfigurationError
 from anybroker_conformance.broker.network import Network, attempt, works_again
 from anybroker_conformance.faults.proxy import TO_CLIENT
 from anybroker_conformance.subject import PATIENCE, LawBroken
@@ -86,17 +87,40 @@ class Bounded:
         assert_bounded(work.once, BATCHES, SECONDS, "messages", PER_MESSAGE)
 
     def test_law14_bounded__updates(self, subject: Subject) -> None:
-        """The same messages, updated again and again."""
-        queue, broker = subject.queue(), subject.broker.recorded
-        broker.enqueue([subject.message(queue) for _ in range(BATCH)])
+        """The same messages, updated and moved again and again."""
+        queues, broker = [subject.queue(), subject.queue()], subject.broker.recorded
+        broker.enqueue([subject.message(queues[0]) for _ in range(BATCH)])
 
         def update_all() -> None:
-            held = subject.take(queue, BATCH, broker=broker)
-            new = [msgspec.structs.replace(one.message, body=os.urandom(100)) for one in held]
+            queues.reverse()
+            held = subject.take(queues[1], BATCH, broker=broker)
+            new = [msgspec.structs.replace(one.message, queue=queues[0], body=os.urandom(100)) for one in held]
             broker.update(list(zip(held, new, strict=True)))
 
         repeat(update_all, WARM_UP // 2, SECONDS / 6)
         assert_bounded(update_all, BATCHES // 2, SECONDS / 6, "updates", PER_MESSAGE)
+
+    def test_law14_bounded__calls_that_change_nothing(self, subject: Subject) -> None:
+        """What is settled already, what is there already, and what is refused."""
+        queue, broker = subject.queue(), subject.broker.recorded
+        naive = datetime(2020, 1, 1)  # noqa: DTZ001 (that is the point)
+
+        def call_in_vain() -> None:
+            messages = [subject.message(queue) for _ in range(BATCH)]
+            broker.enqueue(messages)
+            if subject.capabilities.idempotent_enqueue:
+                broker.enqueue(messages)
+            with suppress(ConfigurationError):
+                broker.enqueue([msgspec.structs.replace(one, id=f"{one.id} refused", eta=naive) for one in messages])
+            held = subject.take(queue, BATCH, broker=broker)
+            broker.ack(held)
+            if subject.capabilities.fencing is Guarantee.EXACT:
+                broker.ack(held)
+                broker.extend(held, lease=subject.long)
+                broker.update([(one, one.message) for one in held])
+
+        repeat(call_in_vain, WARM_UP, SECONDS / 3)
+        assert_bounded(call_in_vain, BATCHES // 2, SECONDS / 3, "messages and calls in vain", PER_MESSAGE)
 
     def test_law14_bounded__large_bodies(self, subject: Subject) -> None:
         queue, broker = subject.queue(), subject.broker.recorded
@@ -171,17 +195,20 @@ class Bounded:
             f"queues() lists {len(left)} of {len(names)} queues that are empty ({before} were there before)"
         )
 
-    @pytest.mark.parametrize("delayed", [False, True], ids=["ready", "delayed"])
-    def test_law14_bounded__what_was_removed(self, subject: Subject, *, delayed: bool) -> None:
+    @pytest.mark.parametrize("how", ["ready", "delayed", "purged"])
+    def test_law14_bounded__what_was_removed(self, subject: Subject, how: str) -> None:
         if not subject.capabilities.inspect:
             subject.untested("remove() is not declared (inspect)")
         queue = subject.queue()
         broker: Any = subject.broker.recorded
-        eta = subject.now() + timedelta(days=30) if delayed else None
+        eta = subject.now() + timedelta(days=30) if how == "delayed" else None
 
         def send_and_remove() -> None:
             messages = [subject.message(queue, os.urandom(1000), eta=eta) for _ in range(BATCH)]
             broker.enqueue(messages)
+            if how == "purged":
+                assert broker.purge(queue) == BATCH, "purge did not remove what is not leased"
+                return
             removed = broker.remove(queue, [message.id for message in messages])
             assert removed == [True] * BATCH, "remove did not remove what is not leased"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from anybroker_conformance.broker.consuming import another
 from anybroker_conformance.subject import LawBroken
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from anybroker_conformance.subject import Subject
 
 replace = msgspec.structs.replace
@@ -286,7 +289,8 @@ class Inspected:
         for limit in (0, 1, 5):
             found = subject.broker.peek(queue, limit=limit)
             assert len(found) == limit, f"peek with limit {limit} shows {len(found)} of 28"
-        assert len(subject.broker.peek(queue)) == 20, "peek shows 20 unless told otherwise"
+        recorded: Any = subject.broker.recorded
+        assert len(recorded.peek(queue)) == 20, "peek shows 20 unless told otherwise"
         assert counts(subject, queue) == (24, 3, 1), f"peek has changed the counts: {counts(subject, queue)}"
         assert subject.broker.ack(held) == [True] * 3, "peek has taken the leases of what it showed"
         counted = [one for one in subject.take(queue, 24) if one.delivery_count not in {None, 1}]
@@ -341,6 +345,27 @@ class Inspected:
         assert other.purge(queue) == 3
         subject.assert_gone(queue, why="another object has purged it")
 
+    def test_law15_honest__by_an_object_that_was_closed(self, subject: Subject) -> None:
+        """It refuses, or tells what is there."""
+        if (queue := inspected(subject)) is None:
+            return
+        message = subject.put(queue)
+        closed = another(subject)
+        if closed is subject.broker:
+            return
+        closed.stats(queue)
+        closed.close()
+        calls: dict[str, tuple[Any, Callable[[], Any]]] = {
+            "stats": (1, lambda: closed.stats(queue).total),
+            "peek": ([message], lambda: closed.peek(queue)),
+            "queues": (True, lambda: queue in closed.queues()),
+            "remove": ([True], lambda: closed.remove(queue, [message.id])),
+        }
+        for name, (expected, call) in calls.items():
+            with suppress(AnybrokerError):
+                found = call()
+                assert found == expected, f"{name} of an object that was closed answered {found}"
+
     def test_law15_honest__purge_of_many(self, subject: Subject) -> None:
         if (queue := inspected(subject)) is None:
             return
@@ -377,7 +402,7 @@ class Inspected:
             return
         other = subject.queue()
         subject.broker.enqueue([subject.message(queue) for _ in range(5)])
-        subject.put(queue, eta=subject.now() + timedelta(days=1))
+        purged = subject.put(queue, eta=subject.now() + timedelta(days=1))
         subject.put(other)
         held = subject.take(queue, 2)
         removed = subject.broker.purge(queue)
@@ -385,6 +410,8 @@ class Inspected:
         assert counts(subject, queue) == (0, 2, 0), f"left (ready, leased, delayed): {counts(subject, queue)}"
         assert counts(subject, other) == (1, 0, 0), "purge has touched another queue"
         assert subject.broker.ack(held) == [True, True], "purge has taken a lease"
+        subject.broker.enqueue([replace(purged, eta=None, body=b"again")])
+        assert subject.take(queue)[0].message.body == b"again", "an id that was purged is not free again"
 
     def test_law15_honest__purge_and_remove_take_what_has_expired(self, subject: Subject) -> None:
         if (queue := inspected(subject)) is None:

@@ -192,6 +192,93 @@ class FirstSees(Later):
         return seen.setdefault(queue, found) if self.is_later else found
 
 
+# Objects that were closed
+
+
+@wrong_broker("durable", "what a closed object enqueues is lost")
+class LosesWhenClosed(MemoryBroker):
+    def enqueue(self, messages: Sequence[Message]) -> None:
+        if not self._closed:
+            super().enqueue(messages)
+
+
+@wrong_broker("honest", "a closed object shows empty queues")
+class EmptyWhenClosed(MemoryBroker):
+    def stats(self, queue: str) -> Stats:
+        return super().stats("" if self._closed else queue)
+
+
+# What is kept of the past
+
+
+class Keeping(MemoryBroker):
+    """Keeps something of what was done."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.kept: list[str] = []
+
+    def keep(self, text: object) -> None:
+        """As somebody does who wants to recognise it."""
+        self.kept.append(f"{text} " * 5)
+
+
+@wrong_broker("bounded", "keeps what was moved to another queue")
+class KeepsMoved(Keeping):
+    def update(self, changes: Sequence[tuple[Delivery, Message]]) -> list[bool]:
+        for one, new in changes:
+            if new.queue != one.message.queue:
+                self.keep(new.id)
+        return super().update(changes)
+
+
+@wrong_broker("bounded", "keeps what was purged")
+class KeepsPurged(Keeping):
+    def purge(self, queue: str) -> int:
+        for one in self.peek(queue, limit=1000):
+            self.keep(one.id)
+        return super().purge(queue)
+
+
+@wrong_broker("bounded", "keeps leases that were settled twice")
+class KeepsSettledTwice(Keeping):
+    def ack(self, deliveries: Sequence[Delivery]) -> list[bool]:
+        answers = super().ack(deliveries)
+        for one, answer in zip(deliveries, answers, strict=True):
+            if not answer:
+                self.keep(one.message.id)
+        return answers
+
+
+@wrong_broker("bounded", "keeps ids that it has recognised")
+class KeepsRecognised(Keeping):
+    def enqueue(self, messages: Sequence[Message]) -> None:
+        for one in messages:
+            if one.id in self._store.queues.by_id:
+                self.keep(one.id)
+        super().enqueue(messages)
+
+
+@wrong_broker("honest", "an id that was purged stays taken")
+class PurgedStayTaken(MemoryBroker):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.purged: set[str] = set()
+
+    def purge(self, queue: str) -> int:
+        self.purged.update(one.id for one in self.peek(queue, limit=1000))
+        return super().purge(queue)
+
+    def enqueue(self, messages: Sequence[Message]) -> None:
+        super().enqueue([one for one in messages if one.id not in self.purged])
+
+
+@wrong_broker("honest", "peek shows 10 unless told otherwise")
+class PeeksTen(MemoryBroker):
+    def peek(self, queue: str, *, limit: int = 10) -> list[Message]:
+        return super().peek(queue, limit=limit)
+
+
 # Result backends
 
 
@@ -232,3 +319,54 @@ class CancelledLate(MemoryBackend):
             with late:
                 self._store.clock.wait(late, LATE)
         return found
+
+
+@wrong_backend("wait", "wait returns views of bodies, which are like bytes and are none")
+class ViewsOfBodies(MemoryBackend):
+    def wait(self, ids: Sequence[str], *, timeout: float) -> list[Result]:
+        found = super().wait(ids, timeout=timeout)
+        views: list[Any] = [memoryview(one.body) for one in found]
+        return [replace(one, body=view) for one, view in zip(found, views, strict=True)]
+
+
+@wrong_backend("durable", "what a closed object stores is lost")
+class StoresNothingWhenClosed(MemoryBackend):
+    def store(self, results: Sequence[Result], *, ttl: float | None) -> list[bool]:
+        return [True] * len(results) if self._closed else super().store(results, ttl=ttl)
+
+
+@wrong_backend("claim", "a closed object gives out tokens that hold nothing")
+class TokensWhenClosed(MemoryBackend):
+    def claim(self, key: str, *, ttl: float) -> str | None:
+        return key if self._closed else super().claim(key, ttl=ttl)
+
+
+class KeepingBackend(MemoryBackend):
+    """Keeps something of what was done."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.kept: list[str] = []
+
+    def keep(self, text: object) -> None:
+        """As somebody does who wants to recognise it."""
+        self.kept.append(f"{text} " * 20)
+
+
+@wrong_backend("bounded", "keeps who could not claim a lock")
+class KeepsFailedClaims(KeepingBackend):
+    def claim(self, key: str, *, ttl: float) -> str | None:
+        token = super().claim(key, ttl=ttl)
+        if token is None:
+            self.keep(key)
+        return token
+
+
+@wrong_backend("bounded", "keeps results that were refused")
+class KeepsRefused(KeepingBackend):
+    def store(self, results: Sequence[Result], *, ttl: float | None) -> list[bool]:
+        answers = super().store(results, ttl=ttl)
+        for one, answer in zip(results, answers, strict=True):
+            if not answer:
+                self.keep(one)
+        return answers
