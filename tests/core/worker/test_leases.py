@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from anybroker import Context, State, current_context
+from anybroker import Context, Failure, State, TaskFailed, current_context
 from anybroker.broker import Message
 from anybroker.events import Acquired, LeaseWasLost, Succeeded
 from anybroker.worker.execution import Execution
@@ -219,6 +219,48 @@ def test_a_worker_that_lost_a_lease_says_so_and_changes_nothing(
         assert succeeded == [], "what it did to the message changes nothing"
         assert other.ack([taken]) == [True], "the other one still holds it"
     assert "lost its lease" in caplog.text
+
+
+def test_a_failure_after_the_lease_was_lost_stands_in_nobodys_way(
+    faulty_app: App, faults: Faults, gate: threading.Event, make_app: Callable[..., App], sqlite_url: str
+) -> None:
+    """As when a worker was stopped for longer than the lease, and than the time limit of its task."""
+    app, other = faulty_app, make_app(sqlite_url)
+    started = []
+
+    @app.task(queue="failures")
+    def tell(failure: Failure) -> None: ...
+
+    @app.task(name="unlucky", on_failure=[tell])
+    def unlucky() -> str:
+        started.append(1)
+        gate.wait(20)
+        raise OSError
+
+    @other.task(name="unlucky")
+    def lucky() -> str:
+        return "done"
+
+    @app.task
+    def fails() -> None:
+        raise OSError
+
+    handle = unlucky.send()
+    with app.worker(concurrency=1, lease=0.3, queues="default") as worker:
+        until(lambda: started)
+        faults.failing = {"extend", "acquire"}
+        (taken,) = other.broker.acquire(["default"], limit=1, wait=10, lease=60)
+        faults.failing = {"acquire"}
+        gate.set()
+        until(lambda: worker.stats().idle)
+        assert handle.status is not State.FAILED
+        assert app.inspect().stats("failures").total == 0
+        assert other.broker.update([(taken, taken.message)]) == [True]
+        with other.worker(concurrency=1):
+            assert handle.get(timeout=10) == "done"
+        faults.failing = set()
+        with pytest.raises(TaskFailed):
+            fails.send().get(timeout=10)
 
 
 def test_a_task_is_delivered_again_when_its_worker_vanishes(make_app: Callable[..., App], each_url: str) -> None:

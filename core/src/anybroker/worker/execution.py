@@ -89,3 +89,9 @@ class Outcome(msgspec.Struct, frozen=True):
     """Registered name; empty for a message that could not be decoded."""
     log: tuple[int, str] | None = None
     """Level and text, once it is settled."""
+
+    @property
+    def fails(self) -> bool:
+        """The task has failed for good, and others see it before its message is settled."""
+        final = self.result is not None and self.result.state.final
+        return self.version is not None and (final or bool(self.successors))

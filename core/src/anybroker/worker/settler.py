@@ -39,7 +39,8 @@ class Settlement:
         self.outcomes = outcomes
         self.last_resort = last_resort
         self._app = app
-        self._stages = [self._store, self._enqueue, self._ack, self._update]
+        self._ours = list(outcomes)
+        self._stages = [self._confirm, self._store, self._enqueue, self._ack, self._update]
 
     def carry_out(self) -> None:
         """Do what is left to do. May be repeated after an error: every stage is idempotent until it has succeeded."""
@@ -50,33 +51,48 @@ class Settlement:
     def split(self) -> list[Settlement]:
         """One settlement for each outcome, with the stages that are left."""
         parts = [Settlement(self._app, [outcome]) for outcome in self.outcomes]
+        ours = {id(outcome) for outcome in self._ours}
         for part in parts:
-            del part._stages[: -len(self._stages)]  # noqa: SLF001  its own class
+            del part._stages[: -len(self._stages) if id(part.outcomes[0]) in ours else None]  # noqa: SLF001  its own class
         return parts
+
+    def _confirm(self) -> None:
+        """Leave out failures for good of those who have lost the lease: another worker may succeed meanwhile.
+
+        Their messages are fenced, but not what comes before: the result would stand in the way of that of the success.
+        """
+        doubtful = [outcome for outcome in self._ours if outcome.fails]
+        if not doubtful:
+            return
+        lease = self._app.settings.lease.total_seconds()
+        held = self._app.broker.extend([outcome.delivery for outcome in doubtful], lease=lease)
+        lost = {id(outcome): outcome for outcome, ours in zip(doubtful, held, strict=True) if not ours}
+        self._tell(list(lost.values()), [False] * len(lost))
+        self._ours = [outcome for outcome in self._ours if id(outcome) not in lost]
 
     def _store(self) -> None:
         by_ttl: dict[float | None, list[Result]] = {}
-        for outcome in self.outcomes:
+        for outcome in self._ours:
             if outcome.result is not None:
                 by_ttl.setdefault(outcome.ttl, []).append(outcome.result)
         for ttl, results in by_ttl.items():
             self._app.results().store(results, ttl=ttl)
 
     def _enqueue(self) -> None:
-        successors = [message for outcome in self.outcomes for message in outcome.successors]
+        successors = [message for outcome in self._ours for message in outcome.successors]
         if successors:
             self._app.broker.enqueue(successors)
             self._app.tell_enqueued(successors)
 
     def _ack(self) -> None:
-        done = [outcome for outcome in self.outcomes if outcome.version is None]
+        done = [outcome for outcome in self._ours if outcome.version is None]
         if done:
             self._tell(done, self._app.broker.ack([outcome.delivery for outcome in done]))
 
     def _update(self) -> None:
-        changes = [(outcome.delivery, outcome.version) for outcome in self.outcomes if outcome.version is not None]
+        changes = [(outcome.delivery, outcome.version) for outcome in self._ours if outcome.version is not None]
         if changes:
-            changed = [outcome for outcome in self.outcomes if outcome.version is not None]
+            changed = [outcome for outcome in self._ours if outcome.version is not None]
             self._tell(changed, self._app.broker.update(changes))
 
     def _tell(self, outcomes: Sequence[Outcome], settled: Sequence[bool]) -> None:
