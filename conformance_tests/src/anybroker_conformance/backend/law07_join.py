@@ -222,7 +222,19 @@ class Join:
             "a\0",
             "%",
         ]
-        names += ["_", "*", "x" * 80 + "1", "x" * 80 + "2", "é", "e\u0301", "\\", "'", '"', "null", "None", "sealed"]
+        names += [
+            "_",
+            "*",
+            *("x" * length + end for length in (80, 250, 256) for end in "12"),
+            "é",
+            "e\u0301",
+            "\\",
+            "'",
+            '"',
+            "null",
+            "None",
+            "sealed",
+        ]
         group = results.id("group")
         for number, name in enumerate(names, 1):
             _expect(

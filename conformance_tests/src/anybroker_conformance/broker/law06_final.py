@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
+from anybroker.broker import Message
 from anybroker.capabilities import Guarantee, Lease
 from anybroker_conformance.broker.consuming import another, batches, drain, end_leases, ids, passing_holder, replace
 from anybroker_conformance.subject import LawBroken
@@ -158,6 +160,23 @@ class Final:
         if subject.broker.ack([newest]) != [True]:
             raise LawBroken("the end of an older message's lease has ended that of its successor", newest.message.id)
         subject.assert_gone(queue, elsewhere, why="every message was acknowledged")
+
+    def test_law06_final__nothing_is_left_of_its_fields(self, subject: Subject) -> None:
+        """Who uses its id again, with no eta, priority or key, gets none of these from the one before."""
+        queue = subject.queue()
+        declared = subject.capabilities
+        fields: dict[str, Any] = {
+            "eta": subject.now() - timedelta(days=1),
+            "priority": (declared.priorities or (0, 0))[1],
+        }
+        fields |= {"ordering_key": "k"} if declared.ordering.keyed else {}
+        old = subject.put(queue, b"old", **fields)
+        assert subject.broker.ack(subject.take(queue, within=declared.delay_precision)) == [True]
+        new = Message(old.id, queue, b"new")
+        subject.broker.enqueue([new])
+        [delivery] = subject.take(queue)
+        if delivery.message != new:
+            raise LawBroken(f"delivered as {delivery.message}, with something of the message before it", new.id)
 
     def test_law06_final__for_ever(self, subject: Subject) -> None:
         """Not even a month later, by a clock that leaps; in real time, not when the longest lease is given up."""

@@ -211,6 +211,17 @@ class EmptyWhenClosed(MemoryBroker):
 # What is kept of the past
 
 
+@wrong_broker("final", "a message without eta has that of the one before it with its id")
+class EtaOfTheLast(MemoryBroker):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.etas: dict[str, Any] = {}
+
+    def enqueue(self, messages: Sequence[Message]) -> None:
+        self.etas |= {one.id: one.eta for one in messages if one.eta is not None}
+        super().enqueue([replace(one, eta=one.eta or self.etas.get(one.id)) for one in messages])
+
+
 class Keeping(MemoryBroker):
     """Keeps something of what was done."""
 
@@ -289,6 +300,12 @@ class LaterBackend(MemoryBackend):
         super().__init__(**options)
         self.is_later = vars(self._store).setdefault("first", self) is not self
         self.asleep = threading.Condition()
+
+
+@wrong_backend("join", "members are cut off after 250 characters")
+class MembersCutAt250(MemoryBackend):
+    def join(self, group_id: str, member_id: str, *, size: int) -> bool:
+        return super().join(group_id, member_id[:250], size=size)
 
 
 @wrong_backend("ttl", "what another object than the first stores has no end")
