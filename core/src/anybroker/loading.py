@@ -70,6 +70,7 @@ _PORTS = {"6379": "redis", "5672": "amqp", "5671": "amqps", "27017": "mongodb", 
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _HOST = re.compile(r"(?P<host>\[[^\[\]]+\]|[^:\[\]]*)(?P<port>:.*)?", re.DOTALL)
+_PLAIN_NAME = re.compile(r"[\w-]{1,63}(?:\.[\w-]{1,63})*\.?", re.ASCII)
 _SECRET_NAME = r"[\w.-]*(?:password|passwd|passphrase|pwd|secret|token|credentials?|key)"  # noqa: S105
 _USERINFO = re.compile(r"://[^:@]*:")
 _SECRET_OPTION = re.compile(rf"([?&;]{_SECRET_NAME}=)[^&\s]*", re.IGNORECASE)
@@ -182,6 +183,8 @@ def _host(text: str, url: str) -> tuple[str, int | None]:
     if match is None:
         raise _malformed(url, "IPv6 addresses are written in brackets, e.g. redis://[::1]:6379")
     host, port = _decoded(match["host"].strip("[]"), url), match["port"]
+    if host and "[" not in text and not is_host_name(host):
+        raise _malformed(url, "between the dots of a host's name are 1 to 63 letters, digits and hyphens")
     if port is None:
         return host, None
     digits = port[1:]
@@ -190,6 +193,17 @@ def _host(text: str, url: str) -> tuple[str, int | None]:
             url, "a port is a number from 1 to 65535; IPv6 addresses are written in brackets, and / in passwords as %2F"
         )
     return host, int(digits)
+
+
+def is_host_name(host: str) -> bool:
+    """Whether Python can look for a host of this name; it raises ``UnicodeError`` otherwise, and not before it does."""
+    if _PLAIN_NAME.fullmatch(host):
+        return True
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def _query(text: str, url: str) -> dict[str, str]:

@@ -59,8 +59,6 @@ def test_what_is_not_given_is_what_rabbitmq_has_by_default() -> None:
         ("amqp://h?heartbeat=0", "heartbeat"),
         ("amqp://h?ca=/x", "are for amqps"),
         ("amqps://h?ca=/does/not/exist", "No such file"),
-        ("amqp://h,a..b", "'a..b' is no name of a host"),
-        (f"amqp://{'a' * 64}.de", "no name of a host"),
         ("amqps://h?server_name=.de", "'.de' is no name of a host"),
     ],
 )

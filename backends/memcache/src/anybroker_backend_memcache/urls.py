@@ -70,19 +70,7 @@ def _servers(address: Address) -> tuple[Server, ...]:
     servers = tuple((host, PORT if port is None else port) for host, port in address.hosts)
     if len(set(servers)) < len(servers):
         raise ConfigurationError(f"{address} names a server twice")
-    for host, _ in servers:
-        _check_host(host, address)
     return servers
-
-
-def _check_host(name: str, address: Address) -> None:
-    """Raise ``ConfigurationError`` for what cannot be the name of a host; Python would, whenever it connects."""
-    try:
-        name.encode("idna")
-    except UnicodeError as error:
-        raise ConfigurationError(
-            f"{address}: {name!r} is no name of a host: between its dots are 1 to 63 letters, digits and hyphens"
-        ) from error
 
 
 def _tls(address: Address, options: Options) -> ssl.SSLContext | None:

@@ -10,7 +10,7 @@ import msgspec
 from pika import ConnectionParameters, PlainCredentials, SSLOptions
 
 from anybroker.errors import ConfigurationError
-from anybroker.loading import parse_url
+from anybroker.loading import is_host_name, parse_url
 
 if TYPE_CHECKING:
     from anybroker.loading import Address
@@ -106,8 +106,8 @@ def targets(address: Address, options: Options) -> list[ConnectionParameters]:
     encryption = _encryption(options) if address.scheme == "amqps" else None
     if encryption is None and (options.ca or options.certificate or options.key or options.server_name):
         raise ConfigurationError(f"{address}: ca, certificate, key and server_name are for amqps://")
-    for name in (*(host for host, _ in address.hosts), options.server_name or ""):
-        check_host(name, address)
+    if options.server_name:
+        check_host(options.server_name, address)
     return [
         ConnectionParameters(
             host=host or "localhost",
@@ -123,13 +123,11 @@ def targets(address: Address, options: Options) -> list[ConnectionParameters]:
 
 
 def check_host(name: str, address: Address) -> None:
-    """Raise ``ConfigurationError`` for what cannot be the name of a host; Python would, whenever it connects."""
-    try:
-        name.encode("idna")
-    except UnicodeError as error:
+    """Raise ``ConfigurationError`` for what cannot be the name of a host, in an option."""
+    if not is_host_name(name):
         raise ConfigurationError(
             f"{address}: {name!r} is no name of a host: between its dots are 1 to 63 letters, digits and hyphens"
-        ) from error
+        )
 
 
 def _encryption(options: Options) -> ssl.SSLContext:
