@@ -28,7 +28,7 @@ class Waiter:
 
     def __init__(self, backend: ResultBackend) -> None:
         self.backend = backend
-        self.process = os.getpid()
+        self.process: int = os.getpid()
         self._changed = threading.Condition()
         self._waiting: dict[str, list[asyncio.Future[Result]]] = {}
         self._thread: threading.Thread | None = None

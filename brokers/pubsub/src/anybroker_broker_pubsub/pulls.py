@@ -138,8 +138,9 @@ class Pulls:
                     heard = heard or pulled is not None
                     if pulled and pulled.messages:
                         return pulled
-                    if (left := latest - time.monotonic()) > EARLY:
-                        time.sleep(EARLY)  # a service that does not wait is not asked without a pause
+                    left = latest - time.monotonic()
+                    time.sleep(max(0.0, min(EARLY, left)))  # a service that does not wait is not asked without a pause
+                    if left > EARLY:
                         calls[queue] = self._start(queue, limit, timeout=max(left - EARLY, self._longest) + GRACE)
                         calls[queue].when_done(arrived.set)
         finally:
