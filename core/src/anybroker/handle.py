@@ -35,8 +35,6 @@ R_co = TypeVar("R_co", covariant=True)
 
 _LOOK = 0.5
 """Seconds for one call of ``wait``, in which a task that waits for another one cannot be interrupted."""
-_FEW = 4
-"""Results that are looked for in the first call, when many are asked for."""
 _json_decoder = msgspec.json.Decoder(TaskResult)
 _msgpack_decoder = msgspec.msgpack.Decoder(TaskResult)
 
@@ -48,6 +46,8 @@ class Siblings:
     cost more than it saves: then they are waited for one after another, for twice as many each time.
     """
 
+    FEW = 4
+    """Results that are looked for in the first call."""
     MOST = 256
     """Results that are looked for in one call, and so the most that are kept for handles that nobody asks."""
     ENOUGH = 2**20
@@ -56,7 +56,7 @@ class Siblings:
     def __init__(self, ids: Sequence[str]) -> None:
         self._ids = ids
         self._final: dict[str, Result] = {}
-        self._at_once, self._one_by_one, self._next_pause = _FEW, 0, 1
+        self._at_once, self._one_by_one, self._next_pause = self.FEW, 0, 1
 
     def final(self, number: int, backend: ResultBackend) -> Result | None:
         """The final state of the one with this number, if it is there or is found now."""
@@ -80,14 +80,14 @@ class Siblings:
     def _learn(self, asked: int, found: int, size: int) -> None:
         """What the next look is for, after one that found so many, with so many bytes."""
         if found == 0:
-            self._at_once = _FEW
+            self._at_once = self.FEW
             self._one_by_one, self._next_pause = self._next_pause, min(2 * self._next_pause, self.MOST)
             return
         if found == asked:
             self._at_once, self._next_pause = 2 * self._at_once, 1
         else:
-            self._at_once = max(_FEW, found)
-        self._at_once = min(self._at_once, self.MOST, max(1, self.ENOUGH * found // size))
+            self._at_once = max(self.FEW, found)
+        self._at_once = min(self._at_once, self.MOST, max(1, self.ENOUGH * found // max(1, size)))
 
 
 class Handle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):

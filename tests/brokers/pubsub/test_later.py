@@ -18,16 +18,34 @@ from anybroker_broker_pubsub import PubSubBroker
 from tests.brokers.pubsub.server import pubsub
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from anybroker.broker import Delivery
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 
-def test_a_message_whose_queue_cannot_be_had_holds_up_no_other_and_is_not_lost() -> None:
+@pytest.fixture
+def publisher() -> Iterator[pubsub_v1.PublisherClient]:
+    client = pubsub_v1.PublisherClient(transport=PublisherGrpcTransport(channel=_channel()))
+    yield client
+    client.stop()
+
+
+@pytest.fixture
+def subscriber() -> Iterator[pubsub_v1.SubscriberClient]:
+    with pubsub_v1.SubscriberClient(transport=SubscriberGrpcTransport(channel=_channel())) as client:
+        yield client
+
+
+def _channel() -> grpc.Channel:
+    return grpc.insecure_channel(f"127.0.0.1:{pubsub.running.ports['grpc']}")
+
+
+def test_a_message_whose_queue_cannot_be_had_holds_up_no_other_and_is_not_lost(
+    publisher: pubsub_v1.PublisherClient, subscriber: pubsub_v1.SubscriberClient
+) -> None:
     prefix = f"l{secrets.token_hex(4)}-"
-    channel = grpc.insecure_channel(f"127.0.0.1:{pubsub.running.ports['grpc']}")
-    publisher = pubsub_v1.PublisherClient(transport=PublisherGrpcTransport(channel=channel))
-    subscriber = pubsub_v1.SubscriberClient(transport=SubscriberGrpcTransport(channel=channel))
     other, wrong = f"projects/anybroker/topics/{prefix}other", f"projects/anybroker/subscriptions/{prefix}wrong"
     publisher.create_topic(name=other)
     subscriber.create_subscription(name=wrong, topic=other)  # where that of the queue ought to be
@@ -37,15 +55,13 @@ def test_a_message_whose_queue_cannot_be_had_holds_up_no_other_and_is_not_lost()
         assert {one.message.id for one in _taken(broker, "right", 5)} == set("01234")
         subscriber.delete_subscription(subscription=wrong)
         assert [one.message.id for one in _taken(broker, "wrong", 1)] == ["w"]
-    subscriber.close()
 
 
-def test_what_pubsub_gave_up_before_it_was_due_waits_in_its_own_queue() -> None:
+def test_what_pubsub_gave_up_before_it_was_due_waits_in_its_own_queue(
+    publisher: pubsub_v1.PublisherClient, subscriber: pubsub_v1.SubscriberClient
+) -> None:
     """Nobody could renew it beside what waits: where it belongs is Pub/Sub's to say."""
     prefix = f"l{secrets.token_hex(4)}-"
-    channel = grpc.insecure_channel(f"127.0.0.1:{pubsub.running.ports['grpc']}")
-    publisher = pubsub_v1.PublisherClient(transport=PublisherGrpcTransport(channel=channel))
-    subscriber = pubsub_v1.SubscriberClient(transport=SubscriberGrpcTransport(channel=channel))
     queue, watch = f"projects/anybroker/topics/{prefix}mail", f"projects/anybroker/subscriptions/{prefix}watch"
     eta = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     with closing(PubSubBroker.from_url(f"{pubsub.running.url}&prefix={prefix}")) as broker:
@@ -55,8 +71,6 @@ def test_what_pubsub_gave_up_before_it_was_due_waits_in_its_own_queue() -> None:
         publisher.publish(f"projects/anybroker/topics/{prefix}~later", b"x", id="1", eta=eta, **source).result(60)
         [came] = subscriber.pull(subscription=watch, max_messages=1, timeout=60).received_messages
         assert (came.message.data, dict(came.message.attributes)) == (b"x", {"id": "1", "eta": eta})
-    publisher.stop()
-    subscriber.close()
 
 
 def _taken(broker: PubSubBroker, queue: str, number: int) -> list[Delivery]:

@@ -22,6 +22,7 @@ from anybroker import (
     TaskFailed,
     waiter,  # noqa: F401  imported here: Python 3.11.0 to 3.11.4 cannot parse in two threads at once (gh-106905)
 )
+from anybroker.backend import Result
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anybroker import App, Handle
-    from anybroker.backend import Result
     from anybroker.testing import Testing
 
 R = TypeVar("R")
@@ -254,6 +254,17 @@ def test_few_large_results_are_looked_for_in_one_call(
     monkeypatch.setattr(t.backend, "fetch", measured)
     assert results(app, handles) == [chr(x) * 400_000 for x in range(60, 120)]
     assert max(sizes[1:]) < 1_300_000
+
+
+def test_results_without_a_byte_are_no_results_of_ours(app: App, t: Testing) -> None:
+    @app.task
+    def one() -> int:
+        return 1
+
+    handles = app.send_many([one.s() for _ in range(2)])
+    t.backend.store([Result(handle.id, State.SUCCEEDED, 1, b"") for handle in handles], ttl=None)
+    with pytest.raises(DecodeError, match=handles[0].id):
+        handles[0].get(timeout=1)
 
 
 def test_what_was_looked_for_with_another_one_is_forgotten_and_asked_for_again(app: App, t: Testing) -> None:

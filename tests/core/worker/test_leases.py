@@ -11,9 +11,11 @@ import pytest
 
 from anybroker import Context, Failure, State, TaskFailed, current_context
 from anybroker.broker import Message
+from anybroker.errors import MessageTooLarge
 from anybroker.events import Acquired, LeaseWasLost, Succeeded
 from anybroker.worker.execution import Execution
 from anybroker.worker.pipeline import Pipeline
+from anybroker.worker.settler import Settlement
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -261,6 +263,37 @@ def test_a_failure_after_the_lease_was_lost_stands_in_nobodys_way(
         faults.failing = set()
         with pytest.raises(TaskFailed):
             fails.send().get(timeout=10)
+
+
+def test_a_failure_that_is_left_out_stays_so_when_its_batch_is_taken_apart(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @app.task
+    def fails() -> None: ...
+
+    lost, held = app.send_many([fails.s() for _ in range(2)])
+    pipeline = Pipeline(app)
+    outcomes = []
+    deliveries = app.broker.acquire(["default"], limit=2, wait=0, lease=60)
+    app.broker.extend(deliveries[:1], lease=0)
+    app.broker.acquire(["default"], limit=1, wait=1, lease=60)  # another worker
+    for delivery in deliveries:
+        execution = pipeline.admit(delivery)
+        assert isinstance(execution, Execution)
+        outcomes.append(pipeline.raised(execution, OSError()))
+    monkeypatch.setattr(app.backend, "store", refuse)
+    settlement = Settlement(app, outcomes)
+    with pytest.raises(MessageTooLarge):
+        settlement.carry_out()
+    monkeypatch.undo()
+    for part in settlement.split():
+        part.carry_out()
+    assert (lost.status, held.status) == (State.PENDING, State.FAILED)
+    assert app.inspect().stats("default").total == 1
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise MessageTooLarge
 
 
 def test_a_task_is_delivered_again_when_its_worker_vanishes(make_app: Callable[..., App], each_url: str) -> None:

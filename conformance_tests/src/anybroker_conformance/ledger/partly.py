@@ -222,7 +222,7 @@ class EtaOfTheLast(MemoryBroker):
         super().enqueue([replace(one, eta=one.eta or self.etas.get(one.id)) for one in messages])
 
 
-class Keeping(MemoryBroker):
+class Keeps:
     """Keeps something of what was done."""
 
     def __init__(self, **options: Any) -> None:
@@ -231,7 +231,11 @@ class Keeping(MemoryBroker):
 
     def keep(self, text: object) -> None:
         """As somebody does who wants to recognise it."""
-        self.kept.append(f"{text} " * 5)
+        self.kept.append(f"{text} " * 20)
+
+
+class Keeping(Keeps, MemoryBroker):
+    """Of messages."""
 
 
 @wrong_broker("bounded", "keeps what was moved to another queue")
@@ -358,16 +362,8 @@ class TokensWhenClosed(MemoryBackend):
         return key if self._closed else super().claim(key, ttl=ttl)
 
 
-class KeepingBackend(MemoryBackend):
-    """Keeps something of what was done."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.kept: list[str] = []
-
-    def keep(self, text: object) -> None:
-        """As somebody does who wants to recognise it."""
-        self.kept.append(f"{text} " * 20)
+class KeepingBackend(Keeps, MemoryBackend):
+    """Of results."""
 
 
 @wrong_backend("bounded", "keeps who could not claim a lock")
