@@ -166,9 +166,9 @@ class RedisBroker(Inspection):
             leases = [_lease(deliveries[at]) for at in group]
             keyed = [
                 part
-                for at in group
+                for number, at in enumerate(group, 1)
                 if (key := deliveries[at].message.ordering_key) is not None
-                for part in (_lease(deliveries[at]), key)
+                for part in (number, key)
             ]
             refused = self._link.call(
                 _ACK, self._keys.of(queue), (queue, len(leases), *leases, *keyed), writes=True
@@ -252,36 +252,35 @@ class RedisBroker(Inspection):
         self, names: tuple[str, ...], keys: Sequence[bytes], limit: int, microseconds: int
     ) -> tuple[float, list[Delivery]]:
         """The seconds until the next message falls due, and what can be had now."""
-        token = os.urandom(8).hex()
-        found = self._link.call(_ACQUIRE, keys, (min(limit, MOST_AT_ONCE), microseconds, token))
-        alarm, ends = found[0], found[1]
-        if len(found) == 2:  # noqa: PLR2004  nothing but the two
+        token = os.urandom(8).hex().encode()
+        alarm, ends, *found = self._link.call(_ACQUIRE, keys, (min(limit, MOST_AT_ONCE), microseconds, token))
+        if not found:
             seconds = alarm / 1e6 if alarm >= 0 else LOOK_AGAIN
             self._quiet = (frozenset(names), time.monotonic() + min(seconds, LOOK_AGAIN))
             return seconds, []
         until = datetime.fromtimestamp(ends / 1e6, UTC)
-        leases = found[3::4]
-        make, after = payload.message, payload.LEASE
-        taken = [
-            Delivery(make(lease[after:].decode(errors="replace"), names[number - 1], stored), lease, count + 1, until)
-            for number, lease, stored, count in zip(found[2::4], leases, found[4::4], found[5::4], strict=True)
-            if stored is not None  # removed by others, with its lease to follow
-        ]
-        self._hold(names, found[2::4], leases, ends - microseconds, ends)
+        make, after = payload.message, payload.MEMBER
+        taken: list[Delivery] = []
+        for number, members, values, counts in zip(*(iter(found),) * 4, strict=True):
+            name = names[number - 1]
+            leases = [token + member for member in members]
+            taken += [
+                Delivery(make(member[after:].decode(errors="replace"), name, stored), lease, count + 1, until)
+                for member, lease, stored, count in zip(members, leases, values, counts or repeat(0), strict=False)
+                if stored is not None  # removed by others, with its lease to follow
+            ]
+            self._hold(name, leases, ends - microseconds, ends)
         if self._is_closed():  # close() came too early to know of these
             self._give_up()
             return 0.0, []
         return 0.0, taken
 
-    def _hold(
-        self, names: tuple[str, ...], numbers: Sequence[int], leases: Sequence[bytes], now: int, ends: int
-    ) -> None:
+    def _hold(self, queue: str, leases: Sequence[bytes], now: int, ends: int) -> None:
         if len(self._held) > _PRUNE_ABOVE:
             for lease, (_, _, runs_out) in list(self._held.items()):
                 if runs_out < now:
                     self._held.pop(lease, None)
-        holds = [(name, os.getpid(), ends) for name in names]
-        self._held.update(zip(leases, [holds[number - 1] for number in numbers], strict=True))
+        self._held.update(dict.fromkeys(leases, (queue, os.getpid(), ends)))
 
     def _give_up(self) -> None:
         mine: dict[str, list[bytes]] = {}

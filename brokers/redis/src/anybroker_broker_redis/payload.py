@@ -13,8 +13,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 PLACE = 36
 """Bytes before the payload of what is stored: place and since when, which the scripts write."""
-LEASE = 38
-"""Bytes before the id of a lease: token and place."""
+MEMBER = 22
+"""Bytes before the id of a member: its place."""
 PLAIN = ord("\n")
 """The first byte of a payload that says nothing beside its body."""
 

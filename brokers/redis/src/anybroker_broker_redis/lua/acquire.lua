@@ -1,7 +1,8 @@
 -- Leases due messages, queues in order of preference. ARGV: limit, microseconds of the lease, token: 16 random
 -- characters. A counter would not do: after a failover or a restart it may go back, and give the token of a lost lease.
 -- Returns microseconds until the next message falls due (-1: none is known to), when the leases run out, and then for
--- each message: number of its queue, lease, what is stored, how often it was delivered before.
+-- each queue that had any: its number, the members, what is stored of each, and how often each was delivered before, or
+-- nothing if none was. A lease is the token and the member.
 
 -- Wake another one if there is something to see in a queue, now or soon.
 local function pass_on(q, now)
@@ -26,28 +27,29 @@ if call('EXISTS', unpack(states)) == 0 then
 end
 local room, now = tonumber(ARGV[1]), clock()
 local ends = now + ARGV[2]
+local score = format('%.0f', ends) -- written out once: to do so takes as long as to look a message up
 local answer, alarm = { -1, ends }, nil
 for n = 1, number do
   local q = queue(n)
   promote(q, now)
-  local popped = call('ZPOPMIN', q.ready, room)
-  local found = #popped / 2
+  local members = room > 0 and call('ZRANGE', q.ready, 0, room - 1) or {} -- ZPOPMIN writes the scores out, too
+  local found = #members
   if found > 0 then
+    call('ZREMRANGEBYRANK', q.ready, 0, found - 1)
     room = room - found
     local ids, leases = {}, {}
-    for i = 1, found do
-      local member = popped[2 * i - 1]
+    for i, member in ipairs(members) do
       ids[i] = id_of(member)
-      leases[2 * i - 1], leases[2 * i] = ends, ARGV[3] .. member
+      leases[2 * i - 1], leases[2 * i] = score, ARGV[3] .. member
     end
-    local values = call('HMGET', MESSAGES, unpack(ids))
-    local before = call('EXISTS', RETURNED) == 1 and call('HMGET', RETURNED, unpack(ids)) or {}
     call('ZADD', q.leased, unpack(leases))
-    for i = 1, found do
-      local at = #answer
-      answer[at + 1], answer[at + 2], answer[at + 3] = n, leases[2 * i], values[i]
-      answer[at + 4] = before[i] and tonumber(string.match(before[i], '^%d+')) or 0
+    local counts = call('EXISTS', RETURNED) == 1 and call('HMGET', RETURNED, unpack(ids)) or {}
+    for i, before in ipairs(counts) do
+      counts[i] = before and tonumber(string.match(before, '^%d+')) or 0
     end
+    local at = #answer
+    answer[at + 1], answer[at + 2] = n, members
+    answer[at + 3], answer[at + 4] = call('HMGET', MESSAGES, unpack(ids)), counts
   end
   if call('EXISTS', q.ready) == 1 then
     wake(q)

@@ -19,7 +19,7 @@ for i, id in ipairs(ids) do
     if meta and (meta.eta or meta.key) then
       later[#later + 1] = { place .. id, meta }
     else
-      ready[#ready + 1], ready[#ready + 2] = 0, place .. id
+      ready[#ready + 1], ready[#ready + 2] = '0', place .. id
     end
   end
 end

@@ -144,20 +144,3 @@ local function tidy(q, name)
   end
 end
 
--- Which of these leases are still held: an answer for each, and the leases and ids of those that are.
-local function held(q, leases)
-  local scores = call('ZMSCORE', q.leased, unpack(leases))
-  local answers, found, ids, seen = {}, {}, {}, {}
-  for i, lease in ipairs(leases) do
-    if scores[i] and not seen[lease] then
-      seen[lease] = true
-      answers[i] = 1
-      found[#found + 1] = lease
-      ids[#found] = sub(lease, TOKEN + PLACE + 1)
-    else
-      answers[i] = 0
-    end
-  end
-  return answers, found, ids
-end
-
