@@ -74,9 +74,13 @@ def test_who_waits_beside_another_thread_misses_nothing(
     ids=["final", "no longer final"],
 )
 def test_what_the_server_is_slow_to_push_is_waited_for(
-    backends: tuple[AmqpBackend, AmqpBackend], stored: list[Result], expected: list[Result]
+    backends: tuple[AmqpBackend, AmqpBackend],
+    stored: list[Result],
+    expected: list[Result],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Who waits in turns does not read again, and yet is told what was stored last before."""
+    monkeypatch.setattr(waiting_module, "_LINGER", 60.0)  # rabbitmqctl may take longer than a turn
     waiting, storing = backends
     assert waiting.wait(["1"], timeout=0.001) == []
     rabbitmq.ctl("eval", HOLD.format(act="suspend"))

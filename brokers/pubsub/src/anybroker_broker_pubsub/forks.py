@@ -51,6 +51,8 @@ class ForkGate:
         self._inside = self._forks = 0
         self.making = threading.Lock()
         """Held while what a process has one of is made; a new one in the child."""
+        self.creating = threading.Lock()
+        """Held while a topic and its subscription are created in the service; a new one in the child."""
 
     def _close(self) -> None:
         with self._changed:

@@ -5,11 +5,13 @@ A message that is published to a topic without a subscription is lost, so nothin
 
 from __future__ import annotations
 
-from contextlib import suppress
+import time
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from anybroker.errors import ConfigurationError
 from anybroker_broker_pubsub.connection import (
+    CALL_TIMEOUT,
     CREATE_SUBSCRIPTION,
     CREATE_TOPIC,
     GET_SUBSCRIPTION,
@@ -18,15 +20,23 @@ from anybroker_broker_pubsub.connection import (
     Topic,
 )
 from anybroker_broker_pubsub.errors import AlreadyThere
+from anybroker_broker_pubsub.forks import gate
 from anybroker_broker_pubsub.names import Names
 from anybroker_broker_pubsub.options import DEFAULT_RETENTION, MIN_ACK_DEADLINE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import timedelta
 
     from anybroker_broker_pubsub.connection import Connection
     from anybroker_broker_pubsub.options import Settings
 
+EMULATOR_SETTLES = 0.1
+"""Seconds after which an emulator has done with all that create a subscription at the same time.
+
+Google's (0.8.20) tells each of them that it is the first one, and the last one's replaces the others', with what was
+published to them. Processes that create it at once so wait before they publish; those of one process take turns.
+"""
 MAX_ATTEMPTS = 100
 """Deliveries after which Pub/Sub itself gives up; the highest there is. Core gives up long before."""
 
@@ -38,6 +48,7 @@ class Topology:
         self._connection = connection
         self._options = settings.options
         self._retention = settings.retention
+        self._settles = EMULATOR_SETTLES if settings.emulated else 0.0
         self.names = Names(settings.project, settings.options.prefix)
         self._deadlines: dict[str, int] = {}
         """Ack deadline of each subscription that is known to exist."""
@@ -48,14 +59,18 @@ class Topology:
         name = self.names.of(queue)
         if name not in self._deadlines and self._options.create:
             self.ensure_later()
-            self._create(name, self.names.labels(queue), self._queue_fields())
+            with self._turn():
+                if name not in self._deadlines:
+                    self._create(name, self.names.labels(queue), self._queue_fields())
         return name
 
     def ensure_later(self) -> str:
         """The name of the topic and the subscription of what is not due."""
         name = self.names.later
         if name not in self._deadlines and self._options.create:
-            self._create(name, {}, {"ack_deadline_seconds": MIN_ACK_DEADLINE})
+            with self._turn():
+                if name not in self._deadlines:
+                    self._create(name, {}, {"ack_deadline_seconds": MIN_ACK_DEADLINE})
         return name
 
     def deadline(self, name: str) -> int:
@@ -86,6 +101,16 @@ class Topology:
             },
         }
 
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Create alone in this process; or beside another one, if a service that hangs keeps that one waiting."""
+        alone = gate.creating.acquire(timeout=CALL_TIMEOUT)
+        try:
+            yield
+        finally:
+            if alone:
+                gate.creating.release()
+
     def _create(self, name: str, labels: dict[str, str], fields: dict[str, Any]) -> None:
         """Make a topic and its subscription, unless they are there, and note how the subscription is."""
         with suppress(AlreadyThere):
@@ -100,6 +125,7 @@ class Topology:
         )
         try:
             found = self._connection.call(CREATE_SUBSCRIPTION, wanted)
+            time.sleep(self._settles)
         except AlreadyThere:
             request = GetSubscriptionRequest(subscription=wanted.name)
             found = self._connection.call(GET_SUBSCRIPTION, request)
