@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.exceptions import RedisClusterException
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
@@ -100,7 +101,11 @@ class Cluster:
 
     def _find(self) -> tuple[str, int]:
         nodes = [ClusterNode(host, port) for host, port in self._hosts]
-        with RedisCluster(startup_nodes=nodes, require_full_coverage=False, **self._settings) as cluster:
+        try:
+            cluster = RedisCluster(startup_nodes=nodes, require_full_coverage=False, **self._settings)
+        except IndexError as error:  # what redis-py makes of nodes that know of no slots
+            raise RedisClusterException("no node of the cluster has been given slots") from error
+        with cluster:
             node = cluster.nodes_manager.get_node_from_slot(cluster.keyslot(self._key))
             return node.host, node.port
 
@@ -148,8 +153,10 @@ def _tls(address: Address, options: Options) -> dict[str, Any]:
 
 def _by_sentinels(address: Address, options: Options, settings: dict[str, Any], tls: dict[str, Any]) -> OneServer:
     hosts = [(host, port or SENTINEL_PORT) for host, port in address.hosts]
+    patience = min(SENTINEL_TIMEOUT, options.timeout.total_seconds())
     of_sentinels = {
-        "socket_timeout": min(SENTINEL_TIMEOUT, options.timeout.total_seconds()),
+        "socket_timeout": patience,
+        "socket_connect_timeout": patience,
         "retry": Retry(NoBackoff(), 0),
         "username": options.sentinel_user,
         "password": options.sentinel_password,
