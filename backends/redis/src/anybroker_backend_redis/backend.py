@@ -13,7 +13,7 @@ import msgspec
 
 from anybroker.backend import Result, State
 from anybroker.capabilities import BackendCapabilities, Durability
-from anybroker.errors import BrokerUnavailable
+from anybroker.errors import BrokerUnavailable, DecodeError
 from anybroker.validation import check_results
 from anybroker_backend_redis.listener import Channels, Listener
 from anybroker_broker_redis import durability
@@ -234,7 +234,10 @@ def _value(result: Result) -> bytes:
 def _result(id_: str, value: bytes) -> Result:
     head, _, body = value.partition(b"\n")
     state, _, attempt = head.partition(b" ")
-    return Result(id_, _STATES[state], int(attempt), body)
+    try:
+        return Result(id_, _STATES[state], int(attempt), body)
+    except (KeyError, ValueError) as error:
+        raise DecodeError(f"under the key of the result {id_!r} there is something else") from error
 
 
 def _is_final(value: bytes) -> bool:
