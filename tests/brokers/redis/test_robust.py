@@ -212,6 +212,37 @@ def test_a_server_that_stands_still(redis: Running, admin: Any) -> None:  # noqa
     impatient.close()
 
 
+def test_who_waits_for_a_server_that_stands_still(redis: Running, broker: RedisBroker) -> None:
+    """Gives up ``timeout`` after the end of the wait, and not twice that."""
+    broker.enqueue(messages(1))
+    with closing(RedisBroker(f"{redis.url}?timeout=3s")) as impatient:
+        assert len(take_one(impatient, "q")) == 1
+        assert impatient.acquire(["q"], limit=1, wait=0.01, lease=30) == []  # so that the next one begins to wait
+        redis.pause()
+        try:
+            started = time.monotonic()
+            with pytest.raises(BrokerUnavailable):
+                impatient.acquire(["q"], limit=1, wait=0.5, lease=30)
+            assert 3 < time.monotonic() - started < 6
+        finally:
+            redis.resume()
+
+
+def test_what_takes_longer_to_send_than_an_answer(redis: Running, broker: RedisBroker, admin: Any) -> None:
+    """Is sent as long as the server takes it: a million messages in one call, or a large one on a slow line."""
+    size = 16_000_000
+    with closing(Route(redis.ports["redis"], slowly=0.002)) as route:
+        broker.stats("q")
+        url = f"redis://127.0.0.1:{route.port}/0?timeout=1s"
+        with closing(RedisBroker(url)) as slow, closing(RedisBackend(url)) as backend:
+            started = time.monotonic()
+            slow.enqueue([Message("large", "q", bytes(size))])
+            assert backend.store([Result("large", State.SUCCEEDED, 1, bytes(size))], ttl=60) == [True]
+            assert time.monotonic() - started > 2
+    assert admin.strlen("{anybroker}:result:large") > size
+    assert drain(broker) == ["large"]
+
+
 def test_many_messages_for_a_server_that_stands_still(redis: Running, admin: Any) -> None:  # noqa: ARG001  it is empty
     """It is not asked for what it promises once for each of them."""
     with closing(App(f"{redis.url}?timeout=1s", results_url="none")) as app:
@@ -227,10 +258,14 @@ def test_many_messages_for_a_server_that_stands_still(redis: Running, admin: Any
 
 
 class Route:
-    """Passes everything on to a port. What was connected when it is lost gets no answer any more, and no end either."""
+    """Passes everything on to a port. What was connected when it is lost gets no answer any more, and no end either.
 
-    def __init__(self, port: int) -> None:
+    ``slowly``: seconds for each piece.
+    """
+
+    def __init__(self, port: int, slowly: float = 0) -> None:
         self._to = port
+        self._slowly = slowly
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.made: list[socket.socket] = []
@@ -257,8 +292,9 @@ class Route:
 
     def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
         with suppress(OSError):
-            while (piece := one.recv(65536)) and one not in self._lost:
+            while (piece := one.recv(16384 if self._slowly else 65536)) and one not in self._lost:
                 other.sendall(piece)
+                time.sleep(self._slowly)
 
 
 def take_one(broker: RedisBroker, *queues: str) -> list[str]:

@@ -38,6 +38,8 @@ MAX_REDIRECTIONS = 16
 """Of one command; more nodes than that do not take turns in pointing at each other."""
 SHORTEST_WAIT = 0.002
 """Seconds: a wait of 0.001 never ends before Redis 7.0.8, which rounds it down to none, and that is for ever."""
+PIECE = 1 << 20
+"""Bytes that the server has ``timeout`` to take: a million messages, or a large one on a slow line, take longer."""
 TRY_AGAIN = 0.02
 """Seconds after which a command is sent again whose keys are being moved to another node."""
 
@@ -117,7 +119,7 @@ class Link:
         command = ("BLPOP", *keys, f"{max(timeout, SHORTEST_WAIT):.3f}")
         answers: list[Any] = []
         try:
-            self._exchange([command], answers, patience=timeout + self._timeout)
+            self._exchange([command], answers, patience=timeout)
             answer = answers[0]
             if isinstance(answer, AskError | TryAgainError):
                 self._servers.changed()
@@ -159,12 +161,13 @@ class Link:
         ``there``: a connection for this once. ``patience``: seconds for an answer that is waited for.
         """
         try:
-            packed = b"".join(map(pack_command, commands))  # redis-py's own looks at each argument before
+            packed = memoryview(b"".join(map(pack_command, commands)))  # redis-py's own looks at each argument before
         except UnicodeEncodeError as error:
             raise not_unicode(error) from error
         connection = there or self._connection()
         try:
-            connection.send_packed_command([packed], check_health=False)
+            pieces = [packed[at : at + PIECE] for at in range(0, len(packed), PIECE)]
+            connection.send_packed_command(pieces, check_health=False)
             for _ in commands:
                 if patience is not None:
                     connection.can_read(patience)  # the connection's own time limit begins after it
