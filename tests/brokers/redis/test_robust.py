@@ -433,6 +433,15 @@ def test_encrypted_with_a_client_certificate(guarded: Guarded) -> None:
         RedisBroker(f"rediss://localhost:{guarded.port}").queues()  # trusts the certificates of the system alone
 
 
+@pytest.mark.parametrize("name", ["ca", "cert", "key"])
+def test_a_certificate_that_is_not_there(guarded: Guarded, name: str) -> None:
+    """Is told as what it is, and not as a server that is away: nobody waits for that one to return."""
+    url = guarded.tls_url.replace(f"tls_{name}={guarded.folder}", f"tls_{name}={guarded.folder}/nowhere")
+    for call in (lambda: RedisBroker(url).queues(), lambda: RedisBackend(url).fetch(["1"])):
+        with pytest.raises(ConfigurationError, match="No such file"):
+            call()
+
+
 def test_by_a_unix_socket(guarded: Guarded) -> None:
     use(RedisBroker(guarded.socket_url), RedisBackend(guarded.socket_url))
 

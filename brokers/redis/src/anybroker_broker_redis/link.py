@@ -21,6 +21,7 @@ from redis.exceptions import (
 
 from anybroker.errors import BrokerUnavailable
 from anybroker_broker_redis.errors import FAILURES, not_unicode, translated
+from anybroker_broker_redis.options import check_files, encrypted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,6 +55,7 @@ class Link:
 
     def __init__(self, servers: Servers, options: Options, address: Address) -> None:
         self._servers = servers
+        self._options = options
         self._timeout = options.timeout.total_seconds()
         self._replicas = options.replicas
         self.address = address
@@ -229,11 +231,14 @@ class Link:
     def _failed(self, error: BaseException) -> None:
         """What does not answer may have been replaced; what refuses to be written to, has been.
 
-        Connections that wait lead there, too: each of them would take as long to fail.
+        Connections that wait lead there, too: each of them would take as long to fail. Raises ``ConfigurationError``
+        where it is a file that is missing.
         """
         if not isinstance(error, ResponseError) or isinstance(error, ReadOnlyError | ClusterDownError):
             self._servers.changed()
             self._end_idle()
+            if encrypted(self.address, self._options):
+                check_files(self.address, self._options)
 
     def _connection(self) -> Connection:
         if self._process != os.getpid():  # the child of a fork has inherited the connections of its parent
