@@ -547,6 +547,31 @@ def test_the_durability_is_that_of_the_server(
         admin.config_set("appendfsync", before["appendfsync"])
 
 
+@pytest.mark.parametrize(
+    ("maxmemory", "policy", "kept"),
+    [
+        ("1gb", "allkeys-lru", False),
+        ("1gb", "volatile-ttl", False),
+        ("1gb", "noeviction", True),
+        ("0", "allkeys-lru", True),
+    ],
+)
+def test_a_server_that_throws_away_what_it_has_is_told_of(
+    redis: Running, admin: Any, caplog: pytest.LogCaptureFixture, maxmemory: str, policy: str, kept: bool
+) -> None:
+    admin.config_set("maxmemory-policy", policy)
+    admin.config_set("maxmemory", maxmemory)
+    try:
+        for adapter in (RedisBroker(redis.url), RedisBackend(f"{redis.url}?protocol=3")):
+            caplog.clear()
+            assert adapter.capabilities.durability is (Durability.SERVER if kept else Durability.PROCESS)
+            assert caplog.messages == ([] if kept else [caplog.messages[0]])
+            assert kept or policy in caplog.messages[0]
+    finally:
+        admin.config_set("maxmemory", "0")
+        admin.config_set("maxmemory-policy", "noeviction")
+
+
 def test_no_wait_is_so_short_that_an_old_server_takes_it_for_ever(broker: RedisBroker, admin: Any) -> None:
     with admin.monitor() as seen:
         for _ in range(50):  # of which some have a little time left when they begin to wait
