@@ -8,6 +8,7 @@ import threading
 import time
 import traceback
 from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,18 @@ def drain(broker: RedisBroker, *queues: str) -> list[str]:
         assert all(broker.ack(taken))
         found += [one.message.id for one in taken]
     return found
+
+
+def drain_all(broker: RedisBroker, ids: set[str], *queues: str) -> None:
+    """Wait until all these have been found, and nothing else."""
+    found: set[str] = set()
+
+    def complete() -> bool:
+        found.update(drain(broker, *queues))
+        return len(found) >= len(ids)
+
+    until(complete, why=lambda: f"{sorted(ids - found)} did not come")
+    assert found == ids
 
 
 def patiently(call: Any, *args: Any, **kwargs: Any) -> Any:
@@ -365,6 +378,57 @@ def test_what_another_program_wrote_wrongly_keeps_nothing_back(broker: RedisBrok
     assert sorted(one.message.id for one in held) == ["a", "b", "q0", "\ufffd"]
     assert broker.ack(held) == [True] * 4
     assert broker.stats("q").total == 0
+
+
+def test_what_another_program_has_cut_short_or_removed(broker: RedisBroker, admin: Any) -> None:
+    """The first is delivered as it is; the second is not there, and the others are."""
+    broker.enqueue(messages(3))
+    admin.hset("{anybroker}:messages", "q0", "short")
+    admin.hdel("{anybroker}:messages", "q1")
+    expected = [Message("q0", "q", b"short"), Message("q2", "q", b"body")]
+    assert broker.peek("q") == expected
+    assert [one.message for one in broker.acquire(["q"], limit=10, wait=0, lease=30)] == expected
+
+
+OF_A_QUEUE = ("ready", "delayed", "blocked", "lines", "wake")
+SOON = timedelta(seconds=0.1)
+
+
+@pytest.mark.parametrize("name", OF_A_QUEUE)
+def test_a_key_of_another_type_is_in_the_way_of_new_messages(broker: RedisBroker, admin: Any, name: str) -> None:
+    """What was refused can be sent again when the key is gone: no id is known that is in no queue."""
+    admin.hset(f"{{anybroker}}:{name}:q", "of", "others")
+    sent = (
+        messages(1, "q"),
+        [Message("one", "q", b""), Message("two", "q", b"")],
+        [Message(id_, "q", b"", ordering_key="k") for id_ in ("k0", "k1", "k2")],
+        [Message("soon", "q", b"", eta=datetime.now(UTC) + SOON), Message("urgent", "q", b"", priority=1)],
+    )
+    refused = 0
+    for some in sent:
+        try:
+            broker.enqueue(some)
+        except ConfigurationError:
+            refused += 1
+    assert refused
+    admin.delete(f"{{anybroker}}:{name}:q")
+    for some in sent:
+        broker.enqueue(some)
+    drain_all(broker, {one.id for some in sent for one in some}, "q")
+
+
+@pytest.mark.parametrize("name", OF_A_QUEUE)
+def test_a_key_of_another_type_is_in_the_way_of_a_new_version(broker: RedisBroker, admin: Any, name: str) -> None:
+    """It is refused, and the old one is still there."""
+    broker.enqueue([*messages(2), *messages(2, "k", ordering_key="k")])
+    held = broker.acquire(["q", "k"], limit=10, wait=0, lease=0.5)
+    admin.hset(f"{{anybroker}}:{name}:other", "of", "others")
+    for one in held:
+        eta = datetime.now(UTC) + SOON if one.message.id == "q0" else None
+        new = Message(one.message.id, "other", b"", eta=eta, ordering_key=one.message.ordering_key)
+        with pytest.raises(ConfigurationError, match="WRONGTYPE"):
+            broker.update([(one, new)])
+    drain_all(broker, {"q0", "q1", "k0", "k1"}, "q", "k")
 
 
 def test_a_lease_that_the_server_forgot(redis: Running, broker: RedisBroker, admin: Any) -> None:

@@ -25,8 +25,8 @@ for i, id in ipairs(ids) do
   end
 end
 if number > 0 then
+  call('ZADD', READY, unpack(ready)) -- first: where it is refused, no id may be known that is in no queue
   call('HSET', MESSAGES, unpack(fields))
-  call('ZADD', READY, unpack(ready))
   if call('LLEN', WAKE) == 0 then
     call('RPUSH', WAKE, '1')
   end
