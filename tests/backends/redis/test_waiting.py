@@ -137,6 +137,25 @@ def test_the_reading_is_handed_over_to_one_who_goes_on_waiting(redis: Running) -
         listener._leave(third)
 
 
+def test_who_waits_for_long_looks_less_and_less_often(redis: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands who look each second leave no time to tell them anything; but what nobody told is found."""
+    monkeypatch.setattr(module, "LOOK_AGAIN", 0.02)
+    monkeypatch.setattr(module, "LOOK_AGAIN_AT_MOST", 0.64, raising=False)
+    with redis_py.Redis(port=redis.ports["redis"]) as admin, closing(RedisBackend(redis.url)) as backend:
+        backend.forget(["long"])
+        admin.config_resetstat()
+        assert backend.wait(["long"], timeout=2) == []
+        assert admin.info("commandstats")["cmdstat_subscribe"]["calls"] < 20
+        found: list[Result] = []
+        waiting = threading.Thread(target=lambda: found.extend(backend.wait(["long"], timeout=30)))
+        waiting.start()
+        until(admin.pubsub_channels)
+        admin.set("{anybroker}:result:long", "succeeded 1\nbody")
+        waiting.join(10)
+        assert found == [Result("long", State.SUCCEEDED, 1, b"body")]
+        backend.forget(["long"])
+
+
 def test_a_user_without_the_channels_is_told_so(redis: Running, connected: list[Connection]) -> None:
     """At once, rather than connecting over and over."""
     port = redis.ports["redis"]
