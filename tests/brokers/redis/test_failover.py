@@ -171,10 +171,42 @@ def test_a_call_goes_on_when_its_keys_have_been_on_the_move_for_long(cluster: Ru
     broker.close()
 
 
-def _move(cluster: Running, key: str, moved: Callable[[int], None] = lambda _: time.sleep(0.05)) -> None:
+@pytest.mark.parametrize("endpoint", ["ip", "unknown-endpoint"])
+def test_a_call_goes_on_when_all_of_its_keys_have_moved_and_the_slot_has_not(cluster: Running, endpoint: str) -> None:
+    """The old node sends it to the new one, which has not all of its keys, and so does not know whether they are there.
+
+    Also where a node does not know its own host, and names no more than a port.
+    """
+    with ExitStack() as stack:
+        for node in cluster.nodes:
+            client = stack.enter_context(redis_py.Redis(port=cluster.ports[node]))
+            stack.callback(client.config_set, "cluster-preferred-endpoint-type", "ip")
+            client.config_set("cluster-preferred-endpoint-type", endpoint)
+        broker = stack.enter_context(closing(RedisBroker(f"{cluster.url}?timeout=30s&prefix=nearly")))
+        broker.enqueue([Message(f"{number}", "q", b"") for number in range(2)])
+        held = broker.acquire(["q"], limit=1, wait=0, lease=60)
+        answers: list[bool] = []
+        call = threading.Thread(target=lambda: answers.extend(broker.ack(held)))
+
+        def all_keys_are_there() -> None:
+            call.start()
+            time.sleep(1.0)  # longer than sixteen redirections take
+
+        _move(cluster, "{nearly}:queues", before_the_slot=all_keys_are_there)
+        call.join(PATIENCE)
+        assert answers == [True]
+        assert broker.purge("q") == 1
+
+
+def _move(
+    cluster: Running,
+    key: str,
+    moved: Callable[[int], None] = lambda _: time.sleep(0.05),
+    before_the_slot: Callable[[], None] = lambda: None,
+) -> None:
     """What ``redis-cli --cluster reshard`` does: https://redis.io/docs/latest/commands/cluster-setslot/.
 
-    ``moved`` is called after each key, with the port of the node that has it now.
+    ``moved`` is called after each key, with the port of the node that has it now, ``before_the_slot`` after the last.
     """
     source_node = _owner(cluster, key)
     source = redis_py.Redis(port=cluster.ports[source_node])
@@ -187,6 +219,7 @@ def _move(cluster: Running, key: str, moved: Callable[[int], None] = lambda _: t
     while keys := source.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1):
         source.execute_command("MIGRATE", "127.0.0.1", cluster.ports[masters[0]], "", 0, 5000, "KEYS", *keys)
         moved(cluster.ports[masters[0]])
+    before_the_slot()
     for client in (target, source):
         client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", target_id)
 

@@ -206,6 +206,7 @@ class Link:
                 else:
                     there = self._servers.at(error.host, error.port)
             elif isinstance(error, TryAgainError) and time.monotonic() < deadline:
+                redirections = 0  # the node that it moves to may say so, too, where not all of its keys exist
                 time.sleep(TRY_AGAIN)
             else:
                 raise error

@@ -87,7 +87,11 @@ class Cluster:
         return self.at(*node)
 
     def at(self, host: str, port: int) -> Connection:
-        """A new connection to a node that another one named."""
+        """A new connection to a node that another one named.
+
+        One that does not know where it is itself names a port alone, which is at the host that was asked.
+        """
+        host = host or (self._node or self._hosts[0])[0]
         settings = dict(self._settings)
         kind = SSLConnection if settings.pop("ssl", False) else Connection
         return kind(host=host, port=port, **settings)
