@@ -429,6 +429,18 @@ def test_a_key_of_another_type_is_in_the_way_of_a_new_version(broker: RedisBroke
     drain_all(broker, {"q0", "q1", "k0", "k1"}, "q", "k")
 
 
+def test_to_remove_one_message_moves_no_other(broker: RedisBroker, admin: Any) -> None:
+    """A million may have fallen due since somebody looked, and others wait for the server meanwhile."""
+    broker.enqueue(messages(20))
+    expired = broker.acquire(["q"], limit=2, wait=0, lease=0.01)
+    broker.enqueue(messages(NUMBER, "later", eta=datetime.now(UTC) + timedelta(seconds=2)))
+    until(lambda: broker.stats("later").ready == NUMBER and broker.stats("q").leased == 0)
+    assert broker.remove("later", ["later0", "later1"]) == [True, True]
+    assert admin.zcard("{anybroker}:delayed:later") == NUMBER - 2
+    assert broker.remove("q", [one.message.id for one in expired]) == [True, True]
+    assert len(drain(broker, "q", "later")) == NUMBER + 20 - 4
+
+
 def test_a_lease_that_the_server_forgot(redis: Running, broker: RedisBroker, admin: Any) -> None:
     """As a failover or a restart may: then its token is nobody else's, and settling with it changes nothing."""
     broker.enqueue(messages(3))
