@@ -13,7 +13,7 @@ import pytest
 import redis as redis_py
 
 from anybroker.backend import Result, State
-from anybroker.errors import ConfigurationError
+from anybroker.errors import ConfigurationError, DecodeError
 from anybroker_backend_redis import RedisBackend
 from anybroker_backend_redis import backend as module
 from anybroker_backend_redis.backend import SHARDS
@@ -137,6 +137,25 @@ def test_the_reading_is_handed_over_to_one_who_goes_on_waiting(redis: Running) -
         listener._leave(third)
 
 
+def test_who_waits_for_long_looks_less_and_less_often(redis: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands who look each second leave no time to tell them anything; but what nobody told is found."""
+    monkeypatch.setattr(module, "LOOK_AGAIN", 0.02)
+    monkeypatch.setattr(module, "LOOK_AGAIN_AT_MOST", 0.64, raising=False)
+    with redis_py.Redis(port=redis.ports["redis"]) as admin, closing(RedisBackend(redis.url)) as backend:
+        backend.forget(["long"])
+        admin.config_resetstat()
+        assert backend.wait(["long"], timeout=2) == []
+        assert admin.info("commandstats")["cmdstat_subscribe"]["calls"] < 20
+        found: list[Result] = []
+        waiting = threading.Thread(target=lambda: found.extend(backend.wait(["long"], timeout=30)))
+        waiting.start()
+        until(admin.pubsub_channels)
+        admin.set("{anybroker}:result:long", "succeeded 1\nbody")
+        waiting.join(10)
+        assert found == [Result("long", State.SUCCEEDED, 1, b"body")]
+        backend.forget(["long"])
+
+
 def test_a_user_without_the_channels_is_told_so(redis: Running, connected: list[Connection]) -> None:
     """At once, rather than connecting over and over."""
     port = redis.ports["redis"]
@@ -147,6 +166,19 @@ def test_a_user_without_the_channels_is_told_so(redis: Running, connected: list[
             with pytest.raises(ConfigurationError, match="channel"):
                 backend.wait(["never"], timeout=5)
             assert len(connected) == number + 1
+
+
+@pytest.mark.parametrize("value", ["", "hello", "done 1\n{}", "succeeded one\n{}"])
+def test_a_result_that_another_program_wrote_wrongly(redis: Running, value: str) -> None:
+    """Is told as that, as the result of a task is that cannot be read."""
+    with redis_py.Redis(port=redis.ports["redis"]) as admin, closing(RedisBackend(redis.url)) as backend:
+        admin.set("{anybroker}:result:wrong", value)
+        for call in (lambda: backend.fetch(["wrong"]), lambda: backend.wait(["other", "wrong"], timeout=5)):
+            with pytest.raises(DecodeError, match="'wrong'"):
+                call()
+        assert backend.store([Result("wrong", State.SUCCEEDED, 1)], ttl=60) == [True]
+        assert backend.fetch(["wrong"]) == [Result("wrong", State.SUCCEEDED, 1)]
+        backend.forget(["wrong"])
 
 
 def test_databases_of_one_server_tell_each_other_nothing(redis: Running) -> None:

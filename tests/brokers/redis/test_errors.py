@@ -35,6 +35,8 @@ FOR_NOW = [
     exceptions.ResponseError("Error running script: @user_script: 12: -OOM command not allowed"),
     exceptions.ClusterDownError("CLUSTERDOWN The cluster is down"),
     exceptions.TryAgainError("TRYAGAIN Multiple keys request during rehashing of slot"),
+    exceptions.AskError("12019 127.0.0.1:7001"),
+    exceptions.MovedError("12019 127.0.0.1:7002"),
     ConnectionResetError(104, "Connection reset by peer"),
 ]
 FOR_GOOD = [

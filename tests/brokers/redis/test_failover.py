@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -15,10 +17,14 @@ from anybroker.broker import Message
 from anybroker.errors import BrokerUnavailable
 from anybroker_backend_redis import RedisBackend
 from anybroker_broker_redis import RedisBroker
+from anybroker_broker_redis.servers import SENTINEL_TIMEOUT
+from anybroker_conformance.faults.server import ServerProcess
+from anybroker_conformance.services.redis import SERVER
 from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from anybroker_conformance.services import Running
 
@@ -165,10 +171,42 @@ def test_a_call_goes_on_when_its_keys_have_been_on_the_move_for_long(cluster: Ru
     broker.close()
 
 
-def _move(cluster: Running, key: str, moved: Callable[[int], None] = lambda _: time.sleep(0.05)) -> None:
+@pytest.mark.parametrize("endpoint", ["ip", "unknown-endpoint"])
+def test_a_call_goes_on_when_all_of_its_keys_have_moved_and_the_slot_has_not(cluster: Running, endpoint: str) -> None:
+    """The old node sends it to the new one, which has not all of its keys, and so does not know whether they are there.
+
+    Also where a node does not know its own host, and names no more than a port.
+    """
+    with ExitStack() as stack:
+        for node in cluster.nodes:
+            client = stack.enter_context(redis_py.Redis(port=cluster.ports[node]))
+            stack.callback(client.config_set, "cluster-preferred-endpoint-type", "ip")
+            client.config_set("cluster-preferred-endpoint-type", endpoint)
+        broker = stack.enter_context(closing(RedisBroker(f"{cluster.url}?timeout=30s&prefix=nearly")))
+        broker.enqueue([Message(f"{number}", "q", b"") for number in range(2)])
+        held = broker.acquire(["q"], limit=1, wait=0, lease=60)
+        answers: list[bool] = []
+        call = threading.Thread(target=lambda: answers.extend(broker.ack(held)))
+
+        def all_keys_are_there() -> None:
+            call.start()
+            time.sleep(1.0)  # longer than sixteen redirections take
+
+        _move(cluster, "{nearly}:queues", before_the_slot=all_keys_are_there)
+        call.join(PATIENCE)
+        assert answers == [True]
+        assert broker.purge("q") == 1
+
+
+def _move(
+    cluster: Running,
+    key: str,
+    moved: Callable[[int], None] = lambda _: time.sleep(0.05),
+    before_the_slot: Callable[[], None] = lambda: None,
+) -> None:
     """What ``redis-cli --cluster reshard`` does: https://redis.io/docs/latest/commands/cluster-setslot/.
 
-    ``moved`` is called after each key, with the port of the node that has it now.
+    ``moved`` is called after each key, with the port of the node that has it now, ``before_the_slot`` after the last.
     """
     source_node = _owner(cluster, key)
     source = redis_py.Redis(port=cluster.ports[source_node])
@@ -181,6 +219,7 @@ def _move(cluster: Running, key: str, moved: Callable[[int], None] = lambda _: t
     while keys := source.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1):
         source.execute_command("MIGRATE", "127.0.0.1", cluster.ports[masters[0]], "", 0, 5000, "KEYS", *keys)
         moved(cluster.ports[masters[0]])
+    before_the_slot()
     for client in (target, source):
         client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", target_id)
 
@@ -206,6 +245,39 @@ def _slots(client: Any) -> list[tuple[int, int, int]]:
 def _role(port: int) -> str:
     with redis_py.Redis(port=port) as client:
         return str(client.info("replication")["role"])
+
+
+def test_a_sentinel_that_is_gone_without_a_word_costs_a_second(sentinel: Running) -> None:
+    """Its host takes no connection and refuses none; ``timeout`` is for the master."""
+    with socket.socket() as gone, ExitStack() as stack:
+        gone.bind(("127.0.0.1", 0))
+        gone.listen(0)
+        for _ in range(3):  # the queue of those who want to connect is full
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(gone.getsockname())
+        url = sentinel.url.replace("redis+sentinel://", f"redis+sentinel://127.0.0.1:{gone.getsockname()[1]},")
+        with closing(RedisBroker(f"{url}&timeout=30s")) as broker:
+            started = time.monotonic()
+            broker.queues()
+            assert SENTINEL_TIMEOUT * 0.9 < time.monotonic() - started < 4
+
+
+def test_a_cluster_without_slots_is_one_that_is_not_there_yet(tmp_path: Path) -> None:
+    """As it is while it is made."""
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port: int = reserved.getsockname()[1]
+    options = ("--cluster-enabled", "yes", "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path))
+    server = ServerProcess([str(SERVER.path()), "--port", str(port), *options], port=port)
+    server.start()
+    try:
+        url = f"redis+cluster://127.0.0.1:{port}"
+        with closing(RedisBroker(url)) as broker, closing(RedisBackend(url)) as backend:
+            for call in (broker.queues, lambda: backend.wait(["1"], timeout=1)):
+                with pytest.raises(BrokerUnavailable, match="slots"):
+                    call()
+    finally:
+        server.stop()
 
 
 def test_the_url_names_one_host_of_each(sentinel: Running, cluster: Running) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 import traceback
 from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,18 @@ def drain(broker: RedisBroker, *queues: str) -> list[str]:
         assert all(broker.ack(taken))
         found += [one.message.id for one in taken]
     return found
+
+
+def drain_all(broker: RedisBroker, ids: set[str], *queues: str) -> None:
+    """Wait until all these have been found, and nothing else."""
+    found: set[str] = set()
+
+    def complete() -> bool:
+        found.update(drain(broker, *queues))
+        return len(found) >= len(ids)
+
+    until(complete, why=lambda: f"{sorted(ids - found)} did not come")
+    assert found == ids
 
 
 def patiently(call: Any, *args: Any, **kwargs: Any) -> Any:
@@ -212,6 +225,35 @@ def test_a_server_that_stands_still(redis: Running, admin: Any) -> None:  # noqa
     impatient.close()
 
 
+def test_who_waits_for_a_server_that_stands_still(redis: Running, broker: RedisBroker) -> None:
+    """Gives up ``timeout`` after the end of the wait, and not twice that."""
+    broker.enqueue(messages(1))
+    with closing(RedisBroker(f"{redis.url}?timeout=3s")) as impatient:
+        assert len(take_one(impatient, "q")) == 1
+        assert impatient.acquire(["q"], limit=1, wait=0.01, lease=30) == []  # so that the next one begins to wait
+        redis.pause()
+        try:
+            started = time.monotonic()
+            with pytest.raises(BrokerUnavailable):
+                impatient.acquire(["q"], limit=1, wait=0.5, lease=30)
+            assert 3 < time.monotonic() - started < 6
+        finally:
+            redis.resume()
+
+
+def test_what_takes_longer_to_send_than_an_answer(redis: Running, broker: RedisBroker, admin: Any) -> None:
+    """Is sent as long as the server takes it: a million messages in one call, or a large one on a slow line."""
+    body = bytes(64_000_000)  # much more than what is buffered on the way
+    with closing(Route(redis.ports["redis"], slowly=0.0025)) as route:
+        url = f"redis://127.0.0.1:{route.port}/0?timeout=2s&max_body={len(body)}"
+        with closing(RedisBroker(url)) as slow:
+            started = time.monotonic()
+            slow.enqueue([Message("large", "q", body)])
+            assert time.monotonic() - started > 2
+    assert admin.hstrlen("{anybroker}:messages", "large") > len(body)
+    assert broker.remove("q", ["large"]) == [True]
+
+
 def test_many_messages_for_a_server_that_stands_still(redis: Running, admin: Any) -> None:  # noqa: ARG001  it is empty
     """It is not asked for what it promises once for each of them."""
     with closing(App(f"{redis.url}?timeout=1s", results_url="none")) as app:
@@ -227,10 +269,14 @@ def test_many_messages_for_a_server_that_stands_still(redis: Running, admin: Any
 
 
 class Route:
-    """Passes everything on to a port. What was connected when it is lost gets no answer any more, and no end either."""
+    """Passes everything on to a port. What was connected when it is lost gets no answer any more, and no end either.
 
-    def __init__(self, port: int) -> None:
+    ``slowly``: seconds for each piece.
+    """
+
+    def __init__(self, port: int, slowly: float = 0) -> None:
         self._to = port
+        self._slowly = slowly
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.made: list[socket.socket] = []
@@ -259,6 +305,7 @@ class Route:
         with suppress(OSError):
             while (piece := one.recv(65536)) and one not in self._lost:
                 other.sendall(piece)
+                time.sleep(self._slowly)
 
 
 def take_one(broker: RedisBroker, *queues: str) -> list[str]:
@@ -331,6 +378,69 @@ def test_what_another_program_wrote_wrongly_keeps_nothing_back(broker: RedisBrok
     assert broker.stats("q").total == 0
 
 
+def test_what_another_program_has_cut_short_or_removed(broker: RedisBroker, admin: Any) -> None:
+    """The first is delivered as it is; the second is not there, and the others are."""
+    broker.enqueue(messages(3))
+    admin.hset("{anybroker}:messages", "q0", "short")
+    admin.hdel("{anybroker}:messages", "q1")
+    expected = [Message("q0", "q", b"short"), Message("q2", "q", b"body")]
+    assert broker.peek("q") == expected
+    assert [one.message for one in broker.acquire(["q"], limit=10, wait=0, lease=30)] == expected
+
+
+OF_A_QUEUE = ("ready", "delayed", "blocked", "lines", "wake")
+SOON = timedelta(seconds=0.1)
+
+
+@pytest.mark.parametrize("name", OF_A_QUEUE)
+def test_a_key_of_another_type_is_in_the_way_of_new_messages(broker: RedisBroker, admin: Any, name: str) -> None:
+    """What was refused can be sent again when the key is gone: no id is known that is in no queue."""
+    admin.hset(f"{{anybroker}}:{name}:q", "of", "others")
+    sent = (
+        messages(1, "q"),
+        [Message("one", "q", b""), Message("two", "q", b"")],
+        [Message(id_, "q", b"", ordering_key="k") for id_ in ("k0", "k1", "k2")],
+        [Message("soon", "q", b"", eta=datetime.now(UTC) + SOON), Message("urgent", "q", b"", priority=1)],
+    )
+    refused = 0
+    for some in sent:
+        try:
+            broker.enqueue(some)
+        except ConfigurationError:
+            refused += 1
+    assert refused
+    admin.delete(f"{{anybroker}}:{name}:q")
+    for some in sent:
+        broker.enqueue(some)
+    drain_all(broker, {one.id for some in sent for one in some}, "q")
+
+
+@pytest.mark.parametrize("name", OF_A_QUEUE)
+def test_a_key_of_another_type_is_in_the_way_of_a_new_version(broker: RedisBroker, admin: Any, name: str) -> None:
+    """It is refused, and the old one is still there."""
+    broker.enqueue([*messages(2), *messages(2, "k", ordering_key="k")])
+    held = broker.acquire(["q", "k"], limit=10, wait=0, lease=0.5)
+    admin.hset(f"{{anybroker}}:{name}:other", "of", "others")
+    for one in held:
+        eta = datetime.now(UTC) + SOON if one.message.id == "q0" else None
+        new = Message(one.message.id, "other", b"", eta=eta, ordering_key=one.message.ordering_key)
+        with pytest.raises(ConfigurationError, match="WRONGTYPE"):
+            broker.update([(one, new)])
+    drain_all(broker, {"q0", "q1", "k0", "k1"}, "q", "k")
+
+
+def test_to_remove_one_message_moves_no_other(broker: RedisBroker, admin: Any) -> None:
+    """A million may have fallen due since somebody looked, and others wait for the server meanwhile."""
+    broker.enqueue(messages(20))
+    expired = broker.acquire(["q"], limit=2, wait=0, lease=0.01)
+    broker.enqueue(messages(NUMBER, "later", eta=datetime.now(UTC) + timedelta(seconds=2)))
+    until(lambda: broker.stats("later").ready == NUMBER and broker.stats("q").leased == 0)
+    assert broker.remove("later", ["later0", "later1"]) == [True, True]
+    assert admin.zcard("{anybroker}:delayed:later") == NUMBER - 2
+    assert broker.remove("q", [one.message.id for one in expired]) == [True, True]
+    assert len(drain(broker, "q", "later")) == NUMBER + 20 - 4
+
+
 def test_a_lease_that_the_server_forgot(redis: Running, broker: RedisBroker, admin: Any) -> None:
     """As a failover or a restart may: then its token is nobody else's, and settling with it changes nothing."""
     broker.enqueue(messages(3))
@@ -395,6 +505,15 @@ def test_encrypted_with_a_client_certificate(guarded: Guarded) -> None:
     use(RedisBroker(guarded.tls_url), RedisBackend(guarded.tls_url))
     with pytest.raises(BrokerUnavailable):
         RedisBroker(f"rediss://localhost:{guarded.port}").queues()  # trusts the certificates of the system alone
+
+
+@pytest.mark.parametrize("name", ["ca", "cert", "key"])
+def test_a_certificate_that_is_not_there(guarded: Guarded, name: str) -> None:
+    """Is told as what it is, and not as a server that is away: nobody waits for that one to return."""
+    url = guarded.tls_url.replace(f"tls_{name}={guarded.folder}", f"tls_{name}={guarded.folder}/nowhere")
+    for call in (lambda: RedisBroker(url).queues(), lambda: RedisBackend(url).fetch(["1"])):
+        with pytest.raises(ConfigurationError, match="No such file"):
+            call()
 
 
 def test_by_a_unix_socket(guarded: Guarded) -> None:
@@ -500,6 +619,31 @@ def test_the_durability_is_that_of_the_server(
     finally:
         admin.config_set("appendonly", before["appendonly"])
         admin.config_set("appendfsync", before["appendfsync"])
+
+
+@pytest.mark.parametrize(
+    ("maxmemory", "policy", "kept"),
+    [
+        ("1gb", "allkeys-lru", False),
+        ("1gb", "volatile-ttl", False),
+        ("1gb", "noeviction", True),
+        ("0", "allkeys-lru", True),
+    ],
+)
+def test_a_server_that_throws_away_what_it_has_is_told_of(
+    redis: Running, admin: Any, caplog: pytest.LogCaptureFixture, maxmemory: str, policy: str, kept: bool
+) -> None:
+    admin.config_set("maxmemory-policy", policy)
+    admin.config_set("maxmemory", maxmemory)
+    try:
+        for adapter in (RedisBroker(redis.url), RedisBackend(f"{redis.url}?protocol=3")):
+            caplog.clear()
+            assert adapter.capabilities.durability is (Durability.SERVER if kept else Durability.PROCESS)
+            assert caplog.messages == ([] if kept else [caplog.messages[0]])
+            assert kept or policy in caplog.messages[0]
+    finally:
+        admin.config_set("maxmemory", "0")
+        admin.config_set("maxmemory-policy", "noeviction")
 
 
 def test_no_wait_is_so_short_that_an_old_server_takes_it_for_ever(broker: RedisBroker, admin: Any) -> None:

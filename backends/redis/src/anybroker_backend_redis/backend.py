@@ -13,7 +13,7 @@ import msgspec
 
 from anybroker.backend import Result, State
 from anybroker.capabilities import BackendCapabilities, Durability
-from anybroker.errors import BrokerUnavailable
+from anybroker.errors import BrokerUnavailable, DecodeError
 from anybroker.validation import check_results
 from anybroker_backend_redis.listener import Channels, Listener
 from anybroker_broker_redis import durability
@@ -40,6 +40,8 @@ TOLD = 64 * 1024
 """Bytes of the largest value that is told to those who wait; a larger one they fetch."""
 LOOK_AGAIN = 1.0
 """Seconds after which one who waits looks again in any case: what is told may be lost, e.g. in a failover."""
+LOOK_AGAIN_AT_MOST = 8.0
+"""Each look is twice as long after the one before, up to this: thousands may wait at once."""
 _MAX_TTL = 100 * 365 * 86400.0
 """Seconds: a longer ttl is as good as for ever."""
 _FINAL = tuple(state.value.encode() for state in State if state.final)
@@ -124,6 +126,7 @@ class RedisBackend:
         wanted = list(dict.fromkeys(ids))
         deadline = time.monotonic() + timeout
         looked = False
+        pause = LOOK_AGAIN
         while wanted:
             try:
                 final = [result for result in self.fetch(wanted) if result is not None and result.state.final]
@@ -132,15 +135,16 @@ class RedisBackend:
                 if final or left <= 0:
                     return final
                 names = {self._key("result", id_): id_ for id_ in wanted}
-                told = self._ears().wait(list(names), min(left, LOOK_AGAIN))
+                told = self._ears().wait(list(names), min(left, pause))
             except BrokerUnavailable:
                 if looked and self._is_closed():  # while this call waited
                     return []
                 raise
             if told and all(told.values()):
                 return [_result(names[key], value) for key, value in told.items()]
-            if not told and left <= LOOK_AGAIN and time.monotonic() >= deadline:
+            if not told and left <= pause and time.monotonic() >= deadline:
                 return []
+            pause = min(2 * pause, LOOK_AGAIN_AT_MOST)
         return []
 
     def forget(self, ids: Sequence[str]) -> None:
@@ -234,7 +238,10 @@ def _value(result: Result) -> bytes:
 def _result(id_: str, value: bytes) -> Result:
     head, _, body = value.partition(b"\n")
     state, _, attempt = head.partition(b" ")
-    return Result(id_, _STATES[state], int(attempt), body)
+    try:
+        return Result(id_, _STATES[state], int(attempt), body)
+    except (KeyError, ValueError) as error:
+        raise DecodeError(f"under the key of the result {id_!r} there is something else") from error
 
 
 def _is_final(value: bytes) -> bool:

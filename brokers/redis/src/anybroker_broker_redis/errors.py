@@ -25,6 +25,7 @@ _FOR_NOW_TYPES = (
     exceptions.ReadOnlyError,
     exceptions.OutOfMemoryError,
     exceptions.TryAgainError,
+    exceptions.AskError,
     exceptions.ClusterError,
     exceptions.RedisClusterException,
     OSError,

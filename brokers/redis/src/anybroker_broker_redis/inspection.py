@@ -49,7 +49,8 @@ class Inspection:
         """
         found = self._opened().call(_PEEK, self._keys.of(queue), (limit, PEEK_DEPTH))
         ids = [id_.decode(errors="replace") for id_ in found[::2]]
-        return [message(id_, queue, stored) for id_, stored in zip(ids, found[1::2], strict=True)]
+        stored = zip(ids, found[1::2], strict=True)
+        return [message(id_, queue, value) for id_, value in stored if value is not None]  # removed by others
 
     def remove(self, queue: str, ids: Sequence[str]) -> list[bool]:
         """Remove messages that are not leased."""

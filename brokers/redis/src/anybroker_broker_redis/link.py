@@ -21,6 +21,7 @@ from redis.exceptions import (
 
 from anybroker.errors import BrokerUnavailable
 from anybroker_broker_redis.errors import FAILURES, not_unicode, translated
+from anybroker_broker_redis.options import check_files, encrypted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +39,8 @@ MAX_REDIRECTIONS = 16
 """Of one command; more nodes than that do not take turns in pointing at each other."""
 SHORTEST_WAIT = 0.002
 """Seconds: a wait of 0.001 never ends before Redis 7.0.8, which rounds it down to none, and that is for ever."""
+PIECE = 1 << 20
+"""Bytes that the server has ``timeout`` to take: a million messages, or a large one on a slow line, take longer."""
 TRY_AGAIN = 0.02
 """Seconds after which a command is sent again whose keys are being moved to another node."""
 
@@ -52,6 +55,7 @@ class Link:
 
     def __init__(self, servers: Servers, options: Options, address: Address) -> None:
         self._servers = servers
+        self._options = options
         self._timeout = options.timeout.total_seconds()
         self._replicas = options.replicas
         self.address = address
@@ -117,7 +121,7 @@ class Link:
         command = ("BLPOP", *keys, f"{max(timeout, SHORTEST_WAIT):.3f}")
         answers: list[Any] = []
         try:
-            self._exchange([command], answers, patience=timeout + self._timeout)
+            self._exchange([command], answers, patience=timeout)
             answer = answers[0]
             if isinstance(answer, AskError | TryAgainError):
                 self._servers.changed()
@@ -159,12 +163,13 @@ class Link:
         ``there``: a connection for this once. ``patience``: seconds for an answer that is waited for.
         """
         try:
-            packed = b"".join(map(pack_command, commands))  # redis-py's own looks at each argument before
+            packed = memoryview(b"".join(map(pack_command, commands)))  # redis-py's own looks at each argument before
         except UnicodeEncodeError as error:
             raise not_unicode(error) from error
         connection = there or self._connection()
         try:
-            connection.send_packed_command([packed], check_health=False)
+            pieces = [packed[at : at + PIECE] for at in range(0, len(packed), PIECE)]
+            connection.send_packed_command(pieces, check_health=False)
             for _ in commands:
                 if patience is not None:
                     connection.can_read(patience)  # the connection's own time limit begins after it
@@ -201,6 +206,7 @@ class Link:
                 else:
                     there = self._servers.at(error.host, error.port)
             elif isinstance(error, TryAgainError) and time.monotonic() < deadline:
+                redirections = 0  # the node that it moves to may say so, too, where not all of its keys exist
                 time.sleep(TRY_AGAIN)
             else:
                 raise error
@@ -226,11 +232,14 @@ class Link:
     def _failed(self, error: BaseException) -> None:
         """What does not answer may have been replaced; what refuses to be written to, has been.
 
-        Connections that wait lead there, too: each of them would take as long to fail.
+        Connections that wait lead there, too: each of them would take as long to fail. Raises ``ConfigurationError``
+        where it is a file that is missing.
         """
         if not isinstance(error, ResponseError) or isinstance(error, ReadOnlyError | ClusterDownError):
             self._servers.changed()
             self._end_idle()
+            if encrypted(self.address, self._options):
+                check_files(self.address, self._options)
 
     def _connection(self) -> Connection:
         if self._process != os.getpid():  # the child of a fork has inherited the connections of its parent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -99,6 +100,19 @@ def on_socket(address: Address) -> bool:
 def encrypted(address: Address, options: Options) -> bool:
     """Whether the connections are to be encrypted."""
     return options.tls or address.scheme == "rediss"
+
+
+def check_files(address: Address, options: Options) -> None:
+    """Raise ``ConfigurationError`` for certificates or a key that cannot be read: no server has to do with that."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if options.tls_ca:
+            context.load_verify_locations(options.tls_ca)
+        if options.tls_cert:
+            context.load_cert_chain(options.tls_cert, options.tls_key)
+    except OSError as error:
+        files = f"tls_ca={options.tls_ca}, tls_cert={options.tls_cert}"
+        raise ConfigurationError(f"{address}: {files}: {error.strerror or error}") from error
 
 
 def _check_place(address: Address, options: Options) -> None:

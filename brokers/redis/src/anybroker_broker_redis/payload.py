@@ -50,12 +50,12 @@ def message(id: str, queue: str, stored: bytes) -> Message:
     Where another program has written what cannot be read, all of it is the body: a message that could not be delivered
     would keep back those that are leased with it, again and again.
     """
-    if stored[PLACE] == PLAIN:
-        return Message(id, queue, stored[PLACE + 1 :])
     try:
+        if stored[PLACE] == PLAIN:
+            return Message(id, queue, stored[PLACE + 1 :])
         end = stored.index(b"\n", PLACE)
         meta = _decode(stored[PLACE:end])
         eta = None if meta.eta is None else EPOCH + meta.eta * MICROSECOND
-    except (ValueError, OverflowError):
-        return Message(id, queue, stored[PLACE:])
+    except (ValueError, OverflowError, IndexError):
+        return Message(id, queue, stored[PLACE:] or stored)
     return Message(id, queue, stored[end + 1 :], eta, meta.priority, meta.key)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.exceptions import RedisClusterException
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
@@ -86,7 +87,11 @@ class Cluster:
         return self.at(*node)
 
     def at(self, host: str, port: int) -> Connection:
-        """A new connection to a node that another one named."""
+        """A new connection to a node that another one named.
+
+        One that does not know where it is itself names a port alone, which is at the host that was asked.
+        """
+        host = host or (self._node or self._hosts[0])[0]
         settings = dict(self._settings)
         kind = SSLConnection if settings.pop("ssl", False) else Connection
         return kind(host=host, port=port, **settings)
@@ -100,7 +105,11 @@ class Cluster:
 
     def _find(self) -> tuple[str, int]:
         nodes = [ClusterNode(host, port) for host, port in self._hosts]
-        with RedisCluster(startup_nodes=nodes, require_full_coverage=False, **self._settings) as cluster:
+        try:
+            cluster = RedisCluster(startup_nodes=nodes, require_full_coverage=False, **self._settings)
+        except IndexError as error:  # what redis-py makes of nodes that know of no slots
+            raise RedisClusterException("no node of the cluster has been given slots") from error
+        with cluster:
             node = cluster.nodes_manager.get_node_from_slot(cluster.keyslot(self._key))
             return node.host, node.port
 
@@ -148,8 +157,10 @@ def _tls(address: Address, options: Options) -> dict[str, Any]:
 
 def _by_sentinels(address: Address, options: Options, settings: dict[str, Any], tls: dict[str, Any]) -> OneServer:
     hosts = [(host, port or SENTINEL_PORT) for host, port in address.hosts]
+    patience = min(SENTINEL_TIMEOUT, options.timeout.total_seconds())
     of_sentinels = {
-        "socket_timeout": min(SENTINEL_TIMEOUT, options.timeout.total_seconds()),
+        "socket_timeout": patience,
+        "socket_connect_timeout": patience,
         "retry": Retry(NoBackoff(), 0),
         "username": options.sentinel_user,
         "password": options.sentinel_password,

@@ -9,7 +9,11 @@ local seq = call('HINCRBY', KEYS[2], ARGV[1], '1') -- first of all: it is what i
 local time = call('TIME')
 local head = string.format('7fffffff%014x%014x', seq, time[1] * 1000000 + time[2]) -- its place, and since when
 if call('HSETNX', KEYS[1], ARGV[2], head .. ARGV[3]) == 1 then
-  call('ZADD', KEYS[3], '0', string.sub(head, 1, 22) .. ARGV[2])
+  local added = redis.pcall('ZADD', KEYS[3], '0', string.sub(head, 1, 22) .. ARGV[2])
+  if type(added) == 'table' then -- refused: an id that is known and in no queue would be lost when it is sent again
+    call('HDEL', KEYS[1], ARGV[2])
+    return added
+  end
   if call('LLEN', KEYS[4]) == 0 then
     call('RPUSH', KEYS[4], '1')
   end

@@ -9,7 +9,9 @@ for i = 1, number do
     return redis.error_reply('ERR the payload of a plain message begins with a line break')
   end
 end
-local seq = call('HINCRBY', QUEUES, ARGV[1], number) - number -- first: it is what is refused when the memory is used up
+call('ZCARD', READY) -- a key of another type is refused here, before anything is changed
+local asleep = call('LLEN', WAKE) == 0
+local seq = call('HINCRBY', QUEUES, ARGV[1], number) - number -- before others: it is what is refused without memory
 local time = call('TIME')
 local since = format('%014x', time[1] * 1000000 + time[2])
 local ready = {}
@@ -22,7 +24,7 @@ for i = 1, number do
 end
 if #ready > 0 then
   call('ZADD', READY, unpack(ready))
-  if call('LLEN', WAKE) == 0 then
+  if asleep then
     call('RPUSH', WAKE, '1')
   end
 elseif seq == 0 then

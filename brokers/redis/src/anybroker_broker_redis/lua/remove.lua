@@ -1,6 +1,11 @@
 -- Removes messages of one queue that are not leased. ARGV: name of the queue, ids. Returns an answer for each.
 local q, now, answers = queue(1), clock(), {}
-while promote(q, now) do end
+repeat -- of what is not ready only this has to move: there may be a million that have just fallen due
+  local expired = call('ZRANGEBYSCORE', q.leased, '-inf', now, 'LIMIT', 0, STEP)
+  if #expired > 0 then
+    give_back(q, expired, now)
+  end
+until #expired < STEP
 for i = 2, #ARGV do
   local id, value = ARGV[i], call('HGET', MESSAGES, ARGV[i])
   local member = value and sub(value, 1, PLACE) .. id

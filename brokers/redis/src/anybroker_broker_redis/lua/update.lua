@@ -3,7 +3,12 @@
 -- ordering key or nothing, number of the queue that it goes to, payload. Returns an answer for each change.
 local queues, number = {}, tonumber(ARGV[1])
 for n = 1, number do
-  queues[n] = queue(n)
+  local q = queue(n)
+  for _, key in ipairs({ q.ready, q.delayed, q.blocked, q.lines }) do
+    call('ZCARD', key) -- a key of another type is refused here, before anything is changed
+  end
+  call('LLEN', q.wake)
+  queues[n] = q
 end
 local now, answers = clock(), {}
 for i = number + 2, #ARGV, 5 do
