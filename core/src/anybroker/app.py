@@ -420,16 +420,24 @@ class App:
     @overload
     def on(self, event: type[E]) -> Callable[[Callable[[E], object]], Callable[[E], object]]: ...
     def on(self, event: type[E], listener: Callable[[E], object] | None = None) -> Any:
-        """Listen to an event of :mod:`anybroker.events`: ``app.on(Failed, notify)`` or ``@app.on(Failed)``."""
-        if listener is not None:
-            self.listeners.add(event, listener)
-            return None
+        """Listen to an event of :mod:`anybroker.events`: ``app.on(Failed, notify)`` or ``@app.on(Failed)``.
+
+        Raises ``ConfigurationError`` for what is no class of events, and for a listener that is no plain function.
+        """
+        given: object = event  # for those who do not run a type checker
+        if not isinstance(given, type) or not issubclass(given, Event):
+            message = f"app.on({given!r}): give a class of anybroker.events, as in @app.on(Failed)"
+            raise ConfigurationError(message)
 
         def register(function: Callable[[E], object]) -> Callable[[E], object]:
+            _check_plain(function, "listener", "no function", "give a plain one")
             self.listeners.add(event, function)
             return function
 
-        return register
+        if listener is None:
+            return register
+        register(listener)
+        return None
 
     def worker(
         self, *, queues: str | Iterable[str] | None = None, concurrency: int | None = None, **options: Any
@@ -460,11 +468,16 @@ class App:
 def _hooks(hooks: Hooks) -> tuple[Hook, ...]:
     found = tuple(hooks) if isinstance(hooks, Sequence) else (hooks,)
     for hook in found:
-        if inspect.iscoroutinefunction(hook):
-            message = f"hook {hook.__name__} is a coroutine function; give a plain function, or make it a task"
-            raise ConfigurationError(message)
-        given: object = hook  # for those who do not run a type checker
-        if not callable(given) and not isinstance(given, Sender):
-            message = f"hook {hook!r} is neither a function nor a task"
-            raise ConfigurationError(message)
+        if not isinstance(hook, Sender):
+            _check_plain(hook, "hook", "neither a function nor a task", "give a plain function, or make it a task")
     return found
+
+
+def _check_plain(given: object, what: str, otherwise: str, instead: str) -> None:
+    """For those who do not run a type checker. Raises ``ConfigurationError`` unless it can be called, not awaited."""
+    if inspect.iscoroutinefunction(given):
+        message = f"{what} {given.__name__} is a coroutine function; {instead}"
+        raise ConfigurationError(message)
+    if not callable(given):
+        message = f"{what} {given!r} is {otherwise}"
+        raise ConfigurationError(message)
