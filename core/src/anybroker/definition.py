@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
@@ -51,17 +52,13 @@ class Step(Generic[P, R]):
         self.timeout: float | None = check_timeout(timeout)
         self.is_async: bool = inspect.iscoroutinefunction(function)
         self.parameters: Parameters = Parameters(function, name)
+        self.place: Place = _place(function)
+        """Where its function is written, and what makes it another than those of the same lines."""
         _refuse_method(function, name)
 
     def __repr__(self) -> str:
         """Its name."""
         return f"<step {self.name}>"
-
-    @property
-    def place(self) -> Place:
-        """Where its function is written."""
-        code = getattr(self.function, "__code__", None)
-        return (code.co_filename, code.co_firstlineno) if code else self.function
 
 
 class Definition(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,6 +105,23 @@ def task_name(function: Callable[..., Any]) -> str:
         spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
         module = spec.name.removesuffix(".__main__") if spec else Path(file).stem if file else module
     return f"{module}.{function.__qualname__}"
+
+
+def _place(function: Callable[..., Any], within: tuple[object, ...] = ()) -> Place:
+    """File and line, and the texts, numbers and functions that a factory or a decorator has put into a function."""
+    written = inspect.unwrap(function, stop=lambda wrapper: not inspect.isfunction(wrapper))
+    code = getattr(written, "__code__", None)
+    if code is None:
+        return written
+    put: list[object] = []
+    for cell in getattr(written, "__closure__", None) or ():
+        with suppress(ValueError):  # empty yet: the function calls itself
+            value = cell.cell_contents
+            if isinstance(value, str | bytes | int | float | None):
+                put.append(value)
+            elif inspect.isfunction(value) and value not in within:
+                put.append(_place(value, (*within, value)))
+    return (code.co_filename, code.co_firstlineno, *put)
 
 
 def _refuse_method(function: Callable[..., Any], name: str) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from functools import update_wrapper
 from typing import TYPE_CHECKING, Any
 from uuid import RFC_4122, UUID
 
@@ -347,6 +348,60 @@ def test_a_name_is_taken_once(app: App) -> None:
     app.task(name="same")(Declared.one)
     with pytest.raises(ConfigurationError, match="two tasks are named 'same'"):
         app.task(name="same")(Declared.other)
+
+
+def charge_in(currency: str) -> Callable[[], str]:
+    def charge() -> str:
+        return currency
+
+    return charge
+
+
+def careless(function: Callable[[], Any]) -> Callable[[], Any]:
+    def wrapper() -> Any:
+        return function()
+
+    return wrapper
+
+
+def careful(function: Callable[[], Any]) -> Callable[[], Any]:
+    return update_wrapper(careless(function), function)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (charge_in("EUR"), charge_in("USD")),
+        (careless(Declared.one), careless(Declared.other)),
+        (careless(careless(Declared.one)), careless(careless(Declared.other))),
+        (careful(Declared.one), careful(Declared.other)),
+    ],
+    ids=["factory", "decorator without wraps", "two of them", "decorator"],
+)
+def test_functions_of_the_same_lines_that_do_other_things_need_names_of_their_own(
+    app: App, t: Testing, one: Callable[[], Any], other: Callable[[], Any]
+) -> None:
+    first = app.task(name="same")(one)
+    with pytest.raises(ConfigurationError, match="two tasks are named 'same'"):
+        app.task(name="same")(other)
+    handle = first.send()
+    t.run()
+    assert handle.get() == one()
+
+
+def test_what_is_declared_anew_is_the_same_task(app: App) -> None:
+    def declare(function: Callable[[], Any]) -> None:
+        app.task(name=f"{function.__qualname__}")(function)
+
+    def counting() -> Callable[[], Any]:
+        def count() -> None:
+            count()
+
+        return count
+
+    for make in (lambda: charge_in("EUR"), lambda: careless(Declared.one), lambda: careful(Declared.one), counting):
+        declare(make())
+        declare(make())
 
 
 def test_a_declaration_that_cannot_work_is_refused(app: App) -> None:
