@@ -33,7 +33,7 @@ from anybroker.sending import (
     moment,
 )
 from anybroker.settings import load_settings
-from anybroker.task import WIRE_VERSION, Task, new_id
+from anybroker.task import MAX_NAME, WIRE_VERSION, Task, new_id
 from anybroker.validation import check_queue_name
 from anybroker.values import encode_exactly
 
@@ -93,6 +93,8 @@ class App:
         **settings: Any,
     ) -> None:
         """``broker`` and ``backend`` take objects in place of URLs; the app closes them."""
+        _check_object("broker", broker, 'App("...")')
+        _check_object("backend", backend, 'App(results_url="...")')
         self.settings: Settings = load_settings(url=url, results_url=results_url, **settings)
         self.codec: Codec = Codec(self.settings.codec, self.settings.signing_keys)
         self.clock: Clock = clock or SystemClock()
@@ -219,6 +221,7 @@ class App:
         on_success: Hooks,
         on_failure: Hooks,
     ) -> Definition:
+        _check_name(name)
         ttl = self.results_ttl
         if results == "forever":
             ttl = None
@@ -285,7 +288,9 @@ class App:
     def signature(
         self, name: str, args: Sequence[object], kwargs: Mapping[str, object], options: SendOptions | None = None
     ) -> Signature[Any]:
-        """A call by name that is ready to be sent. Raises ``ArgumentsError``."""
+        """A call by name that is ready to be sent. Raises ``ArgumentsError``, and ``ConfigurationError`` for a name."""
+        _check_name(name)
+        _check_arguments(name, args, kwargs)
         definition = self.tasks.get(name)
         if definition is not None:
             raw_args, raw_kwargs = definition.parameters.encode(args, kwargs, self.codec.format)
@@ -463,6 +468,30 @@ class App:
         finally:
             if self.backend is not None:
                 self.backend.close()
+
+
+def _check_object(argument: str, given: object, meant: str) -> None:
+    """Other libraries take a URL here. Raises ``ConfigurationError``."""
+    if isinstance(given, str):
+        message = f"{argument}= takes an object; give a URL, such as {redact(given)}, as {meant}"
+        raise ConfigurationError(message)
+
+
+def _check_name(name: object) -> None:
+    """What a reader of the wire format would refuse. Raises ``ConfigurationError``."""
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
+        message = f"a task's name is a text of 1 to {MAX_NAME} characters, and {name!r:.100} is none"
+        raise ConfigurationError(message)
+
+
+def _check_arguments(name: str, args: object, kwargs: object) -> None:
+    """For those who do not run a type checker. Raises ``ArgumentsError``."""
+    if not isinstance(args, Iterable) or isinstance(args, str | bytes | bytearray | Mapping):
+        message = f"{name}(): its positional arguments are given as a list, and {args!r:.60} is none"
+        raise ArgumentsError(message)
+    if not isinstance(kwargs, Mapping) or not all(isinstance(key, str) for key in kwargs):
+        message = f"{name}(): its keyword arguments are given as a dict by name, and {kwargs!r:.60} is none"
+        raise ArgumentsError(message)
 
 
 def _hooks(hooks: Hooks) -> tuple[Hook, ...]:

@@ -36,7 +36,7 @@ class Parameters:
         self._name = name
         try:
             self._signature = inspect.signature(function)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             message = f"{name}: {function!r} has no signature that could be read; wrap it into a function of your own"
             raise ConfigurationError(message) from error
         parameters = list(self._signature.parameters.values())
@@ -55,6 +55,9 @@ class Parameters:
         except NameError as error:
             message = f"task {self._name}: {error}; import it at run time, not under TYPE_CHECKING"
             raise _UnresolvedError(message) from error
+        except TypeError as error:  # an object that can be called
+            message = f"task {self._name}: {error} Wrap it into a function of your own"
+            raise ConfigurationError(message) from error
 
     @cached_property
     def _types(self) -> dict[str, Any]:

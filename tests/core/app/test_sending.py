@@ -9,20 +9,29 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from typing import TYPE_CHECKING, Any
 from uuid import RFC_4122, UUID
 
 import pytest
 
-from anybroker import ArgumentsError, ConfigurationError, MessageTooLarge, Retry, Unsupported, current_context, fixed
+from anybroker import (
+    App,
+    ArgumentsError,
+    ConfigurationError,
+    MessageTooLarge,
+    Retry,
+    Unsupported,
+    current_context,
+    fixed,
+)
 from anybroker.memory import MemoryBroker
 from anybroker.task import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from anybroker import App, Context
+    from anybroker import Context
     from anybroker.broker import Message
     from anybroker.testing import Testing
 
@@ -416,6 +425,15 @@ def test_a_declaration_that_cannot_work_is_refused(app: App) -> None:
         app.task(timeout=0)(Declared.one)
     with pytest.raises(ConfigurationError, match="80"):
         app.task(queue="q" * 81)(Declared.one)
+    no_names: list[Any] = [["mail"], 5]
+    for queue in no_names:
+        with pytest.raises(ConfigurationError, match="a queue's name is a text"):
+            app.task(queue=queue)(Declared.one)
+    for name in ("n" * 256, *no_names):
+        with pytest.raises(ConfigurationError, match="a task's name is a text of 1 to 255 characters"):
+            app.task(name=name)(Declared.one)
+        with pytest.raises(ConfigurationError, match="a task's name is a text of 1 to 255 characters"):
+            app.job(name)
     with pytest.raises(ConfigurationError, match="max"):
         Retry(max=-1)
     for results in (0, -1, timedelta(0)):
@@ -424,6 +442,41 @@ def test_a_declaration_that_cannot_work_is_refused(app: App) -> None:
     hooks: Any = [Declared.one, None]
     with pytest.raises(ConfigurationError, match="hook None is neither a function nor a task"):
         app.task(on_success=hooks)(Declared.one)
+
+
+class Echo:
+    def __call__(self, x: int) -> int:
+        return x
+
+
+@pytest.mark.parametrize("function", [partial(careless), Echo(), None], ids=["partial", "object", "nothing"])
+def test_what_is_no_function_says_that_one_is_wanted(app: App, function: Any) -> None:
+    with pytest.raises(ConfigurationError, match="into a function of your own"):
+        app.task(name="same")(function)
+
+
+def test_a_call_by_name_that_no_worker_could_read_is_refused(app: App) -> None:
+    app.task(name="known")(Declared.one)
+    wrong: Any
+    for wrong in ("", "n" * 256, 5):
+        with pytest.raises(ConfigurationError, match="a task's name"):
+            app.send_by_name(wrong)
+    for name in ("known", "elsewhere"):
+        for wrong in ("ada@example.org", b"ada", {"address": "ada"}, 5):
+            with pytest.raises(ArgumentsError, match=rf"{name}\(\): its positional arguments are given as a list"):
+                app.send_by_name(name, wrong)
+        for wrong in (["ada"], 5, {5: "ada"}):
+            with pytest.raises(ArgumentsError, match=rf"{name}\(\): its keyword arguments are given as a dict"):
+                app.send_by_name(name, [], wrong)
+    assert app.inspect().queues() == []
+
+
+def test_a_url_that_is_given_as_an_object_says_where_it_belongs() -> None:
+    url: Any = "redis://user:secret@localhost"
+    for argument, says in {"broker": r'App\("\.\.\."\)', "backend": "results_url="}.items():
+        with pytest.raises(ConfigurationError, match=says) as caught:
+            App(**{argument: url})
+        assert "secret" not in str(caught.value)
 
 
 def test_a_generated_id_is_a_uuid_of_version_7__sorted_by_time() -> None:

@@ -140,8 +140,9 @@ class Worker:
 
     @concurrency.setter
     def concurrency(self, value: int) -> None:
-        if value < 1:
-            message = f"concurrency={value}: at least 1"
+        given: object = value  # for those who do not run a type checker
+        if not isinstance(given, int) or given < 1:
+            message = f"concurrency={given!r}: a whole number, at least 1"
             raise ConfigurationError(message)
         self._concurrency = value
         if hasattr(self, "_executors"):
