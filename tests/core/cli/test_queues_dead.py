@@ -10,6 +10,7 @@ import pytest
 
 from anybroker import App
 from anybroker.broker import Message
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,6 +91,30 @@ def test_peek_reads_messagepack_and_dead_letters_too(anybroker: Invoke, dead: li
     assert (task["args"], task["kwargs"]) == ([1], {"b": [True]})
     letters = json.loads(anybroker("peek", "mail.dead", "--json").stdout)
     assert [(row["id"], row["args"]) for row in letters] == list(zip(dead, (["ada"], ["bob"], ["eve"]), strict=True))
+
+
+BODIES = {
+    b'{"v": 1, "id": "1", "task": "x", "args": [1], "kwargs": []}': "1",
+    b'{"v": 1, "id": "1", "task": "x", "args": null, "kwargs": null}': "",
+    b'{"v": 1, "id": "1", "task": "x", "args": 5, "kwargs": "six"}': '5, "six"',
+    b"\x83\xa1v\x01\xa2id\xa11\xa4task\xa1x": "",
+    b"\x84\xa1v\x01\xa2id\xa11\xa4task\xa1x\xa4args\x91\xd4\x05\x01": "(no JSON)",
+}
+
+
+@pytest.mark.parametrize("body", BODIES, ids=repr)
+def test_arguments_as_other_programs_may_write_them(app: App, anybroker: Invoke, body: bytes) -> None:
+    @app.task(name="x", queue="mail")
+    def fail(first: int) -> None:
+        raise ValueError(first)
+
+    app.broker.enqueue([Message("1", "mail", body)])
+    [row] = json.loads(anybroker("peek", "mail", "--json").stdout)
+    assert row["task"] == "x"
+    assert BODIES[body] in anybroker("peek", "mail").stdout
+    with app.worker(queues="mail", concurrency=1):
+        until(lambda: app.inspect().stats("mail.dead").total == 1)
+    assert BODIES[body] in anybroker("dead", "show", "mail", "1").stdout
 
 
 def test_dead_list_of_one_queue_and_of_all(anybroker: Invoke, dead: list[str]) -> None:
