@@ -157,10 +157,18 @@ class Parameters:
         except ValueError:
             if bytes(args) in _NOTHING:  # looked at last, since it is rare
                 return ()
+            if self._simple and self._are_too_many(args, format):
+                message = "too many positional arguments"
+                raise ValueError(message) from None
             raise
         while positional and positional[-1] is msgspec.UNSET:
             positional = positional[:-1]
         return positional
+
+    def _are_too_many(self, args: msgspec.Raw, format: Format) -> bool:
+        with suppress(ValueError, RecursionError):
+            return len(decode_value(args, list[Any], format)) > len(self._positional)
+        return False
 
     def _convert_named(self, kwargs: msgspec.Raw, format: Format) -> dict[str, Any]:
         values = decode_value(kwargs, dict[str, Any], format)

@@ -138,6 +138,22 @@ def test_surplus_arguments_are_refused(app: App) -> None:
                 call()
 
 
+def test_a_worker_of_an_older_version_tells_what_does_not_fit(app: App) -> None:
+    """Its sender has a parameter more."""
+
+    @app.task(name="add")
+    def add(a: int) -> int:
+        return a
+
+    with app.testing() as t:
+        newer = App("memory://", broker=t.broker, codec=app.settings.codec)
+        newer.send_by_name("add", [1, 2])
+        newer.send_by_name("add", [1], {"b": 2})
+        t.run()
+        reasons = [letter.error.message for letter in t.dead() if letter.error]
+        assert reasons == ["add(): too many positional arguments", "add(): got an unexpected keyword argument 'b'"]
+
+
 def test_parameters_of_every_kind(app: App, order: Any) -> None:
     at = datetime(2026, 1, 2, tzinfo=UTC)
     with app.testing() as t:
