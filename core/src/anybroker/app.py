@@ -237,8 +237,8 @@ class App:
             place=place,
             keep_results=results is not False,
             results_ttl=ttl,
-            on_success=_hooks(on_success),
-            on_failure=_hooks(on_failure),
+            on_success=_hooks(on_success, "the result"),
+            on_failure=_hooks(on_failure, "the failure"),
         )
 
     # sending
@@ -494,12 +494,26 @@ def _check_arguments(name: str, args: object, kwargs: object) -> None:
         raise ArgumentsError(message)
 
 
-def _hooks(hooks: Hooks) -> tuple[Hook, ...]:
+def _hooks(hooks: Hooks, what: str) -> tuple[Hook, ...]:
     found = tuple(hooks) if isinstance(hooks, Sequence) else (hooks,)
     for hook in found:
-        if not isinstance(hook, Sender):
+        if isinstance(hook, Sender):
+            hook.definition.parameters.check_takes_one(what)
+        else:
             _check_plain(hook, "hook", "neither a function nor a task", "give a plain function, or make it a task")
+            _check_takes_two(hook, f"the context and {what}")
     return found
+
+
+def _check_takes_two(hook: Callable[..., object], what: str) -> None:
+    """Raises ``ConfigurationError`` for a hook that could not be called, which would only be logged."""
+    try:
+        inspect.signature(hook).bind(None, None)
+    except TypeError as error:
+        message = f"hook {getattr(hook, '__qualname__', hook)} is called with {what}: {error}"
+        raise ConfigurationError(message) from None
+    except ValueError:  # of some that are written in C nobody knows
+        return
 
 
 def _check_plain(given: object, what: str, otherwise: str, instead: str) -> None:

@@ -113,12 +113,12 @@ class Parameters:
             self._compare((self._keyword(name), value, arrived_kwargs[name]) for name, value in kwargs.items())
         return raw_args, raw_kwargs
 
-    def check_takes_one(self) -> None:
-        """Raises ``ConfigurationError`` unless the function can be called with one argument, as a later step is."""
+    def check_takes_one(self, what: str) -> None:
+        """Raises ``ConfigurationError`` unless the function can be called with one argument, which is ``what``."""
         try:
             self._signature.bind(None)
         except TypeError as error:
-            message = f"{self._name} is called with what the step before it returned: {error}"
+            message = f"{self._name} is called with {what}: {error}"
             raise ConfigurationError(message) from None
 
     def decode(self, task: Task, format: Format) -> _Bound:

@@ -439,7 +439,7 @@ def test_a_declaration_that_cannot_work_is_refused(app: App) -> None:
     for results in (0, -1, timedelta(0)):
         with pytest.raises(ConfigurationError, match="False to keep none"):
             app.task(results=results)(Declared.one)
-    hooks: Any = [Declared.one, None]
+    hooks: Any = [print, None]
     with pytest.raises(ConfigurationError, match="hook None is neither a function nor a task"):
         app.task(on_success=hooks)(Declared.one)
 
