@@ -17,7 +17,7 @@ from anybroker.errors import ConfigurationError
 from anybroker.retry import Retry, Seconds, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from anybroker.sending import Hook
 
@@ -108,20 +108,30 @@ def task_name(function: Callable[..., Any]) -> str:
 
 
 def _place(function: Callable[..., Any], within: tuple[object, ...] = ()) -> Place:
-    """File and line, and the texts, numbers and functions that a factory or a decorator has put into a function."""
+    """File and line, and what makes a function another than those of the same lines.
+
+    That are the texts, numbers and functions that a factory, a decorator or its object has put into it.
+    """
     written = inspect.unwrap(function, stop=lambda wrapper: not inspect.isfunction(wrapper))
     code = getattr(written, "__code__", None)
     if code is None:
         return written
-    put: list[object] = []
-    for cell in getattr(written, "__closure__", None) or ():
+    found: list[object] = [code.co_code, code.co_consts, code.co_names] if code.co_name == "<lambda>" else []
+    for value in _held_by(written):
+        if isinstance(value, str | bytes | int | float | None):
+            found.append(value)
+        elif inspect.isfunction(value) and value not in within:
+            found.append(_place(value, (*within, value)))
+    return (code.co_filename, code.co_firstlineno, *found)
+
+
+def _held_by(function: Any) -> Iterator[object]:
+    for cell in getattr(function, "__closure__", None) or ():
         with suppress(ValueError):  # empty yet: the function calls itself
-            value = cell.cell_contents
-            if isinstance(value, str | bytes | int | float | None):
-                put.append(value)
-            elif inspect.isfunction(value) and value not in within:
-                put.append(_place(value, (*within, value)))
-    return (code.co_filename, code.co_firstlineno, *put)
+            yield cell.cell_contents
+    if inspect.ismethod(function):
+        owner = function.__self__
+        yield from (owner.__qualname__,) if inspect.isclass(owner) else getattr(owner, "__dict__", {}).values()
 
 
 def _refuse_method(function: Callable[..., Any], name: str) -> None:

@@ -366,6 +366,22 @@ def charge_in(currency: str) -> Callable[[], str]:
     return charge
 
 
+class Charge:
+    def __init__(self, currency: str) -> None:
+        self.currency = currency
+
+    def charge(self) -> str:
+        return self.currency
+
+    @classmethod
+    def name(cls) -> str:
+        return cls.__name__
+
+
+class Gift(Charge):
+    pass
+
+
 def careless(function: Callable[[], Any]) -> Callable[[], Any]:
     def wrapper() -> Any:
         return function()
@@ -384,8 +400,11 @@ def careful(function: Callable[[], Any]) -> Callable[[], Any]:
         (careless(Declared.one), careless(Declared.other)),
         (careless(careless(Declared.one)), careless(careless(Declared.other))),
         (careful(Declared.one), careful(Declared.other)),
+        (Charge("EUR").charge, Charge("USD").charge),
+        (Charge.name, Gift.name),
+        (lambda: "one", lambda: "other"),
     ],
-    ids=["factory", "decorator without wraps", "two of them", "decorator"],
+    ids=["factory", "decorator without wraps", "two of them", "decorator", "methods", "class methods", "lambdas"],
 )
 def test_functions_of_the_same_lines_that_do_other_things_need_names_of_their_own(
     app: App, t: Testing, one: Callable[[], Any], other: Callable[[], Any]
@@ -408,7 +427,16 @@ def test_what_is_declared_anew_is_the_same_task(app: App) -> None:
 
         return count
 
-    for make in (lambda: charge_in("EUR"), lambda: careless(Declared.one), lambda: careful(Declared.one), counting):
+    makers: list[Callable[[], Callable[[], Any]]] = [
+        counting,
+        lambda: charge_in("EUR"),
+        lambda: careless(Declared.one),
+        lambda: careful(Declared.one),
+        lambda: Charge("EUR").charge,
+        lambda: Charge.name,
+        lambda: lambda: "one",
+    ]
+    for make in makers:
         declare(make())
         declare(make())
 
