@@ -109,8 +109,11 @@ class Parameters:
             raise ArgumentsError(f"{self._name}(): {guilty} cannot travel: {error}") from error
         arrived_args, arrived_kwargs = self._decode(raw_args, raw_kwargs, format)
         if self._inexact:
-            self._compare(zip(self._names(len(args)), args, arrived_args, strict=True))
-            self._compare((self._keyword(name), value, arrived_kwargs[name]) for name, value in kwargs.items())
+            try:
+                self._compare(zip(self._names(len(args)), args, arrived_args, strict=True))
+                self._compare((self._keyword(name), value, arrived_kwargs[name]) for name, value in kwargs.items())
+            except RecursionError as error:
+                raise ArgumentsError(f"{self._name}(): an argument is nested too deep") from error
         return raw_args, raw_kwargs
 
     def check_takes_one(self, what: str) -> None:

@@ -499,6 +499,19 @@ def test_a_call_by_name_that_no_worker_could_read_is_refused(app: App) -> None:
     assert app.inspect().queues() == []
 
 
+def test_texts_that_are_not_unicode_are_refused(app: App) -> None:
+    task = app.task(name="task")(Declared.one)
+    wrong: list[Callable[[], object]] = [
+        task.options(id="\ud800").send,
+        task.options(headers={"file": "\ud800"}).send,
+        lambda: app.send_by_name("\ud800"),
+    ]
+    for send in wrong:
+        with pytest.raises(ConfigurationError, match=r"valid Unicode, and '\\ud800' is not"):
+            send()
+    assert app.inspect().queues() == []
+
+
 def test_a_url_that_is_given_as_an_object_says_where_it_belongs() -> None:
     url: Any = "redis://user:secret@localhost"
     for argument, says in {"broker": r'App\("\.\.\."\)', "backend": "results_url="}.items():

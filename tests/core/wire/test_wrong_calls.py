@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -183,6 +184,20 @@ def test_plain_values_need_no_annotation(app: App) -> None:
         handles = [echo.send(value) for value in plain]
         t.run()
         assert [handle.get() for handle in handles] == plain
+
+
+@pytest.mark.parametrize("annotation", [Any, list[Any]])
+def test_what_is_nested_too_deep_is_refused(app: App, annotation: Any) -> None:
+    def echo(x: Any) -> None:
+        pass
+
+    echo.__annotations__["x"] = annotation
+    nested: list[Any] = []
+    for _ in range(sys.getrecursionlimit() * 3 // 4):
+        nested = [nested]
+    task = app.task(name="echo")(echo)
+    with pytest.raises(ArgumentsError, match="echo"):
+        task.send(nested)
 
 
 CHANGED = [
