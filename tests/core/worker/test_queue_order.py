@@ -37,6 +37,11 @@ def test_names_with_colons_and_any_characters() -> None:
     assert QueueOrder(["käse:2", "b:c:4"]).names == ("käse", "b:c")
 
 
+def test_weights_do_not_go_unnoticed() -> None:
+    with pytest.raises(ConfigurationError, match="'mail:3,default:1'"):
+        QueueOrder({"mail": 3, "default": 1})
+
+
 @pytest.mark.parametrize("queues", ["", ",", [], "a,a", "a:1,a:2", "a:0", "a:x", "a:1,b", ["x" * 81]], ids=repr)
 def test_what_cannot_work_is_refused(queues: str | list[str]) -> None:
     with pytest.raises(ConfigurationError):

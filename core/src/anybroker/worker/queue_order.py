@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from anybroker.errors import ConfigurationError
@@ -17,6 +18,10 @@ class QueueOrder:
 
     def __init__(self, queues: str | Iterable[str]) -> None:
         """Raises ``ConfigurationError`` for a weight that is not a positive number and for a queue named twice."""
+        if isinstance(queues, Mapping):  # whose weights would go unnoticed
+            written = ",".join(f"{name}:{weight}" for name, weight in queues.items())
+            message = f"queues with weights are written as a text: {written!r}"
+            raise ConfigurationError(message)
         parts = queues.split(",") if isinstance(queues, str) else list(queues)
         weights: dict[str, int | None] = {}
         for part in filter(None, (part.strip() for part in parts)):
