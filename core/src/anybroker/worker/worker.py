@@ -100,7 +100,8 @@ class Worker:
         settings = app.settings
         self.app = app
         self.name: str = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
-        self.queues: QueueOrder = QueueOrder(queues or settings.queues or settings.default_queue)
+        default = f"{settings.default_queue}:1"  # its name may have commas, or look like one with a weight
+        self.queues: QueueOrder = QueueOrder(queues or settings.queues or [default])
         dead = [name for name in self.queues.names if name.endswith(settings.dead_queue_suffix)]
         if dead:
             message = f"{dead[0]!r} is a dead-letter queue; put its tasks back with: anybroker dead retry"
