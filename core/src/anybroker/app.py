@@ -230,9 +230,13 @@ class App:
             if ttl <= 0:
                 message = f"results={results!r}: give more than 0 seconds, or False to keep none"
                 raise ConfigurationError(message)
+        queue = check_queue_name(queue or self.settings.default_queue)
+        if queue.endswith(self.settings.dead_queue_suffix):
+            message = f"task {name}: {queue!r} is a dead-letter queue, which no worker consumes; choose another name"
+            raise ConfigurationError(message)
         return Definition(
             name=name,
-            queue=check_queue_name(queue or self.settings.default_queue),
+            queue=queue,
             steps=steps,
             place=place,
             keep_results=results is not False,

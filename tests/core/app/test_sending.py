@@ -457,6 +457,8 @@ def test_a_declaration_that_cannot_work_is_refused(app: App) -> None:
     for queue in no_names:
         with pytest.raises(ConfigurationError, match="a queue's name is a text"):
             app.task(queue=queue)(Declared.one)
+    with pytest.raises(ConfigurationError, match=r"'mail\.dead' is a dead-letter queue"):
+        app.task(queue="mail.dead")(Declared.one)
     for name in ("n" * 256, *no_names):
         with pytest.raises(ConfigurationError, match="a task's name is a text of 1 to 255 characters"):
             app.task(name=name)(Declared.one)
