@@ -70,6 +70,14 @@ def test_queues_counts_what_waits_and_what_is_dead(app: App, anybroker: Invoke, 
     assert [line.split()[0] for line in lines] == ["a", "b", "mail"]
 
 
+def test_queues_counts_the_letters_of_a_long_name_once(app: App, anybroker: Invoke) -> None:
+    for name in ("q", "q" * 80):
+        app.send_by_name("x", queue=name)
+        app.send_by_name("x", queue=app.dead_queue(name))
+    rows = json.loads(anybroker("queues", "--json").stdout)
+    assert [(row["queue"], row["ready"], row["dead"]) for row in rows] == [("q", 1, 1), ("q" * 80, 1, 1)]
+
+
 def test_peek_shows_what_cannot_be_decoded_as_such(app: App, anybroker: Invoke) -> None:
     app.send_by_name("x", [1, "two"], {"three": 3.0}, headers={"k": "v"}, queue="q")
     app.broker.enqueue([Message("odd", "q", b"\xff")])
