@@ -33,7 +33,7 @@ from anybroker.sending import (
     moment,
 )
 from anybroker.settings import load_settings
-from anybroker.task import WIRE_VERSION, Task, new_id
+from anybroker.task import MAX_NAME, WIRE_VERSION, Task, new_id
 from anybroker.validation import check_queue_name
 from anybroker.values import encode_exactly
 
@@ -93,6 +93,8 @@ class App:
         **settings: Any,
     ) -> None:
         """``broker`` and ``backend`` take objects in place of URLs; the app closes them."""
+        _check_object("broker", broker, 'App("...")')
+        _check_object("backend", backend, 'App(results_url="...")')
         self.settings: Settings = load_settings(url=url, results_url=results_url, **settings)
         self.codec: Codec = Codec(self.settings.codec, self.settings.signing_keys)
         self.clock: Clock = clock or SystemClock()
@@ -219,6 +221,7 @@ class App:
         on_success: Hooks,
         on_failure: Hooks,
     ) -> Definition:
+        _check_name(name)
         ttl = self.results_ttl
         if results == "forever":
             ttl = None
@@ -227,15 +230,19 @@ class App:
             if ttl <= 0:
                 message = f"results={results!r}: give more than 0 seconds, or False to keep none"
                 raise ConfigurationError(message)
+        queue = check_queue_name(queue or self.settings.default_queue)
+        if queue.endswith(self.settings.dead_queue_suffix):
+            message = f"task {name}: {queue!r} is a dead-letter queue, which no worker consumes; choose another name"
+            raise ConfigurationError(message)
         return Definition(
             name=name,
-            queue=check_queue_name(queue or self.settings.default_queue),
+            queue=queue,
             steps=steps,
             place=place,
             keep_results=results is not False,
             results_ttl=ttl,
-            on_success=_hooks(on_success),
-            on_failure=_hooks(on_failure),
+            on_success=_hooks(on_success, "the result"),
+            on_failure=_hooks(on_failure, "the failure"),
         )
 
     # sending
@@ -285,7 +292,9 @@ class App:
     def signature(
         self, name: str, args: Sequence[object], kwargs: Mapping[str, object], options: SendOptions | None = None
     ) -> Signature[Any]:
-        """A call by name that is ready to be sent. Raises ``ArgumentsError``."""
+        """A call by name that is ready to be sent. Raises ``ArgumentsError``, and ``ConfigurationError`` for a name."""
+        _check_name(name)
+        _check_arguments(name, args, kwargs)
         definition = self.tasks.get(name)
         if definition is not None:
             raw_args, raw_kwargs = definition.parameters.encode(args, kwargs, self.codec.format)
@@ -420,16 +429,24 @@ class App:
     @overload
     def on(self, event: type[E]) -> Callable[[Callable[[E], object]], Callable[[E], object]]: ...
     def on(self, event: type[E], listener: Callable[[E], object] | None = None) -> Any:
-        """Listen to an event of :mod:`anybroker.events`: ``app.on(Failed, notify)`` or ``@app.on(Failed)``."""
-        if listener is not None:
-            self.listeners.add(event, listener)
-            return None
+        """Listen to an event of :mod:`anybroker.events`: ``app.on(Failed, notify)`` or ``@app.on(Failed)``.
+
+        Raises ``ConfigurationError`` for what is no class of events, and for a listener that is no plain function.
+        """
+        given: object = event  # for those who do not run a type checker
+        if not isinstance(given, type) or not issubclass(given, Event):
+            message = f"app.on({given!r}): give a class of anybroker.events, as in @app.on(Failed)"
+            raise ConfigurationError(message)
 
         def register(function: Callable[[E], object]) -> Callable[[E], object]:
+            _check_plain(function, "listener", "no function", "give a plain one")
             self.listeners.add(event, function)
             return function
 
-        return register
+        if listener is None:
+            return register
+        register(listener)
+        return None
 
     def worker(
         self, *, queues: str | Iterable[str] | None = None, concurrency: int | None = None, **options: Any
@@ -457,14 +474,57 @@ class App:
                 self.backend.close()
 
 
-def _hooks(hooks: Hooks) -> tuple[Hook, ...]:
+def _check_object(argument: str, given: object, meant: str) -> None:
+    """Other libraries take a URL here. Raises ``ConfigurationError``."""
+    if isinstance(given, str):
+        message = f"{argument}= takes an object; give a URL, such as {redact(given)}, as {meant}"
+        raise ConfigurationError(message)
+
+
+def _check_name(name: object) -> None:
+    """What a reader of the wire format would refuse. Raises ``ConfigurationError``."""
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
+        message = f"a task's name is a text of 1 to {MAX_NAME} characters, and {name!r:.100} is none"
+        raise ConfigurationError(message)
+
+
+def _check_arguments(name: str, args: object, kwargs: object) -> None:
+    """For those who do not run a type checker. Raises ``ArgumentsError``."""
+    if not isinstance(args, Iterable) or isinstance(args, str | bytes | bytearray | Mapping):
+        message = f"{name}(): its positional arguments are given as a list, and {args!r:.60} is none"
+        raise ArgumentsError(message)
+    if not isinstance(kwargs, Mapping) or not all(isinstance(key, str) for key in kwargs):
+        message = f"{name}(): its keyword arguments are given as a dict by name, and {kwargs!r:.60} is none"
+        raise ArgumentsError(message)
+
+
+def _hooks(hooks: Hooks, what: str) -> tuple[Hook, ...]:
     found = tuple(hooks) if isinstance(hooks, Sequence) else (hooks,)
     for hook in found:
-        if inspect.iscoroutinefunction(hook):
-            message = f"hook {hook.__name__} is a coroutine function; give a plain function, or make it a task"
-            raise ConfigurationError(message)
-        given: object = hook  # for those who do not run a type checker
-        if not callable(given) and not isinstance(given, Sender):
-            message = f"hook {hook!r} is neither a function nor a task"
-            raise ConfigurationError(message)
+        if isinstance(hook, Sender):
+            hook.definition.parameters.check_takes_one(what)
+        else:
+            _check_plain(hook, "hook", "neither a function nor a task", "give a plain function, or make it a task")
+            _check_takes_two(hook, f"the context and {what}")
     return found
+
+
+def _check_takes_two(hook: Callable[..., object], what: str) -> None:
+    """Raises ``ConfigurationError`` for a hook that could not be called, which would only be logged."""
+    try:
+        inspect.signature(hook).bind(None, None)
+    except TypeError as error:
+        message = f"hook {getattr(hook, '__qualname__', hook)} is called with {what}: {error}"
+        raise ConfigurationError(message) from None
+    except ValueError:  # of some that are written in C nobody knows
+        return
+
+
+def _check_plain(given: object, what: str, otherwise: str, instead: str) -> None:
+    """For those who do not run a type checker. Raises ``ConfigurationError`` unless it can be called, not awaited."""
+    if inspect.iscoroutinefunction(given):
+        message = f"{what} {given.__name__} is a coroutine function; {instead}"
+        raise ConfigurationError(message)
+    if not callable(given):
+        message = f"{what} {given!r} is {otherwise}"
+        raise ConfigurationError(message)

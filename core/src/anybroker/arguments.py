@@ -36,7 +36,7 @@ class Parameters:
         self._name = name
         try:
             self._signature = inspect.signature(function)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             message = f"{name}: {function!r} has no signature that could be read; wrap it into a function of your own"
             raise ConfigurationError(message) from error
         parameters = list(self._signature.parameters.values())
@@ -55,6 +55,9 @@ class Parameters:
         except NameError as error:
             message = f"task {self._name}: {error}; import it at run time, not under TYPE_CHECKING"
             raise _UnresolvedError(message) from error
+        except TypeError as error:  # an object that can be called
+            message = f"task {self._name}: {error} Wrap it into a function of your own"
+            raise ConfigurationError(message) from error
 
     @cached_property
     def _types(self) -> dict[str, Any]:
@@ -106,16 +109,19 @@ class Parameters:
             raise ArgumentsError(f"{self._name}(): {guilty} cannot travel: {error}") from error
         arrived_args, arrived_kwargs = self._decode(raw_args, raw_kwargs, format)
         if self._inexact:
-            self._compare(zip(self._names(len(args)), args, arrived_args, strict=True))
-            self._compare((self._keyword(name), value, arrived_kwargs[name]) for name, value in kwargs.items())
+            try:
+                self._compare(zip(self._names(len(args)), args, arrived_args, strict=True))
+                self._compare((self._keyword(name), value, arrived_kwargs[name]) for name, value in kwargs.items())
+            except RecursionError as error:
+                raise ArgumentsError(f"{self._name}(): an argument is nested too deep") from error
         return raw_args, raw_kwargs
 
-    def check_takes_one(self) -> None:
-        """Raises ``ConfigurationError`` unless the function can be called with one argument, as a later step is."""
+    def check_takes_one(self, what: str) -> None:
+        """Raises ``ConfigurationError`` unless the function can be called with one argument, which is ``what``."""
         try:
             self._signature.bind(None)
         except TypeError as error:
-            message = f"{self._name} is called with what the step before it returned: {error}"
+            message = f"{self._name} is called with {what}: {error}"
             raise ConfigurationError(message) from None
 
     def decode(self, task: Task, format: Format) -> _Bound:
@@ -154,10 +160,18 @@ class Parameters:
         except ValueError:
             if bytes(args) in _NOTHING:  # looked at last, since it is rare
                 return ()
+            if self._simple and self._are_too_many(args, format):
+                message = "too many positional arguments"
+                raise ValueError(message) from None
             raise
         while positional and positional[-1] is msgspec.UNSET:
             positional = positional[:-1]
         return positional
+
+    def _are_too_many(self, args: msgspec.Raw, format: Format) -> bool:
+        with suppress(ValueError, RecursionError):
+            return len(decode_value(args, list[Any], format)) > len(self._positional)
+        return False
 
     def _convert_named(self, kwargs: msgspec.Raw, format: Format) -> dict[str, Any]:
         values = decode_value(kwargs, dict[str, Any], format)

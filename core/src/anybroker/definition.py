@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
@@ -16,7 +17,7 @@ from anybroker.errors import ConfigurationError
 from anybroker.retry import Retry, Seconds, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from anybroker.sending import Hook
 
@@ -51,17 +52,13 @@ class Step(Generic[P, R]):
         self.timeout: float | None = check_timeout(timeout)
         self.is_async: bool = inspect.iscoroutinefunction(function)
         self.parameters: Parameters = Parameters(function, name)
+        self.place: Place = _place(function)
+        """Where its function is written, and what makes it another than those of the same lines."""
         _refuse_method(function, name)
 
     def __repr__(self) -> str:
         """Its name."""
         return f"<step {self.name}>"
-
-    @property
-    def place(self) -> Place:
-        """Where its function is written."""
-        code = getattr(self.function, "__code__", None)
-        return (code.co_filename, code.co_firstlineno) if code else self.function
 
 
 class Definition(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,6 +105,33 @@ def task_name(function: Callable[..., Any]) -> str:
         spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
         module = spec.name.removesuffix(".__main__") if spec else Path(file).stem if file else module
     return f"{module}.{function.__qualname__}"
+
+
+def _place(function: Callable[..., Any], within: tuple[object, ...] = ()) -> Place:
+    """File and line, and what makes a function another than those of the same lines.
+
+    That are the texts, numbers and functions that a factory, a decorator or its object has put into it.
+    """
+    written = inspect.unwrap(function, stop=lambda wrapper: not inspect.isfunction(wrapper))
+    code = getattr(written, "__code__", None)
+    if code is None:
+        return written
+    found: list[object] = [code.co_code, code.co_consts, code.co_names] if code.co_name == "<lambda>" else []
+    for value in _held_by(written):
+        if isinstance(value, str | bytes | int | float | None):
+            found.append(value)
+        elif inspect.isfunction(value) and value not in within:
+            found.append(_place(value, (*within, value)))
+    return (code.co_filename, code.co_firstlineno, *found)
+
+
+def _held_by(function: Any) -> Iterator[object]:
+    for cell in getattr(function, "__closure__", None) or ():
+        with suppress(ValueError):  # empty yet: the function calls itself
+            yield cell.cell_contents
+    if inspect.ismethod(function):
+        owner = function.__self__
+        yield from (owner.__qualname__,) if inspect.isclass(owner) else getattr(owner, "__dict__", {}).values()
 
 
 def _refuse_method(function: Callable[..., Any], name: str) -> None:

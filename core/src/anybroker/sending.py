@@ -219,7 +219,7 @@ class Job(Sender[P, R]):
             name=name,
         )
         if steps:
-            added.parameters.check_takes_one()
+            added.parameters.check_takes_one("what the step before it returned")
         longer = msgspec.structs.replace(self.definition, steps=(*steps, added))
         self._app.register(longer)
         return Job(self._app, longer, self._retry, self._timeout)

@@ -12,11 +12,13 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ParamSpec
 
+import msgspec
+
 from anybroker.clock import ManualClock
-from anybroker.errors import ResultTimeout
+from anybroker.errors import ArgumentsError, ResultTimeout
 from anybroker.events import Event
 from anybroker.memory import MemoryBackend, MemoryBroker
 from anybroker.worker.deadlines import Deadlines
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
     from anybroker.app import App
     from anybroker.backend import Result
     from anybroker.broker import Message
-    from anybroker.sending import Sender
+    from anybroker.definition import Definition
+    from anybroker.sending import Sender, Signature
     from anybroker.task import DeadLetter, Task
 
 P = ParamSpec("P")
@@ -105,9 +108,7 @@ class Testing:
         wanted = task.s(*args, **kwargs)
         sent = [self.app.codec.decode(message.body) for message in self.broker.sent]
         same_name = [one for one in sent if one.task == task.name]
-        if any(
-            bytes(one.args) == bytes(wanted.args) and bytes(one.kwargs) == bytes(wanted.kwargs) for one in same_name
-        ):
+        if any(self._is_call(one, wanted, task.definition) for one in same_name):
             return
         found = ", ".join(self._shown(one) for one in same_name or sent) or "nothing"
         call = ", ".join([*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())])
@@ -125,14 +126,26 @@ class Testing:
             message = f"{task.name} was sent: {', '.join(self._shown(one) for one in sent)}"
             raise AssertionError(message)
 
+    def _is_call(self, task: Task, call: Signature[Any], definition: Definition) -> bool:
+        """Whether a sent task has the arguments of a call; those of dictionaries and sets have no order."""
+        if (bytes(task.args), bytes(task.kwargs)) == (bytes(call.args), bytes(call.kwargs)):
+            return True
+        decode, format_ = definition.parameters.decode, self.app.codec.format
+        try:
+            sent = decode(task, format_)
+        except ArgumentsError:  # one that was sent by its name need not fit
+            return False
+        return sent == decode(msgspec.structs.replace(task, args=call.args, kwargs=call.kwargs), format_)
+
     def _shown(self, task: Task) -> str:
         """A sent task as a call."""
         definition = self.app.tasks.get(task.task)
-        if definition is None:
-            return f"{task.task}(...)"
-        args, kwargs = definition.parameters.decode(task, self.app.codec.format)
-        call = ", ".join([*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())])
-        return f"{task.task}({call})"
+        if definition is not None:
+            with suppress(ArgumentsError):  # one that was sent by its name need not fit
+                args, kwargs = definition.parameters.decode(task, self.app.codec.format)
+                call = ", ".join([*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())])
+                return f"{task.task}({call})"
+        return f"{task.task}(...)"
 
     def _waiting(self) -> list[Message]:
         suffix = self.app.settings.dead_queue_suffix

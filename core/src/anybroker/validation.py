@@ -73,7 +73,10 @@ def check_results(results: Iterable[Result], capabilities: BackendCapabilities) 
 
 
 def check_queue_name(name: str) -> str:
-    """Return a queue name as it is, or raise ``ConfigurationError`` if it is empty or too long (law 9)."""
+    """Return a queue name as it is, or raise ``ConfigurationError`` if it is no text, empty or too long (law 9)."""
+    given: object = name  # for those who do not run a type checker
+    if not isinstance(given, str):
+        raise ConfigurationError(f"a queue's name is a text, and {given!r} is none")
     if not 0 < len(name) <= MAX_QUEUE_NAME:
         raise ConfigurationError(f"a queue name has 1 to {MAX_QUEUE_NAME} characters, and {name!r} has {len(name)}")
     return name

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from anybroker import App, Retry
+from anybroker import App, ConfigurationError, Retry
 from anybroker.events import (
     Acquired,
     BrokerBack,
@@ -200,6 +200,23 @@ def test_a_listener_may_come_and_go_while_events_happen(make_app: Callable[..., 
         nothing.send()
         assert heard.wait(30)
         nothing.send().get(timeout=5)
+    assert not app.listeners.any
+
+
+def test_what_would_never_be_told_is_refused_where_it_is_written(app: App) -> None:
+    async def never_awaited(_event: Event) -> None: ...
+
+    mistakes: list[tuple[str, Callable[[], object]]] = [
+        ("'Failed'.*class of anybroker.events", lambda: app.on("Failed", print)),  # type: ignore[call-overload]
+        ("lambda.*class of anybroker.events", lambda: app.on(lambda _event: None)),  # type: ignore[call-overload]
+        ("str.*class of anybroker.events", lambda: app.on(str, print)),  # type: ignore[type-var]
+        ("never_awaited is a coroutine function", lambda: app.on(Failed, never_awaited)),
+        ("never_awaited is a coroutine function", lambda: app.on(Failed)(never_awaited)),
+        ("5 is no function", lambda: app.on(Failed, 5)),  # type: ignore[call-overload]
+    ]
+    for says, mistake in mistakes:
+        with pytest.raises(ConfigurationError, match=says):
+            mistake()
     assert not app.listeners.any
 
 

@@ -234,6 +234,25 @@ def test_a_task_sent_by_a_hook_is_announced(app: App, t: Testing) -> None:
     assert [event.task for event in t.events if isinstance(event, Succeeded)] == ["before", "after"]
 
 
+def test_a_hook_that_could_not_be_called_is_refused_where_it_is_declared(app: App) -> None:
+    def takes_one(result: int) -> None: ...
+
+    def takes_two(context: Any, result: int) -> None: ...
+
+    fitting: list[Any] = [takes_two, print, min, app.task(takes_one).options(delay=1)]
+    app.task(name="fitting", on_success=fitting, on_failure=fitting)(lambda: None)
+    wrong: dict[str, Any] = {
+        r"takes_one is called with the context and the result: too many": takes_one,
+        r"takes_two is called with the result: missing": app.task(takes_two),
+        r"nothing is called with the result: too many": app.task(name="nothing")(lambda: None).options(delay=1),
+    }
+    for says, hook in wrong.items():
+        with pytest.raises(ConfigurationError, match=says):
+            app.task(name="task", on_success=hook)(lambda: None)
+    with pytest.raises(ConfigurationError, match="takes_one is called with the context and the failure"):
+        app.job("job", on_failure=takes_one)
+
+
 def test_a_coroutine_function_is_refused_as_a_hook(app: App) -> None:
     async def never_awaited(context: Context, value: object) -> None: ...
 

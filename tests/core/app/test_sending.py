@@ -9,19 +9,29 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial, update_wrapper
 from typing import TYPE_CHECKING, Any
 from uuid import RFC_4122, UUID
 
 import pytest
 
-from anybroker import ArgumentsError, ConfigurationError, MessageTooLarge, Retry, Unsupported, current_context, fixed
+from anybroker import (
+    App,
+    ArgumentsError,
+    ConfigurationError,
+    MessageTooLarge,
+    Retry,
+    Unsupported,
+    current_context,
+    fixed,
+)
 from anybroker.memory import MemoryBroker
 from anybroker.task import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from anybroker import App, Context
+    from anybroker import Context
     from anybroker.broker import Message
     from anybroker.testing import Testing
 
@@ -349,6 +359,88 @@ def test_a_name_is_taken_once(app: App) -> None:
         app.task(name="same")(Declared.other)
 
 
+def charge_in(currency: str) -> Callable[[], str]:
+    def charge() -> str:
+        return currency
+
+    return charge
+
+
+class Charge:
+    def __init__(self, currency: str) -> None:
+        self.currency = currency
+
+    def charge(self) -> str:
+        return self.currency
+
+    @classmethod
+    def name(cls) -> str:
+        return cls.__name__
+
+
+class Gift(Charge):
+    pass
+
+
+def careless(function: Callable[[], Any]) -> Callable[[], Any]:
+    def wrapper() -> Any:
+        return function()
+
+    return wrapper
+
+
+def careful(function: Callable[[], Any]) -> Callable[[], Any]:
+    return update_wrapper(careless(function), function)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (charge_in("EUR"), charge_in("USD")),
+        (careless(Declared.one), careless(Declared.other)),
+        (careless(careless(Declared.one)), careless(careless(Declared.other))),
+        (careful(Declared.one), careful(Declared.other)),
+        (Charge("EUR").charge, Charge("USD").charge),
+        (Charge.name, Gift.name),
+        (lambda: "one", lambda: "other"),
+    ],
+    ids=["factory", "decorator without wraps", "two of them", "decorator", "methods", "class methods", "lambdas"],
+)
+def test_functions_of_the_same_lines_that_do_other_things_need_names_of_their_own(
+    app: App, t: Testing, one: Callable[[], Any], other: Callable[[], Any]
+) -> None:
+    first = app.task(name="same")(one)
+    with pytest.raises(ConfigurationError, match="two tasks are named 'same'"):
+        app.task(name="same")(other)
+    handle = first.send()
+    t.run()
+    assert handle.get() == one()
+
+
+def test_what_is_declared_anew_is_the_same_task(app: App) -> None:
+    def declare(function: Callable[[], Any]) -> None:
+        app.task(name=f"{function.__qualname__}")(function)
+
+    def counting() -> Callable[[], Any]:
+        def count() -> None:
+            count()
+
+        return count
+
+    makers: list[Callable[[], Callable[[], Any]]] = [
+        counting,
+        lambda: charge_in("EUR"),
+        lambda: careless(Declared.one),
+        lambda: careful(Declared.one),
+        lambda: Charge("EUR").charge,
+        lambda: Charge.name,
+        lambda: lambda: "one",
+    ]
+    for make in makers:
+        declare(make())
+        declare(make())
+
+
 def test_a_declaration_that_cannot_work_is_refused(app: App) -> None:
     class Opaque: ...
 
@@ -361,14 +453,73 @@ def test_a_declaration_that_cannot_work_is_refused(app: App) -> None:
         app.task(timeout=0)(Declared.one)
     with pytest.raises(ConfigurationError, match="80"):
         app.task(queue="q" * 81)(Declared.one)
+    no_names: list[Any] = [["mail"], 5]
+    for queue in no_names:
+        with pytest.raises(ConfigurationError, match="a queue's name is a text"):
+            app.task(queue=queue)(Declared.one)
+    with pytest.raises(ConfigurationError, match=r"'mail\.dead' is a dead-letter queue"):
+        app.task(queue="mail.dead")(Declared.one)
+    for name in ("n" * 256, *no_names):
+        with pytest.raises(ConfigurationError, match="a task's name is a text of 1 to 255 characters"):
+            app.task(name=name)(Declared.one)
+        with pytest.raises(ConfigurationError, match="a task's name is a text of 1 to 255 characters"):
+            app.job(name)
     with pytest.raises(ConfigurationError, match="max"):
         Retry(max=-1)
     for results in (0, -1, timedelta(0)):
         with pytest.raises(ConfigurationError, match="False to keep none"):
             app.task(results=results)(Declared.one)
-    hooks: Any = [Declared.one, None]
+    hooks: Any = [print, None]
     with pytest.raises(ConfigurationError, match="hook None is neither a function nor a task"):
         app.task(on_success=hooks)(Declared.one)
+
+
+class Echo:
+    def __call__(self, x: int) -> int:
+        return x
+
+
+@pytest.mark.parametrize("function", [partial(careless), Echo(), None], ids=["partial", "object", "nothing"])
+def test_what_is_no_function_says_that_one_is_wanted(app: App, function: Any) -> None:
+    with pytest.raises(ConfigurationError, match="into a function of your own"):
+        app.task(name="same")(function)
+
+
+def test_a_call_by_name_that_no_worker_could_read_is_refused(app: App) -> None:
+    app.task(name="known")(Declared.one)
+    wrong: Any
+    for wrong in ("", "n" * 256, 5):
+        with pytest.raises(ConfigurationError, match="a task's name"):
+            app.send_by_name(wrong)
+    for name in ("known", "elsewhere"):
+        for wrong in ("ada@example.org", b"ada", {"address": "ada"}, 5):
+            with pytest.raises(ArgumentsError, match=rf"{name}\(\): its positional arguments are given as a list"):
+                app.send_by_name(name, wrong)
+        for wrong in (["ada"], 5, {5: "ada"}):
+            with pytest.raises(ArgumentsError, match=rf"{name}\(\): its keyword arguments are given as a dict"):
+                app.send_by_name(name, [], wrong)
+    assert app.inspect().queues() == []
+
+
+def test_texts_that_are_not_unicode_are_refused(app: App) -> None:
+    task = app.task(name="task")(Declared.one)
+    wrong: list[Callable[[], object]] = [
+        task.options(id="\ud800").send,
+        task.options(headers={"file": "\ud800"}).send,
+        lambda: app.send_by_name("\ud800"),
+    ]
+    for send in wrong:
+        with pytest.raises(ConfigurationError, match=r"valid Unicode, and '\\ud800' is not"):
+            send()
+    assert app.inspect().queues() == []
+
+
+def test_a_url_that_is_given_as_an_object_says_where_it_belongs() -> None:
+    url: Any = "redis://user:secret@localhost"
+    for argument, says in {"broker": r'App\("\.\.\."\)', "backend": "results_url="}.items():
+        with pytest.raises(ConfigurationError, match=says) as caught:
+            App(**{argument: url})
+        assert "secret" not in str(caught.value)
 
 
 def test_a_generated_id_is_a_uuid_of_version_7__sorted_by_time() -> None:

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from anybroker import ResultTimeout, Retry
+from anybroker import App, ResultTimeout, Retry
 from anybroker.events import Enqueued
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from anybroker import App
     from anybroker.testing import Testing
 
 pytest_plugins = ["pytester"]
@@ -170,6 +169,24 @@ def test_assert_enqueued_takes_keyword_and_positional_arguments_for_the_same(app
 
     mail.send(to="ada", subject="hi")
     t.assert_enqueued(mail, "ada", "hi")
+
+
+@pytest.mark.parametrize("codec", ["json", "msgpack"])
+def test_assert_enqueued_compares_values_and_not_how_they_were_written(codec: str) -> None:
+    app = App("memory://", codec=codec)
+
+    @app.task
+    def mail(to: str, *, fields: dict[str, int], tags: frozenset[str] = frozenset(), **more: float) -> None: ...
+
+    with app.testing() as t:
+        mail.send("ada", fields={"a": 1, "b": 2}, tags=frozenset("abcdefgh"), x=1, y=2.0)
+        t.assert_enqueued(mail, "ada", y=2, x=1.0, tags=frozenset("hgfedcba"), fields={"b": 2, "a": 1})
+        with pytest.raises(AssertionError, match="was not sent"):
+            t.assert_enqueued(mail, "ada", y=2, x=1.0, tags=frozenset("hgfedcb"), fields={"b": 2, "a": 1})
+        other = App("memory://", broker=t.broker, codec=codec)
+        other.send_by_name(mail.name, [5])
+        with pytest.raises(AssertionError, match="was not sent"):
+            t.assert_enqueued(mail, "bob", fields={})
 
 
 def test_results_pass_with_the_time(app: App, t: Testing) -> None:

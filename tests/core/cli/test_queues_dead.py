@@ -10,6 +10,7 @@ import pytest
 
 from anybroker import App
 from anybroker.broker import Message
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +70,14 @@ def test_queues_counts_what_waits_and_what_is_dead(app: App, anybroker: Invoke, 
     assert [line.split()[0] for line in lines] == ["a", "b", "mail"]
 
 
+def test_queues_counts_the_letters_of_a_long_name_once(app: App, anybroker: Invoke) -> None:
+    for name in ("q", "q" * 80):
+        app.send_by_name("x", queue=name)
+        app.send_by_name("x", queue=app.dead_queue(name))
+    rows = json.loads(anybroker("queues", "--json").stdout)
+    assert [(row["queue"], row["ready"], row["dead"]) for row in rows] == [("q", 1, 1), ("q" * 80, 1, 1)]
+
+
 def test_peek_shows_what_cannot_be_decoded_as_such(app: App, anybroker: Invoke) -> None:
     app.send_by_name("x", [1, "two"], {"three": 3.0}, headers={"k": "v"}, queue="q")
     app.broker.enqueue([Message("odd", "q", b"\xff")])
@@ -90,6 +99,30 @@ def test_peek_reads_messagepack_and_dead_letters_too(anybroker: Invoke, dead: li
     assert (task["args"], task["kwargs"]) == ([1], {"b": [True]})
     letters = json.loads(anybroker("peek", "mail.dead", "--json").stdout)
     assert [(row["id"], row["args"]) for row in letters] == list(zip(dead, (["ada"], ["bob"], ["eve"]), strict=True))
+
+
+BODIES = {
+    b'{"v": 1, "id": "1", "task": "x", "args": [1], "kwargs": []}': "1",
+    b'{"v": 1, "id": "1", "task": "x", "args": null, "kwargs": null}': "",
+    b'{"v": 1, "id": "1", "task": "x", "args": 5, "kwargs": "six"}': '5, "six"',
+    b"\x83\xa1v\x01\xa2id\xa11\xa4task\xa1x": "",
+    b"\x84\xa1v\x01\xa2id\xa11\xa4task\xa1x\xa4args\x91\xd4\x05\x01": "(no JSON)",
+}
+
+
+@pytest.mark.parametrize("body", BODIES, ids=repr)
+def test_arguments_as_other_programs_may_write_them(app: App, anybroker: Invoke, body: bytes) -> None:
+    @app.task(name="x", queue="mail")
+    def fail(first: int) -> None:
+        raise ValueError(first)
+
+    app.broker.enqueue([Message("1", "mail", body)])
+    [row] = json.loads(anybroker("peek", "mail", "--json").stdout)
+    assert row["task"] == "x"
+    assert BODIES[body] in anybroker("peek", "mail").stdout
+    with app.worker(queues="mail", concurrency=1):
+        until(lambda: app.inspect().stats("mail.dead").total == 1)
+    assert BODIES[body] in anybroker("dead", "show", "mail", "1").stdout
 
 
 def test_dead_list_of_one_queue_and_of_all(anybroker: Invoke, dead: list[str]) -> None:

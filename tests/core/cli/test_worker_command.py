@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,6 +91,31 @@ def test_reload_takes_up_changed_code(project: Project) -> None:
     until(lambda: sum(READY in line for line in worker.lines) == 2, why="a second worker")
     assert project.json("call", "tasks.add", "2", "3", "--app", "tasks:app")["result"] == 6
     assert worker.stop() == 0
+
+
+LOOK = """
+import sys
+from pathlib import Path
+from anybroker.worker.supervisor import _Files
+
+folders = []
+sys.addaudithook(lambda event, arguments: event == "os.scandir" and folders.append(str(arguments[0])))
+files = _Files(Path.cwd())
+assert not files.changed()
+Path("shop/.venv/lib/changed.py").touch()
+assert not files.changed()
+Path("shop/changed.py").touch()
+assert files.changed()
+print(*sorted(set(folders)))
+"""
+
+
+def test_reload_does_not_look_into_a_virtual_environment_twice_a_second(tmp_path: Path) -> None:
+    here = tmp_path.resolve()
+    for folder in ("shop/.venv/lib", "shop/__pycache__", "shop/tasks"):
+        (here / folder).mkdir(parents=True)
+    looked = subprocess.check_output([sys.executable, "-c", LOOK], cwd=here, text=True)
+    assert looked.split() == [str(here), str(here / "shop"), str(here / "shop/tasks")]
 
 
 @pytest.mark.parametrize("processes", ["0", "1"])

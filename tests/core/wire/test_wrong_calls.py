@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -138,6 +139,22 @@ def test_surplus_arguments_are_refused(app: App) -> None:
                 call()
 
 
+def test_a_worker_of_an_older_version_tells_what_does_not_fit(app: App) -> None:
+    """Its sender has a parameter more."""
+
+    @app.task(name="add")
+    def add(a: int) -> int:
+        return a
+
+    with app.testing() as t:
+        newer = App("memory://", broker=t.broker, codec=app.settings.codec)
+        newer.send_by_name("add", [1, 2])
+        newer.send_by_name("add", [1], {"b": 2})
+        t.run()
+        reasons = [letter.error.message for letter in t.dead() if letter.error]
+        assert reasons == ["add(): too many positional arguments", "add(): got an unexpected keyword argument 'b'"]
+
+
 def test_parameters_of_every_kind(app: App, order: Any) -> None:
     at = datetime(2026, 1, 2, tzinfo=UTC)
     with app.testing() as t:
@@ -167,6 +184,20 @@ def test_plain_values_need_no_annotation(app: App) -> None:
         handles = [echo.send(value) for value in plain]
         t.run()
         assert [handle.get() for handle in handles] == plain
+
+
+@pytest.mark.parametrize("annotation", [Any, list[Any]])
+def test_what_is_nested_too_deep_is_refused(app: App, annotation: Any) -> None:
+    def echo(x: Any) -> None:
+        pass
+
+    echo.__annotations__["x"] = annotation
+    nested: list[Any] = []
+    for _ in range(sys.getrecursionlimit() * 3 // 4):
+        nested = [nested]
+    task = app.task(name="echo")(echo)
+    with pytest.raises(ArgumentsError, match="echo"):
+        task.send(nested)
 
 
 CHANGED = [

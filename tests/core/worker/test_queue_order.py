@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anybroker import ConfigurationError
+from anybroker import App, ConfigurationError
 from anybroker.worker.queue_order import QueueOrder
 
 
@@ -35,6 +35,22 @@ def test_a_queue_comes_first_in_proportion_to_its_weight() -> None:
 def test_names_with_colons_and_any_characters() -> None:
     assert QueueOrder(["käse:eins", "b:c"]).names == ("käse:eins", "b:c")
     assert QueueOrder(["käse:2", "b:c:4"]).names == ("käse", "b:c")
+
+
+@pytest.mark.parametrize("name", ["a,b", "tenant:42", "shop:mail", " blanks ", ":", ",", "x" * 80])
+def test_a_worker_finds_every_name(name: str) -> None:
+    app = App("memory://", default_queue=name)
+    task = app.task(name="task")(lambda: None)
+    for queues in (None, [f"{name}:1"]):
+        handle = task.send()
+        with app.worker(queues=queues, concurrency=1, grace=0):
+            assert handle.get(timeout=30) is None
+    assert QueueOrder([" blanks ", "b"]).names == (" blanks ", "b")
+
+
+def test_weights_do_not_go_unnoticed() -> None:
+    with pytest.raises(ConfigurationError, match="'mail:3,default:1'"):
+        QueueOrder({"mail": 3, "default": 1})
 
 
 @pytest.mark.parametrize("queues", ["", ",", [], "a,a", "a:1,a:2", "a:0", "a:x", "a:1,b", ["x" * 81]], ids=repr)

@@ -96,6 +96,8 @@ def test_concurrency_can_be_changed_while_running(app: App, gate: threading.Even
         worker.concurrency = 2
         with pytest.raises(ConfigurationError, match="at least 1"):
             worker.concurrency = 0
+        with pytest.raises(ConfigurationError, match="a whole number"):
+            worker.concurrency = 1.5  # type: ignore[assignment]
         gate.set()
         until(lambda: worker.stats().finished == 30)
 

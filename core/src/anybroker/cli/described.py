@@ -8,6 +8,7 @@ import msgspec
 
 from anybroker.codec import decode_dead
 from anybroker.errors import DecodeError
+from anybroker.task import NO_ARGS, NO_KWARGS
 from anybroker.values import decode_value, encode_value
 
 if TYPE_CHECKING:
@@ -56,13 +57,26 @@ def describe_letter(app: App, letter: Letter) -> dict[str, Any]:
 
 
 def arguments(described: dict[str, Any]) -> str:
-    """The arguments of a described task as they are written in a call."""
-    named = [f"{name}={_text(value)}" for name, value in msgspec.json.decode(described["kwargs"]).items()]
-    return ", ".join([*map(_text, msgspec.json.decode(described["args"])), *named])
+    """The arguments of a described task as they are written in a call, or as they are where they are none."""
+    args, kwargs = (msgspec.json.decode(described[name]) for name in ("args", "kwargs"))
+    shown = [*map(_text, args)] if isinstance(args, list) else [_text(args)] if args else []
+    if isinstance(kwargs, dict):
+        shown += [f"{name}={_text(value)}" for name, value in kwargs.items()]
+    elif kwargs:
+        shown.append(_text(kwargs))
+    return ", ".join(shown)
 
 
 def _as_json(raw: msgspec.Raw, format: Format) -> msgspec.Raw:
-    return raw if format == "json" else encode_value(decode_value(raw, Any, format), "json")
+    if format == "json" or bytes(raw) in _LEFT_OUT:
+        return raw
+    try:
+        return encode_value(decode_value(raw, Any, format), "json")
+    except (TypeError, ValueError, RecursionError):  # MessagePack has types that JSON has not
+        return encode_value("(no JSON)", "json")
+
+
+_LEFT_OUT = (bytes(NO_ARGS), bytes(NO_KWARGS))
 
 
 def _text(value: object) -> str:

@@ -56,7 +56,8 @@ def _names(app: App) -> list[str]:
     """The queues that hold messages, living or dead; or all of them, of a service that cannot be looked into."""
     suffix = app.settings.dead_queue_suffix
     names = app.inspect().queues() if app.broker.capabilities.inspect else app.overview().known_queues()
-    return sorted({name.removesuffix(suffix) or name for name in names})
+    counted = {app.dead_queue(name) for name in names}  # whose own names may be shortened ones
+    return sorted({name.removesuffix(suffix) or name for name in names if name not in counted})
 
 
 def _row(app: App, name: str) -> dict[str, Any]:

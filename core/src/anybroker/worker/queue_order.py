@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from anybroker.errors import ConfigurationError
@@ -17,9 +18,13 @@ class QueueOrder:
 
     def __init__(self, queues: str | Iterable[str]) -> None:
         """Raises ``ConfigurationError`` for a weight that is not a positive number and for a queue named twice."""
-        parts = queues.split(",") if isinstance(queues, str) else list(queues)
+        if isinstance(queues, Mapping):  # whose weights would go unnoticed
+            written = ",".join(f"{name}:{weight}" for name, weight in queues.items())
+            message = f"queues with weights are written as a text: {written!r}"
+            raise ConfigurationError(message)
+        parts = [part.strip() for part in queues.split(",")] if isinstance(queues, str) else list(queues)
         weights: dict[str, int | None] = {}
-        for part in filter(None, (part.strip() for part in parts)):
+        for part in filter(None, parts):
             name, colon, text = part.rpartition(":")
             weight = int(text) if colon and text.isdecimal() else None
             if colon and weight is None and isinstance(queues, str):
@@ -40,7 +45,7 @@ class QueueOrder:
             message = "a worker needs at least one queue"
             raise ConfigurationError(message)
         self.names: tuple[str, ...] = tuple(weights)
-        self.weighted: bool = any(weights.values())
+        self.weighted: bool = len(weights) > 1 and any(weights.values())
         self._weights = {name: weight or 1 for name, weight in weights.items()}
         self._strict = list(weights)
 

@@ -100,7 +100,8 @@ class Worker:
         settings = app.settings
         self.app = app
         self.name: str = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
-        self.queues: QueueOrder = QueueOrder(queues or settings.queues or settings.default_queue)
+        default = f"{settings.default_queue}:1"  # its name may have commas, or look like one with a weight
+        self.queues: QueueOrder = QueueOrder(queues or settings.queues or [default])
         dead = [name for name in self.queues.names if name.endswith(settings.dead_queue_suffix)]
         if dead:
             message = f"{dead[0]!r} is a dead-letter queue; put its tasks back with: anybroker dead retry"
@@ -140,8 +141,9 @@ class Worker:
 
     @concurrency.setter
     def concurrency(self, value: int) -> None:
-        if value < 1:
-            message = f"concurrency={value}: at least 1"
+        given: object = value  # for those who do not run a type checker
+        if not isinstance(given, int) or given < 1:
+            message = f"concurrency={given!r}: a whole number, at least 1"
             raise ConfigurationError(message)
         self._concurrency = value
         if hasattr(self, "_executors"):
