@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from anybroker import Retry, State, TaskFailed, current_context
+from anybroker.broker import Message
 from anybroker.codec import Codec
 from tests.waiting import until
 
@@ -312,6 +313,25 @@ def test_an_internal_error_is_logged_and_holds_up_nobody(
         assert [handles[0].get(timeout=5), handles[2].get(timeout=5), one.send().get(timeout=5)] == [1, 1, 1]
         until(lambda: [message.id for message in app.inspect().peek("default.dead")] == ["bad"])
     assert [record for record in caplog.records if record.levelno == logging.ERROR and record.exc_info]
+
+
+def test_a_message_that_cannot_even_be_a_dead_letter_holds_up_nobody(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What came together with it is run, and nothing of it is held for ever."""
+
+    @app.task
+    def one() -> int:
+        return 1
+
+    text: Any = "not bytes"
+    before = one.send()
+    app.broker.enqueue([Message("bad", "default", text)])
+    after = one.send()
+    with app.worker(concurrency=3) as worker:
+        assert [before.get(timeout=5), after.get(timeout=5)] == [1, 1]
+        until(lambda: worker.stats().idle, 5)
+    assert "message bad cannot be judged; it is delivered again after its lease" in caplog.text
 
 
 def test_a_machine_that_grants_no_more_threads_for_a_while(app: App, monkeypatch: pytest.MonkeyPatch) -> None:

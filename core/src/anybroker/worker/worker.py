@@ -283,7 +283,12 @@ class Worker:
         blocked = self._executors.loop_blocked
         executions = []
         for delivery in deliveries:
-            admitted = self._pipeline.admit(delivery)
+            try:
+                admitted = self._pipeline.admit(delivery)
+            except Exception:  # it must not take along what was delivered with it
+                id_ = delivery.message.id
+                _log.exception("message %s cannot be judged; it is delivered again after its lease", id_)
+                continue
             if isinstance(admitted, Outcome):
                 self._settler.add(admitted)
                 continue
