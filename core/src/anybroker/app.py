@@ -15,7 +15,7 @@ from anybroker.broker import MAX_QUEUE_NAME, Inspect, Message, Overview
 from anybroker.clock import Clock, SystemClock
 from anybroker.codec import Codec
 from anybroker.context import shielded
-from anybroker.definition import Definition, Place, Step, check_timeout, task_name
+from anybroker.definition import Definition, Place, Step, check_name, check_timeout, task_name
 from anybroker.errors import ArgumentsError, ConfigurationError, MessageTooLarge, Unsupported
 from anybroker.events import Enqueued, Event, Listeners
 from anybroker.handle import Handle, Siblings, get_many
@@ -159,11 +159,12 @@ class App:
           exception; or tasks, which are sent, before this one is acknowledged, with its result or its
           :class:`~anybroker.task.Failure`.
 
-        Raises ``ConfigurationError`` for a name that is taken and for parameters whose types cannot travel.
+        Raises ``ConfigurationError`` for a name that is taken or too long and for parameters whose types cannot
+        travel.
         """
 
         def declare(function: Callable[..., Any]) -> Sender[..., Any]:
-            declared_name = name or task_name(function)
+            declared_name = task_name(function) if name is None else name
             only_step: Step[..., Any] = Step(function, retry=retry, timeout=timeout, name=declared_name)
             definition = self._define(
                 declared_name, (only_step,), only_step.place, queue, results, on_success, on_failure
@@ -193,7 +194,7 @@ class App:
         retry goes on with the step that was interrupted and repeats no finished one.
 
         ``retry`` and ``timeout`` hold for every step that has none of its own; the other options are those of
-        :meth:`task`. Raises ``ConfigurationError`` for a name that is taken.
+        :meth:`task`. Raises ``ConfigurationError`` for a name that is taken or too long.
         """
         caller = sys._getframe(1)  # noqa: SLF001  a job has no function of its own to tell where it is declared
         place = (caller.f_code.co_filename, caller.f_lineno)
@@ -228,7 +229,7 @@ class App:
                 message = f"results={results!r}: give more than 0 seconds, or False to keep none"
                 raise ConfigurationError(message)
         return Definition(
-            name=name,
+            name=check_name(name),
             queue=check_queue_name(queue or self.settings.default_queue),
             steps=steps,
             place=place,
@@ -285,11 +286,12 @@ class App:
     def signature(
         self, name: str, args: Sequence[object], kwargs: Mapping[str, object], options: SendOptions | None = None
     ) -> Signature[Any]:
-        """A call by name that is ready to be sent. Raises ``ArgumentsError``."""
+        """A call by name that is ready to be sent. Raises ``ArgumentsError``, ``ConfigurationError`` for the name."""
         definition = self.tasks.get(name)
         if definition is not None:
             raw_args, raw_kwargs = definition.parameters.encode(args, kwargs, self.codec.format)
         else:
+            check_name(name)
             try:
                 raw_args = encode_exactly(list(args), self.codec.format)
                 raw_kwargs = encode_exactly(dict(kwargs), self.codec.format)

@@ -14,6 +14,7 @@ import msgspec
 from anybroker.arguments import Parameters
 from anybroker.errors import ConfigurationError
 from anybroker.retry import Retry, Seconds, seconds
+from anybroker.task import MAX_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,6 +109,14 @@ def task_name(function: Callable[..., Any]) -> str:
         spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
         module = spec.name.removesuffix(".__main__") if spec else Path(file).stem if file else module
     return f"{module}.{function.__qualname__}"
+
+
+def check_name(name: str) -> str:
+    """The name of a task as it is. Raises ``ConfigurationError`` where no worker would read it."""
+    if not 0 < len(name) <= MAX_NAME:
+        message = f"the name of a task has 1 to {MAX_NAME} characters, and {name[:60]!r} has {len(name)}"
+        raise ConfigurationError(message)
+    return name
 
 
 def _refuse_method(function: Callable[..., Any], name: str) -> None:

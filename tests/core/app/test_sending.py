@@ -176,6 +176,20 @@ def test_retry_and_timeout_replace_what_is_declared(app: App, t: Testing) -> Non
     assert letter.error.message == "3.0"
 
 
+def test_a_policy_without_end_is_read_by_workers(app: App, t: Testing) -> None:
+    attempts = []
+
+    @app.task
+    def fail_twice() -> None:
+        attempts.append(current_context().attempt)
+        if len(attempts) < 3:
+            raise ValueError
+
+    fail_twice.options(retry=Retry(max=10**12, after=1)).send()
+    assert t.run_until_idle() == 3
+    assert t.dead() == []
+
+
 def test_send_many_sends_all_in_one_call_of_the_broker(app: App, t: Testing, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     enqueue = t.broker.enqueue
@@ -369,6 +383,24 @@ def test_a_declaration_that_cannot_work_is_refused(app: App) -> None:
     hooks: Any = [Declared.one, None]
     with pytest.raises(ConfigurationError, match="hook None is neither a function nor a task"):
         app.task(on_success=hooks)(Declared.one)
+
+
+@pytest.mark.parametrize("length", [0, 256])
+def test_a_name_that_no_worker_would_read_is_refused(app: App, t: Testing, length: int) -> None:
+    name = "n" * length
+    with pytest.raises(ConfigurationError, match="1 to 255 characters"):
+        app.task(name=name)(Declared.one)
+    with pytest.raises(ConfigurationError, match="1 to 255 characters"):
+        app.job(name)
+    with pytest.raises(ConfigurationError, match="1 to 255 characters"):
+        app.send_by_name(name)
+    assert (app.tasks, t.broker.queues()) == ({}, [])
+
+
+def test_a_name_may_be_as_long_as_a_worker_reads(app: App, t: Testing) -> None:
+    app.task(name="n" * 255)(Declared.one).send()
+    assert t.run() == 1
+    assert t.dead() == []
 
 
 def test_a_generated_id_is_a_uuid_of_version_7__sorted_by_time() -> None:
