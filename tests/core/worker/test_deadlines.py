@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from anybroker.errors import TaskTimeout
 from anybroker.worker.deadlines import Deadlines
 
 if TYPE_CHECKING:
@@ -42,6 +44,53 @@ def test_a_time_limit_of_centuries_ends_no_other(long: float) -> None:
     deadlines.arm(execution(3), 0.01, thread=None)  # so that the thread notices, and ends
     waiting.join(10)
     assert not waiting.is_alive()
+
+
+class Lingering(threading.Condition):
+    """One whose lock the thread ``task`` gives back a while after it could have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lingers = threading.Event()
+
+    def __exit__(self, *failure: object) -> None:
+        if threading.current_thread().name == "task":
+            self.lingers.set()
+            deadline = time.monotonic() + 0.5
+            while time.monotonic() < deadline:
+                pass
+        self.release()
+
+
+def test_a_time_limit_that_passes_while_it_is_set_leaves_no_lock_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody could set another one: each task with a time limit would hang."""
+
+    def monotonic() -> float:
+        if threading.current_thread().name == "anybroker-deadlines":
+            changed.lingers.wait(1)  # look only when the task is in the middle of it
+        return time.monotonic()
+
+    def task() -> None:
+        with suppress(TaskTimeout):
+            deadlines.arm(execution(2), -1, thread=threading.get_ident())
+            ended.wait(10)
+
+    monkeypatch.setattr("anybroker.worker.deadlines.time", SimpleNamespace(monotonic=monotonic))
+    ended = threading.Event()
+    deadlines = Deadlines(lambda _execution: None)
+    changed = deadlines._changed = Lingering()
+    running = threading.Thread(target=task, name="task")
+    deadlines.arm(execution(1), 60, thread=None)
+    running.start()
+    assert changed.lingers.wait(10)
+    running.join(1)
+    taken = changed.acquire(timeout=5)
+    ended.set()
+    running.join(10)
+    assert taken
+    deadlines.forget(execution(1))
+    changed.notify()
+    changed.release()
 
 
 @pytest.mark.slow

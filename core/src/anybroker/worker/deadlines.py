@@ -69,9 +69,10 @@ class Deadlines:
     def _run(self) -> None:
         while True:
             now = time.monotonic()
-            for deadline, thread, execution in list(self._armed.values()):  # others take entries out meanwhile
-                if deadline <= now and not execution.shielded and self._armed.pop(execution.key, None) is not None:
-                    _raise_in(thread)
+            with self._changed:  # so that nobody is in arm(), which an exception would leave with the lock taken
+                for deadline, thread, execution in list(self._armed.values()):  # others take entries out meanwhile
+                    if deadline <= now and not execution.shielded and self._armed.pop(execution.key, None) is not None:
+                        _raise_in(thread)
             for deadline, execution in list(self._overdue.values()):
                 if deadline <= now and self._overdue.pop(execution.key, None) is not None:
                     self._armed.pop(execution.key, None)
