@@ -105,7 +105,7 @@ class Worker:
         if dead:
             message = f"{dead[0]!r} is a dead-letter queue; put its tasks back with: anybroker dead retry"
             raise ConfigurationError(message)
-        self.concurrency = settings.concurrency if concurrency is None else concurrency
+        self._concurrency = _at_least_one(settings.concurrency if concurrency is None else concurrency)
         self.lease: float = seconds(settings.lease if lease is None else lease)
         self.grace: float = seconds(settings.grace if grace is None else grace)
         longest = app.broker.capabilities.max_lease
@@ -140,13 +140,9 @@ class Worker:
 
     @concurrency.setter
     def concurrency(self, value: int) -> None:
-        if value < 1:
-            message = f"concurrency={value}: at least 1"
-            raise ConfigurationError(message)
-        self._concurrency = value
-        if hasattr(self, "_executors"):
-            self._executors.resize(value)
-            self._room.set()
+        self._concurrency = _at_least_one(value)
+        self._executors.resize(value)
+        self._room.set()
 
     def stats(self) -> WorkerStats:
         """What the worker is doing now."""
@@ -179,18 +175,13 @@ class Worker:
             self._stopped.wait()
             return
         self._stopping.set()
-        self._room.set()
-        deadline = time.monotonic() + (self.grace if grace is None else seconds(grace))
-        self._give_back(self._executors.take_waiting())
-        while self._unfinished() and time.monotonic() < deadline and not self._hurried:
-            time.sleep(STOP_POLL)
-        self._consumer.join(WAIT + 1.0)
-        self._give_back(self._executors.take_waiting())
-        self._give_back(self._executors.take_running())
-        self._await_settler()
-        self._keeper.close()
-        self._executors.close()
-        self._stopped.set()
+        if self._consumer.ident is None:  # it was never started
+            self._stopped.set()
+            return
+        try:
+            self._wind_up(self.grace if grace is None else seconds(grace))
+        finally:
+            self._stopped.set()
         self.app.listeners.emit(WorkerStopped(worker=self.name))
 
     def hurry(self) -> None:
@@ -207,6 +198,19 @@ class Worker:
     ) -> None:
         """Stop."""
         self.stop()
+
+    def _wind_up(self, grace: float) -> None:
+        self._room.set()
+        deadline = time.monotonic() + grace
+        self._give_back(self._executors.take_waiting())
+        while self._unfinished() and time.monotonic() < deadline and not self._hurried:
+            time.sleep(STOP_POLL)
+        self._consumer.join(WAIT + 1.0)
+        self._give_back(self._executors.take_waiting())
+        self._give_back(self._executors.take_running())
+        self._await_settler()
+        self._keeper.close()
+        self._executors.close()
 
     def _unfinished(self) -> bool:
         """Whether something that was taken has no outcome yet."""
@@ -361,3 +365,10 @@ class Worker:
         if self._executors.waiting:
             self._executors.resize(self.concurrency)  # threads may have been refused
             self._give_back(self._executors.take_waiting(older_than=GIVE_BACK_AFTER))
+
+
+def _at_least_one(concurrency: int) -> int:
+    if concurrency < 1:
+        message = f"concurrency={concurrency}: at least 1"
+        raise ConfigurationError(message)
+    return concurrency
