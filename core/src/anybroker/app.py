@@ -363,11 +363,11 @@ class App:
         definition = self.tasks.get(task) if task else None
         return Handle(self, id, queue or (definition.queue if definition else self.settings.default_queue), definition)
 
-    def get_many(self, handles: Iterable[Handle[R]], *, timeout: float | None = None) -> list[R]:
+    def get_many(self, handles: Iterable[Handle[R]], *, timeout: Seconds | None = None) -> list[R]:
         """The results of many tasks, in the order of their handles: ``app.get_many(app.send_many([...]))``.
 
         Asks for many of them in one call of the result backend, also where they were not sent together. Waits at most
-        ``timeout`` seconds (None: for ever) for all of them together. Raises what
+        ``timeout``, seconds or a timedelta (None: for ever), for all of them together. Raises what
         :meth:`Handle.get <anybroker.handle.Handle.get>` raises, of the first of them that failed.
         """
         return get_many(list(handles), timeout)
