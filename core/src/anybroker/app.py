@@ -20,6 +20,7 @@ from anybroker.errors import ArgumentsError, ConfigurationError, MessageTooLarge
 from anybroker.events import Enqueued, Event, Listeners
 from anybroker.handle import Handle, Siblings, get_many
 from anybroker.loading import load_backend, load_broker, redact
+from anybroker.looking import Estimating, Looking
 from anybroker.retry import Retry, Seconds, seconds
 from anybroker.sending import (
     AsyncTaskFunction,
@@ -399,14 +400,14 @@ class App:
         if not self.broker.capabilities.inspect or not isinstance(self.broker, Inspect):
             message = "this broker cannot look into its queues"
             raise Unsupported(message)
-        return self.broker
+        return Looking(self.broker)
 
     def overview(self) -> Overview:
         """The broker as something that tells of its queues. Raises ``Unsupported``."""
         if not self.broker.capabilities.overview or not isinstance(self.broker, Overview):
             message = "this broker does not tell what its queues hold"
             raise Unsupported(message)
-        return self.broker
+        return Estimating(self.broker)
 
     def dead_queue(self, queue: str) -> str:
         """The name of the dead-letter queue of a queue: with the suffix, and shortened where that makes it too long."""

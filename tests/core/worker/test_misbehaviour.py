@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from anybroker import Retry, State, TaskFailed, current_context
+from anybroker import Retry, State, TaskFailed, TaskTimeout, current_context, dead_letters
 from anybroker.broker import Message
 from anybroker.codec import Codec
+from anybroker.memory import MemoryBroker
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from anybroker import App
+    from anybroker.broker import Delivery, Stats
 
 
 def recurse() -> None:
@@ -270,6 +272,57 @@ def test_a_coroutine_that_blocks_the_event_loop_is_given_up_alone(
         until(lambda: worker.stats().idle)
     assert "blocks the event loop" in caplog.text
     assert sorted(ran) == [*range(others + 3), 99], "none of them ran twice"
+
+
+class SlowBroker(MemoryBroker):
+    """Its calls take longer than the time limit of the task that makes them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.interrupted: list[str] = []
+
+    def slowly(self, call: str) -> None:
+        if threading.current_thread().name != "anybroker-task":
+            return
+        deadline = time.monotonic() + 0.3
+        try:
+            while time.monotonic() < deadline:
+                pass
+        except TaskTimeout:
+            self.interrupted.append(call)
+            raise
+
+    def stats(self, queue: str) -> Stats:
+        self.slowly("stats")
+        return super().stats(queue)
+
+    def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        self.slowly("acquire")
+        return super().acquire(queues, limit=limit, wait=wait, lease=lease)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        pytest.param(lambda app: app.inspect().stats("default"), id="inspect"),
+        pytest.param(lambda app: dead_letters.retry(app, "default"), id="dead letters"),
+    ],
+)
+def test_a_time_limit_interrupts_no_look_into_queues(
+    make_app: Callable[..., App], look: Callable[[App], object]
+) -> None:
+    """In the middle of a call it would leave the broker's lock taken, and all others waiting for it."""
+    broker = SlowBroker()
+    app = make_app(None, broker=broker, results_url="memory://")
+
+    @app.task(timeout=0.1)
+    def watch() -> None:
+        while True:
+            look(app)
+
+    with app.worker(concurrency=1), pytest.raises(TaskFailed, match="TaskTimeout"):
+        watch.send().get(timeout=10)
+    assert broker.interrupted == []
 
 
 def test_a_hook_or_a_result_that_misbehaves_past_the_timeout(app: App) -> None:
