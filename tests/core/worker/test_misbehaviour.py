@@ -130,6 +130,34 @@ def test_a_coroutine_past_its_timeout_is_cancelled(app: App) -> None:
         assert worker.stats().abandoned == 0
 
 
+@pytest.mark.parametrize("answer", [True, False])
+def test_a_task_that_deals_with_its_timeout_itself_holds_its_thread_no_longer(
+    app: App, monkeypatch: pytest.MonkeyPatch, *, answer: bool
+) -> None:
+    """Nothing waits for the exception, which has arrived already."""
+    monkeypatch.setattr("anybroker.worker.deadlines.GIVE_UP_AFTER", 60)
+    running = True
+
+    @app.task(timeout=0.05)
+    def careful() -> str:
+        deadline = time.monotonic() + 60
+        try:
+            while running and time.monotonic() < deadline:
+                pass
+        except TaskTimeout as error:
+            if not answer:
+                raise ValueError("too slow") from error
+        return "as far as it came"
+
+    with app.worker(concurrency=1):
+        handle = careful.send()
+        if answer:
+            assert handle.get(timeout=10) == "as far as it came"
+        else:
+            with pytest.raises(TaskFailed, match="ValueError: too slow"):
+                handle.get(timeout=10)
+
+
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_timeout_counts_as_a_failure_like_any_other(app: App, *, declared: bool) -> None:
     attempts = []

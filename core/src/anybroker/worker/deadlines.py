@@ -49,12 +49,12 @@ class Deadlines:
             self._changed.notify()
 
     def disarm(self, execution: Execution) -> None:
-        """The task has ended in the calling thread. Returns when no exception is on its way to it any more."""
+        """The task has ended in the calling thread. Raises ``TaskTimeout`` if that is on its way, and never later."""
         self._overdue.pop(execution.key, None)
-        if self._armed.pop(execution.key, None) is None and not execution.timed_out:
-            deadline = time.monotonic() + GIVE_UP_AFTER
-            while time.monotonic() < deadline:  # the exception arrives between two steps of this loop
-                time.sleep(0.001)
+        if self._armed.pop(execution.key, None) is None:
+            while not execution.interrupted:  # no lock, which it would leave taken if it arrived right behind that
+                time.sleep(0.0005)
+            _raise_in(threading.get_ident(), None)
 
     def forget(self, execution: Execution) -> None:
         """The task has ended; nothing was to be raised in it."""
@@ -72,10 +72,12 @@ class Deadlines:
             with self._changed:  # so that nobody is in arm(), which an exception would leave with the lock taken
                 for deadline, thread, execution in list(self._armed.values()):  # others take entries out meanwhile
                     if deadline <= now and not execution.shielded and self._armed.pop(execution.key, None) is not None:
-                        _raise_in(thread)
+                        _raise_in(thread, TaskTimeout)
+                        execution.interrupted = True
             for deadline, execution in list(self._overdue.values()):
                 if deadline <= now and self._overdue.pop(execution.key, None) is not None:
-                    self._armed.pop(execution.key, None)
+                    if self._armed.pop(execution.key, None) is not None:
+                        execution.interrupted = True
                     self._do_give_up(execution)
             with self._changed:
                 armed, overdue = list(self._armed.values()), list(self._overdue.values())
@@ -87,6 +89,7 @@ class Deadlines:
                 self._changed.wait(min(max(SHIELDED_POLL, left), threading.TIMEOUT_MAX))
 
 
-def _raise_in(thread: int) -> None:
-    """Raise ``TaskTimeout`` in a thread, at its next bytecode instruction."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(TaskTimeout))
+def _raise_in(thread: int, error: type[BaseException] | None) -> None:
+    """Raise an exception in a thread, at its next bytecode instruction. None: take back one that has not arrived."""
+    what = None if error is None else ctypes.py_object(error)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)

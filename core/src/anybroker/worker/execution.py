@@ -33,11 +33,11 @@ class Execution(Context):
         "extended_at",
         "finished",
         "format",
+        "interrupted",
         "key",
         "running_stored",
         "started_at",
         "step_to_run",
-        "timed_out",
         "timeout",
     )
 
@@ -67,8 +67,8 @@ class Execution(Context):
         self.running_stored = False
         self.finished = False
         """It has an outcome, which is settled soon."""
-        self.timed_out = False
-        """The exception that ends it at its time limit has arrived."""
+        self.interrupted = False
+        """The exception that ends it at its time limit has been raised in its thread."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
