@@ -136,14 +136,13 @@ def test_a_task_that_deals_with_its_timeout_itself_holds_its_thread_no_longer(
 ) -> None:
     """Nothing waits for the exception, which has arrived already."""
     monkeypatch.setattr("anybroker.worker.deadlines.GIVE_UP_AFTER", 60)
-    running = True
 
     @app.task(timeout=0.05)
     def careful() -> str:
         deadline = time.monotonic() + 60
         try:
-            while running and time.monotonic() < deadline:
-                pass
+            while time.monotonic() < deadline:
+                time.sleep(0.001)  # Python 3.13 runs no handler for what arrives at the jump of an empty loop
         except TaskTimeout as error:
             if not answer:
                 raise ValueError("too slow") from error
