@@ -42,7 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     signing_keys: dict[str, str] = msgspec.field(default_factory=dict)
     """Key id -> secret. Tasks are signed with the first and accepted with any; without keys nothing is signed."""
     lease: timedelta = timedelta(seconds=30)
-    """How long a worker holds a message without a heartbeat; so long a killed worker's tasks rest."""
+    """How long a worker holds a message without a heartbeat, and so how long the tasks of a killed one rest."""
     max_deliveries: AtLeastOne = 5
     """After so many deliveries that ended in a worker's death a message is dead-lettered."""
     grace: timedelta = timedelta(seconds=30)
