@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from anybroker.context import _current, shielded
 from anybroker.errors import TaskTimeout
+from anybroker.worker import deadlines as deadlines_module
 from anybroker.worker.deadlines import Deadlines
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def execution(key: int) -> Any:
-    return SimpleNamespace(key=key, shielded=0)
+    return SimpleNamespace(key=key, shielded=0, interrupting=False)
 
 
 @pytest.fixture
@@ -91,6 +93,46 @@ def test_a_time_limit_that_passes_while_it_is_set_leaves_no_lock_taken(monkeypat
     deadlines.forget(execution(1))
     changed.notify()
     changed.release()
+
+
+def test_a_time_limit_that_passes_before_a_shielded_call_does_not_arrive_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that watches has seen the task unshielded, and is held up before it raises the exception."""
+    deciding, entering, came = threading.Event(), threading.Event(), []
+    raise_in = deadlines_module._raise_in
+
+    def raise_late(thread: int, error: type[BaseException] | None) -> None:
+        deciding.set()
+        entering.wait(10)
+        time.sleep(0.1)  # the call goes on for longer
+        raise_in(thread, error)
+
+    def call() -> None:
+        try:
+            deadline = time.monotonic() + 0.5
+            while time.monotonic() < deadline:
+                time.sleep(0.001)
+        except TaskTimeout:
+            came.append("in the call")
+            raise
+
+    def task() -> None:
+        _current.set(one)
+        try:
+            deadlines.arm(one, 0.01, thread=threading.get_ident())
+            deciding.wait(10)
+            entering.set()
+            shielded(call)
+        except TaskTimeout:
+            came.append("outside")
+
+    one = execution(1)
+    monkeypatch.setattr(deadlines_module, "_raise_in", raise_late)
+    deadlines = Deadlines(lambda _execution: None)
+    running = threading.Thread(target=task)
+    running.start()
+    running.join(10)
+    deadlines.forget(one)
+    assert came == ["outside"]
 
 
 @pytest.mark.slow

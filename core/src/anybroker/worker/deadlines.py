@@ -60,6 +60,14 @@ class Deadlines:
         """The task has ended; nothing was to be raised in it."""
         self._overdue.pop(execution.key, None)
 
+    def _interrupt(self, execution: Execution, thread: int) -> None:
+        """Raise ``TaskTimeout`` in a task, unless it is in a call that must not be interrupted, or has ended."""
+        execution.interrupting = True  # from here on it begins no such call
+        if not execution.shielded and self._armed.pop(execution.key, None) is not None:
+            _raise_in(thread, TaskTimeout)
+            execution.interrupted = True
+        execution.interrupting = False
+
     def _do_give_up(self, execution: Execution) -> None:
         try:
             self._give_up(execution)
@@ -71,9 +79,8 @@ class Deadlines:
             now = time.monotonic()
             with self._changed:  # so that nobody is in arm(), which an exception would leave with the lock taken
                 for deadline, thread, execution in list(self._armed.values()):  # others take entries out meanwhile
-                    if deadline <= now and not execution.shielded and self._armed.pop(execution.key, None) is not None:
-                        _raise_in(thread, TaskTimeout)
-                        execution.interrupted = True
+                    if deadline <= now:
+                        self._interrupt(execution, thread)
             for deadline, execution in list(self._overdue.values()):
                 if deadline <= now and self._overdue.pop(execution.key, None) is not None:
                     if self._armed.pop(execution.key, None) is not None:

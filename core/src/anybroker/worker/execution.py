@@ -54,6 +54,7 @@ class Execution(Context):
         self.delivery = delivery
         self.lease_lost = False
         self.shielded = 0
+        self.interrupting = False
         self.definition = definition
         self.step_to_run = step
         self.timeout = task.timeout or step.timeout
