@@ -116,7 +116,17 @@ def check_name(name: str) -> str:
     if not 0 < len(name) <= MAX_NAME:
         message = f"the name of a task has 1 to {MAX_NAME} characters, and {name[:60]!r} has {len(name)}"
         raise ConfigurationError(message)
+    check_text(name)
     return name
+
+
+def check_text(text: str) -> None:
+    """Raises ``ConfigurationError`` for lone surrogates, which UTF-8 cannot carry."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        message = f"{text[:60]!r} is no valid Unicode"
+        raise ConfigurationError(message) from None
 
 
 def _refuse_method(function: Callable[..., Any], name: str) -> None:

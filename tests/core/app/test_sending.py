@@ -294,6 +294,10 @@ def test_a_wrong_call_raises_where_it_is_sent(
         ({"retry": Retry(after=lambda n: n)}, "function"),
         ({"headers": {"a": 1}}, "headers"),
         ({"id": ""}, "id"),
+        ({"id": "\ud800"}, "no valid Unicode"),
+        ({"queue": "\ud800"}, "no valid Unicode"),
+        ({"ordering_key": "\ud800"}, "no valid Unicode"),
+        ({"headers": {"a": "\ud800"}}, "no valid Unicode"),
         ({"queue": "q" * 81}, "80"),
         ({"queue": ""}, "80"),
         ({"prioritty": 3}, "priority"),
@@ -395,6 +399,11 @@ def test_a_name_that_no_worker_would_read_is_refused(app: App, t: Testing, lengt
     with pytest.raises(ConfigurationError, match="1 to 255 characters"):
         app.send_by_name(name)
     assert (app.tasks, t.broker.queues()) == ({}, [])
+
+
+def test_a_name_is_valid_unicode(app: App) -> None:
+    with pytest.raises(ConfigurationError, match="no valid Unicode"):
+        app.task(name="\ud800")(Declared.one)
 
 
 def test_a_name_may_be_as_long_as_a_worker_reads(app: App, t: Testing) -> None:
