@@ -57,6 +57,16 @@ def test_every_import_is_declared(member: Member) -> None:
     assert undeclared == set()
 
 
+@pytest.mark.slow
+def test_every_dependency_is_imported(member: Member) -> None:
+    """Those of its extras that are adapters are found through entry points."""
+    providers = packages_distributions()
+    names = {name for path in member.source.rglob("*.py") for name in imported(path)}
+    used = {normalized(provider) for name in names for provider in providers.get(name, [name])}
+    declared = {normalized(name) for name in member.dependencies if not name.startswith("anybroker-")}
+    assert declared <= used
+
+
 @pytest.mark.parametrize("module", TOO_MUCH_FOR_A_PRODUCER)
 def test_import_anybroker_leaves_out(module: str, imported_with_anybroker: frozenset[str]) -> None:
     assert module not in imported_with_anybroker

@@ -15,11 +15,12 @@ from anybroker.broker import MAX_QUEUE_NAME, Inspect, Message, Overview
 from anybroker.clock import Clock, SystemClock
 from anybroker.codec import Codec
 from anybroker.context import shielded
-from anybroker.definition import Definition, Place, Step, check_timeout, task_name
+from anybroker.definition import Definition, Place, Step, check_name, check_timeout, task_name
 from anybroker.errors import ArgumentsError, ConfigurationError, MessageTooLarge, Unsupported
 from anybroker.events import Enqueued, Event, Listeners
 from anybroker.handle import Handle, Siblings, get_many
 from anybroker.loading import load_backend, load_broker, redact
+from anybroker.looking import Estimating, Looking
 from anybroker.retry import Retry, Seconds, seconds
 from anybroker.sending import (
     AsyncTaskFunction,
@@ -33,7 +34,7 @@ from anybroker.sending import (
     moment,
 )
 from anybroker.settings import load_settings
-from anybroker.task import MAX_NAME, WIRE_VERSION, Task, new_id
+from anybroker.task import WIRE_VERSION, Task, new_id
 from anybroker.validation import check_queue_name
 from anybroker.values import encode_exactly
 
@@ -161,11 +162,12 @@ class App:
           exception; or tasks, which are sent, before this one is acknowledged, with its result or its
           :class:`~anybroker.task.Failure`.
 
-        Raises ``ConfigurationError`` for a name that is taken and for parameters whose types cannot travel.
+        Raises ``ConfigurationError`` for a name that is taken or too long and for parameters whose types cannot
+        travel.
         """
 
         def declare(function: Callable[..., Any]) -> Sender[..., Any]:
-            declared_name = name or task_name(function)
+            declared_name = task_name(function) if name is None else name
             only_step: Step[..., Any] = Step(function, retry=retry, timeout=timeout, name=declared_name)
             definition = self._define(
                 declared_name, (only_step,), only_step.place, queue, results, on_success, on_failure
@@ -195,7 +197,7 @@ class App:
         retry goes on with the step that was interrupted and repeats no finished one.
 
         ``retry`` and ``timeout`` hold for every step that has none of its own; the other options are those of
-        :meth:`task`. Raises ``ConfigurationError`` for a name that is taken.
+        :meth:`task`. Raises ``ConfigurationError`` for a name that is taken or too long.
         """
         caller = sys._getframe(1)  # noqa: SLF001  a job has no function of its own to tell where it is declared
         place = (caller.f_code.co_filename, caller.f_lineno)
@@ -221,7 +223,6 @@ class App:
         on_success: Hooks,
         on_failure: Hooks,
     ) -> Definition:
-        _check_name(name)
         ttl = self.results_ttl
         if results == "forever":
             ttl = None
@@ -235,7 +236,7 @@ class App:
             message = f"task {name}: {queue!r} is a dead-letter queue, which no worker consumes; choose another name"
             raise ConfigurationError(message)
         return Definition(
-            name=name,
+            name=check_name(name),
             queue=queue,
             steps=steps,
             place=place,
@@ -292,8 +293,8 @@ class App:
     def signature(
         self, name: str, args: Sequence[object], kwargs: Mapping[str, object], options: SendOptions | None = None
     ) -> Signature[Any]:
-        """A call by name that is ready to be sent. Raises ``ArgumentsError``, and ``ConfigurationError`` for a name."""
-        _check_name(name)
+        """A call by name that is ready to be sent. Raises ``ArgumentsError``, ``ConfigurationError`` for the name."""
+        check_name(name)
         _check_arguments(name, args, kwargs)
         definition = self.tasks.get(name)
         if definition is not None:
@@ -370,11 +371,11 @@ class App:
         definition = self.tasks.get(task) if task else None
         return Handle(self, id, queue or (definition.queue if definition else self.settings.default_queue), definition)
 
-    def get_many(self, handles: Iterable[Handle[R]], *, timeout: float | None = None) -> list[R]:
+    def get_many(self, handles: Iterable[Handle[R]], *, timeout: Seconds | None = None) -> list[R]:
         """The results of many tasks, in the order of their handles: ``app.get_many(app.send_many([...]))``.
 
         Asks for many of them in one call of the result backend, also where they were not sent together. Waits at most
-        ``timeout`` seconds (None: for ever) for all of them together. Raises what
+        ``timeout``, seconds or a timedelta (None: for ever), for all of them together. Raises what
         :meth:`Handle.get <anybroker.handle.Handle.get>` raises, of the first of them that failed.
         """
         return get_many(list(handles), timeout)
@@ -406,14 +407,14 @@ class App:
         if not self.broker.capabilities.inspect or not isinstance(self.broker, Inspect):
             message = "this broker cannot look into its queues"
             raise Unsupported(message)
-        return self.broker
+        return Looking(self.broker)
 
     def overview(self) -> Overview:
         """The broker as something that tells of its queues. Raises ``Unsupported``."""
         if not self.broker.capabilities.overview or not isinstance(self.broker, Overview):
             message = "this broker does not tell what its queues hold"
             raise Unsupported(message)
-        return self.broker
+        return Estimating(self.broker)
 
     def dead_queue(self, queue: str) -> str:
         """The name of the dead-letter queue of a queue: with the suffix, and shortened where that makes it too long."""
@@ -478,13 +479,6 @@ def _check_object(argument: str, given: object, meant: str) -> None:
     """Other libraries take a URL here. Raises ``ConfigurationError``."""
     if isinstance(given, str):
         message = f"{argument}= takes an object; give a URL, such as {redact(given)}, as {meant}"
-        raise ConfigurationError(message)
-
-
-def _check_name(name: object) -> None:
-    """What a reader of the wire format would refuse. Raises ``ConfigurationError``."""
-    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
-        message = f"a task's name is a text of 1 to {MAX_NAME} characters, and {name!r:.100} is none"
         raise ConfigurationError(message)
 
 

@@ -70,12 +70,8 @@ class Codec:
         return len(self._sign(b"")) if self._signer else 0
 
     def encode(self, task: Task) -> bytes:
-        """The body for a task. Raises ``ConfigurationError`` for texts that are not valid Unicode."""
-        try:
-            payload = self._encoder.encode(task)
-        except UnicodeEncodeError as error:
-            message = f"names, ids and headers are valid Unicode, and {error.object!a:.100} is not"
-            raise ConfigurationError(message) from None
+        """The body for a task."""
+        payload = self._encoder.encode(task)
         return self._sign(payload) if self._signer else payload
 
     def decode(self, body: bytes) -> Task:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,7 +20,7 @@ _current: ContextVar[Context] = ContextVar("anybroker_context")
 class Context:
     """One run of one task. Inside the task: ``ctx = current_context()``."""
 
-    __slots__ = ("delivery", "lease_lost", "shielded", "task")
+    __slots__ = ("delivery", "interrupting", "lease_lost", "shielded", "task")
 
     def __init__(self, task: Task, delivery: Delivery) -> None:
         self.task: Task = task
@@ -27,6 +28,8 @@ class Context:
         self.delivery: Delivery = delivery
         self.shielded: int = 0
         """Above 0 while the task is in a call that its time limit must not interrupt; see :func:`shielded`."""
+        self.interrupting: bool = False
+        """True while it is decided whether its time limit may interrupt it."""
         self.lease_lost: bool = False
         """True as soon as the worker learns that its lease ran out: another worker may be running the task too."""
 
@@ -88,6 +91,8 @@ def shielded(call: Callable[[], T]) -> T:
         return call()
     context.shielded += 1
     try:
+        while context.interrupting:  # if the call came too late to be seen, the exception arrives here
+            time.sleep(0.0005)
         return call()
     finally:
         context.shielded -= 1

@@ -13,6 +13,7 @@ next time.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import msgspec
@@ -20,6 +21,7 @@ import msgspec
 from anybroker.app import BODY_RESERVE
 from anybroker.broker import Message
 from anybroker.codec import decode_dead
+from anybroker.context import shielded
 from anybroker.errors import AnybrokerError, DecodeError
 from anybroker.task import DeadLetter, Task
 from anybroker.validation import check_messages
@@ -145,25 +147,26 @@ class _Scan:
     def __exit__(self, *failure: object) -> None:
         changes = [(held, msgspec.structs.replace(held.message, eta=None)) for held in self._held.values()]
         for start in range(0, len(changes), _BATCH):
-            self._broker.update(changes[start : start + _BATCH])
+            shielded(partial(self._broker.update, changes[start : start + _BATCH]))
 
     def __iter__(self) -> Iterator[Sequence[Delivery]]:
-        while deliveries := self._broker.acquire([self._queue], limit=self._batch, wait=_WAIT, lease=self._lease):
+        acquire = partial(self._broker.acquire, [self._queue], limit=self._batch, wait=_WAIT, lease=self._lease)
+        while deliveries := shielded(acquire):
             self._held |= {delivery.token: delivery for delivery in deliveries}
             yield deliveries
             if time.monotonic() - self._extended_at > self._lease / 3:
                 self._extended_at = time.monotonic()
-                self._broker.extend((*self._held.values(),), lease=self._lease)
+                shielded(partial(self._broker.extend, (*self._held.values(),), lease=self._lease))
 
     def update(self, changes: Sequence[tuple[Delivery, Message]]) -> Sequence[str]:
         """Settle with new versions; the ids of those that were still ours."""
-        answers = self._broker.update(changes)
+        answers = shielded(partial(self._broker.update, changes))
         self._settled(delivery for delivery, _ in changes)
         return [delivery.message.id for (delivery, _), ours in zip(changes, answers, strict=True) if ours]
 
     def ack(self, deliveries: Sequence[Delivery]) -> int:
         """Remove for good; how many were still ours."""
-        answers = self._broker.ack(deliveries)
+        answers = shielded(partial(self._broker.ack, deliveries))
         self._settled(deliveries)
         return sum(answers)
 

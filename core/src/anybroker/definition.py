@@ -15,6 +15,7 @@ import msgspec
 from anybroker.arguments import Parameters
 from anybroker.errors import ConfigurationError
 from anybroker.retry import Retry, Seconds, seconds
+from anybroker.task import MAX_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -132,6 +133,25 @@ def _held_by(function: Any) -> Iterator[object]:
     if inspect.ismethod(function):
         owner = function.__self__
         yield from (owner.__qualname__,) if inspect.isclass(owner) else getattr(owner, "__dict__", {}).values()
+
+
+def check_name(name: str) -> str:
+    """The name of a task as it is. Raises ``ConfigurationError`` where no worker would read it."""
+    given: object = name  # for those who do not run a type checker
+    if not isinstance(given, str) or not 0 < len(given) <= MAX_NAME:
+        message = f"a task's name is a text of 1 to {MAX_NAME} characters, and {given!r:.100} is none"
+        raise ConfigurationError(message)
+    check_text(name)
+    return name
+
+
+def check_text(text: str) -> None:
+    """Raises ``ConfigurationError`` for lone surrogates, which UTF-8 cannot carry."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        message = f"{text[:60]!r} is no valid Unicode"
+        raise ConfigurationError(message) from None
 
 
 def _refuse_method(function: Callable[..., Any], name: str) -> None:

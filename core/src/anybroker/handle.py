@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from anybroker.app import App
     from anybroker.codec import Format
     from anybroker.definition import Definition
+    from anybroker.retry import Seconds
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -117,16 +119,16 @@ class Handle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
         stored = self._fetch()
         return decode_result(stored)[0] if stored else None
 
-    def get(self, timeout: float | None = None) -> R_co:
+    def get(self, timeout: Seconds | None = None) -> R_co:
         """The task's result, as soon as it is there.
 
-        Waits at most ``timeout`` seconds (None: for ever). Raises ``ResultTimeout``; ``TaskFailed`` with the remote
-        traceback; ``TaskExpired``; ``TaskCancelled``; ``ConfigurationError`` where no results are kept;
-        ``BrokerUnavailable`` while the result backend cannot be reached.
+        Waits at most ``timeout``, seconds or a timedelta (None: for ever). Raises ``ResultTimeout``; ``TaskFailed``
+        with the remote traceback; ``TaskExpired``; ``TaskCancelled``; ``ConfigurationError`` where no results are
+        kept; ``BrokerUnavailable`` while the result backend cannot be reached.
 
         Looks in the same call for results of tasks that were sent together with it, and keeps them for their handles.
         """
-        return self._unwrap(self._final(time.monotonic(), timeout, self._siblings, self._number))
+        return self._unwrap(self._final(time.monotonic(), _longest(timeout), self._siblings, self._number))
 
     def __await__(self) -> Generator[Any, None, R_co]:
         """The task's result, as soon as it is there; raises as :meth:`get` does, without a time limit."""
@@ -210,11 +212,16 @@ class Handle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
         )
 
 
-def get_many(handles: Sequence[Handle[R]], timeout: float | None) -> list[R]:
+def get_many(handles: Sequence[Handle[R]], timeout: Seconds | None) -> list[R]:
     """The results of many tasks, in their order. See :meth:`App.get_many <anybroker.app.App.get_many>`."""
     since, siblings = time.monotonic(), Siblings([one.id for one in handles])
-    finals = (one._final(since, timeout, siblings, number) for number, one in enumerate(handles))  # noqa: SLF001
+    longest = _longest(timeout)
+    finals = (one._final(since, longest, siblings, number) for number, one in enumerate(handles))  # noqa: SLF001
     return [one._unwrap(final) for one, final in zip(handles, finals, strict=True)]  # noqa: SLF001
+
+
+def _longest(timeout: Seconds | None) -> float | None:
+    return timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
 
 
 def decode_result(stored: Result) -> tuple[TaskResult, Format]:

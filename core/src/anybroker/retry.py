@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 from anybroker.errors import ConfigurationError
-from anybroker.task import BackoffSpec, RetrySpec
+from anybroker.task import MAX_COUNT, BackoffSpec, RetrySpec
 
 if TYPE_CHECKING:
     from anybroker.task import Task
@@ -67,8 +67,8 @@ def _backoff(
     jitter: float,
 ) -> BackoffSpec:
     spec = BackoffSpec(kind=kind, base=seconds(base), factor=factor, cap=seconds(cap), jitter=jitter)
-    if not (spec.base >= 0 and spec.cap >= 0 and spec.factor >= 1 and 0 <= jitter <= 1):
-        message = f"{kind}(): base and cap must not be negative, factor must be at least 1, jitter between 0 and 1"
+    if not (spec.base >= 0 and spec.cap >= 0 and 1 <= spec.factor < math.inf and 0 <= jitter <= 1):
+        message = f"{kind}(): base and cap must not be negative, factor must be 1 or more, jitter between 0 and 1"
         raise ConfigurationError(message)
     return spec
 
@@ -131,7 +131,8 @@ class Retry(Exception):
         if not isinstance(after, BackoffSpec) or self.on or self.give_up_on:
             message = "options(retry=...) cannot carry functions, on= and give_up_on=; use @app.task(retry=...)"
             raise ConfigurationError(message)
-        return RetrySpec(max=DEFAULT_MAX if self.max is None else self.max, after=after)
+        most = DEFAULT_MAX if self.max is None else min(self.max, MAX_COUNT)  # more cannot travel, nor be reached
+        return RetrySpec(max=most, after=after)
 
 
 def retry_delay(declared: Retry | None, task: Task, error: BaseException) -> float | None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
 from functools import update_wrapper
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
 import msgspec
 
-from anybroker.definition import Definition, Step, check_timeout, task_name
+from anybroker.definition import Definition, Step, check_text, check_timeout, task_name
 from anybroker.errors import ConfigurationError
 from anybroker.loading import unknown_name
 from anybroker.retry import Retry, Seconds, seconds
@@ -272,6 +273,8 @@ def _check_options(options: SendOptions) -> None:
     headers = options.get("headers") or {}
     if not all(isinstance(part, str) for pair in headers.items() for part in pair):
         raise ConfigurationError("headers are strings by name")
+    for text in (options.get("id"), options.get("queue"), options.get("ordering_key"), *chain(*headers.items())):
+        check_text(text or "")
 
 
 def _check_times(options: SendOptions) -> None:

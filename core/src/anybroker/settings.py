@@ -19,6 +19,7 @@ _PREFIX = "ANYBROKER_"
 _OFF = frozenset({"", "none"})
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=80)]
+Suffix = Annotated[str, msgspec.Meta(min_length=1, max_length=40)]
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -34,14 +35,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How long results are kept. None, written "forever" in files and the environment: until they are forgotten."""
     default_queue: Name = "default"
     """The queue of tasks that name none; 1 to 80 characters."""
-    dead_queue_suffix: Name = ".dead"
-    """What a queue's name is followed by in the name of its dead-letter queue."""
+    dead_queue_suffix: Suffix = ".dead"
+    """What a queue's name is followed by in the name of its dead-letter queue; 1 to 40 characters."""
     codec: Literal["json", "msgpack"] = "json"
     """How tasks are encoded. Both are always decoded."""
     signing_keys: dict[str, str] = msgspec.field(default_factory=dict)
     """Key id -> secret. Tasks are signed with the first and accepted with any; without keys nothing is signed."""
     lease: timedelta = timedelta(seconds=30)
-    """For how long a worker holds a message before its next heartbeat; so long a killed worker's tasks rest."""
+    """How long a worker holds a message without a heartbeat, and so how long the tasks of a killed one rest."""
     max_deliveries: AtLeastOne = 5
     """After so many deliveries that ended in a worker's death a message is dead-lettered."""
     grace: timedelta = timedelta(seconds=30)

@@ -91,8 +91,8 @@ class Testing:
         A task that sends itself again never comes to an end here.
         """
         runs = self.run()
-        while moments := [message.eta for message in self._waiting() if message.eta is not None]:
-            self.clock.advance(max(0.0, (min(moments) - self.now).total_seconds()))
+        while moments := [eta for message in self._waiting() if (eta := message.eta) is not None and eta > self.now]:
+            self.clock.advance(min(moments) - self.now)
             runs += self.run()
         return runs
 

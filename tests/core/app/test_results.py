@@ -177,6 +177,18 @@ def test_get_waits_and_then_gives_up(make_app: Callable[..., App], each_url: str
         handle.get(timeout=0)
 
 
+def test_a_time_to_wait_may_be_a_timedelta_like_every_other_duration(app: App) -> None:
+    @app.task
+    def never() -> None: ...
+
+    short = timedelta(milliseconds=10)
+    handles = app.send_many([never.s(), never.s()])
+    with pytest.raises(ResultTimeout, match=r"within 0\.01 s"):
+        handles[0].get(timeout=short)
+    with pytest.raises(ResultTimeout, match=r"within 0\.01 s"):
+        app.get_many(handles, timeout=short)
+
+
 def test_many_results_in_the_order_of_their_handles(make_app: Callable[..., App], each_url: str) -> None:
     app = make_app(each_url)
 

@@ -82,6 +82,7 @@ def test_a_policy_travels(spec: BackoffSpec, most: int) -> None:
         pytest.param(partial(fibonacci, 1, jitter=-0.1), id="negative jitter"),
         pytest.param(partial(fixed, float("nan")), id="nan"),
         pytest.param(partial(exponential, 1, factor=float("nan")), id="factor nan"),
+        pytest.param(partial(exponential, 1, factor=float("inf")), id="factor without end"),
         pytest.param(partial(Retry, after=-1), id="negative after"),
     ],
 )

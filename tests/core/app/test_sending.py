@@ -186,6 +186,20 @@ def test_retry_and_timeout_replace_what_is_declared(app: App, t: Testing) -> Non
     assert letter.error.message == "3.0"
 
 
+def test_a_policy_without_end_is_read_by_workers(app: App, t: Testing) -> None:
+    attempts = []
+
+    @app.task
+    def fail_twice() -> None:
+        attempts.append(current_context().attempt)
+        if len(attempts) < 3:
+            raise ValueError
+
+    fail_twice.options(retry=Retry(max=10**12, after=1)).send()
+    assert t.run_until_idle() == 3
+    assert t.dead() == []
+
+
 def test_send_many_sends_all_in_one_call_of_the_broker(app: App, t: Testing, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     enqueue = t.broker.enqueue
@@ -290,6 +304,10 @@ def test_a_wrong_call_raises_where_it_is_sent(
         ({"retry": Retry(after=lambda n: n)}, "function"),
         ({"headers": {"a": 1}}, "headers"),
         ({"id": ""}, "id"),
+        ({"id": "\ud800"}, "no valid Unicode"),
+        ({"queue": "\ud800"}, "no valid Unicode"),
+        ({"ordering_key": "\ud800"}, "no valid Unicode"),
+        ({"headers": {"a": "\ud800"}}, "no valid Unicode"),
         ({"queue": "q" * 81}, "80"),
         ({"queue": ""}, "80"),
         ({"prioritty": 3}, "priority"),
@@ -501,25 +519,35 @@ def test_a_call_by_name_that_no_worker_could_read_is_refused(app: App) -> None:
     assert app.inspect().queues() == []
 
 
-def test_texts_that_are_not_unicode_are_refused(app: App) -> None:
-    task = app.task(name="task")(Declared.one)
-    wrong: list[Callable[[], object]] = [
-        task.options(id="\ud800").send,
-        task.options(headers={"file": "\ud800"}).send,
-        lambda: app.send_by_name("\ud800"),
-    ]
-    for send in wrong:
-        with pytest.raises(ConfigurationError, match=r"valid Unicode, and '\\ud800' is not"):
-            send()
-    assert app.inspect().queues() == []
-
-
 def test_a_url_that_is_given_as_an_object_says_where_it_belongs() -> None:
     url: Any = "redis://user:secret@localhost"
     for argument, says in {"broker": r'App\("\.\.\."\)', "backend": "results_url="}.items():
         with pytest.raises(ConfigurationError, match=says) as caught:
             App(**{argument: url})
         assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("length", [0, 256])
+def test_a_name_that_no_worker_would_read_is_refused(app: App, t: Testing, length: int) -> None:
+    name = "n" * length
+    with pytest.raises(ConfigurationError, match="1 to 255 characters"):
+        app.task(name=name)(Declared.one)
+    with pytest.raises(ConfigurationError, match="1 to 255 characters"):
+        app.job(name)
+    with pytest.raises(ConfigurationError, match="1 to 255 characters"):
+        app.send_by_name(name)
+    assert (app.tasks, t.broker.queues()) == ({}, [])
+
+
+def test_a_name_is_valid_unicode(app: App) -> None:
+    with pytest.raises(ConfigurationError, match="no valid Unicode"):
+        app.task(name="\ud800")(Declared.one)
+
+
+def test_a_name_may_be_as_long_as_a_worker_reads(app: App, t: Testing) -> None:
+    app.task(name="n" * 255)(Declared.one).send()
+    assert t.run() == 1
+    assert t.dead() == []
 
 
 def test_a_generated_id_is_a_uuid_of_version_7__sorted_by_time() -> None:

@@ -75,6 +75,35 @@ def test_run_until_idle_moves_the_time_to_each_moment(app: App, t: Testing) -> N
     assert at == [start + timedelta(seconds=seconds) for seconds in (1, 3, 5)]
 
 
+@pytest.mark.timeout(20)
+def test_run_until_idle_waits_for_who_is_behind_a_later_one_of_the_same_key(app: App, t: Testing) -> None:
+    ran = []
+
+    @app.task
+    def note(name: str) -> None:
+        ran.append((name, t.now - start))
+
+    start = t.now
+    note.options(delay=2, ordering_key="k").send("first")
+    note.options(delay=1, ordering_key="k").send("second")
+    assert t.run_until_idle() == 2
+    assert ran == [("first", timedelta(seconds=2)), ("second", timedelta(seconds=2))]
+
+
+@pytest.mark.timeout(20)
+def test_a_time_limit_holds_in_testing_mode_too(app: App, t: Testing) -> None:
+    @app.task(timeout=0.05)
+    def endless() -> None:
+        while True:
+            pass
+
+    endless.send()
+    assert t.run() == 1
+    (letter,) = t.dead()
+    assert letter.error is not None
+    assert letter.error.type == "anybroker.errors.TaskTimeout"
+
+
 def test_nothing_uses_threads_or_the_real_broker(app: App) -> None:
     broker, backend, clock = app.broker, app.backend, app.clock
 

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from anybroker import App
 from anybroker.errors import ConfigurationError
 from anybroker.settings import Settings
+from anybroker.validation import check_queue_name
 
 
 @pytest.mark.parametrize(
@@ -33,6 +35,13 @@ def test_results_go_where_the_tasks_go_unless_told_otherwise(
 def test_a_malformed_broker_url_is_reported_when_results_depend_on_it() -> None:
     with pytest.raises(ConfigurationError, match="no scheme"):
         _ = Settings(url="localhost:6379").backend_url
+
+
+def test_no_suffix_is_so_long_that_a_dead_letter_queue_could_not_be_named() -> None:
+    app = App("memory://", dead_queue_suffix="s" * 40)
+    assert check_queue_name(app.dead_queue("q" * 80)).endswith("s" * 40)
+    with pytest.raises(ConfigurationError, match="dead_queue_suffix"):
+        App("memory://", dead_queue_suffix="s" * 80)
 
 
 def test_repr_shows_what_is_set_and_no_secret() -> None:

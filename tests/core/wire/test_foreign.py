@@ -83,13 +83,13 @@ def sign(payload: bytes) -> bytes:
     return f"ab1.hs256.{key_id}.{signature}\n".encode() + payload
 
 
-def insert(database: sqlite3.Connection, id_: str, body: bytes) -> None:
+def insert(database: sqlite3.Connection, id_: str, body: object, eta: str | None = None) -> None:
     statement = (
         "INSERT INTO messages (id, queue, priority, ordering_key, state, due_at, token, delivery_count, eta, body)"
-        " SELECT ?, 'default', 0, NULL, 0, now, random(), 0, NULL, ? FROM clock"
+        " SELECT ?, 'default', 0, NULL, 0, now, random(), 0, ?, ? FROM clock"
     )
     with database:
-        database.execute(statement, (id_, body))
+        database.execute(statement, (id_, eta, body))
 
 
 def run_node(*arguments: object) -> subprocess.CompletedProcess[Any]:
@@ -133,6 +133,22 @@ def test_a_foreign_task_without_signature_is_dead_and_the_worker_goes_on(file: P
         dead = wait_for_row(database, "SELECT body FROM messages WHERE id = 'forged' AND queue = 'default.dead'")[0]
         assert json.loads(dead.partition(b"\n")[0].removeprefix(b"ab1.dead "))["reason"] == "signature"
         assert database.execute(RESULT, ("forged",)).fetchone() is None
+
+
+def test_columns_that_are_not_as_the_page_says_stop_no_worker(file: Path, serve: Callable[..., App]) -> None:
+    """A body that was not cast to a blob, and moments that are none or lack their offset."""
+    serve()
+    body = '{"v":1,"id":"%s","task":"shop.add","args":[2,3]}'
+    with closing(opened(file)) as database:
+        insert(database, "text", body % "text")
+        insert(database, "number", 7)
+        insert(database, "no moment", (body % "no moment").encode(), eta="tomorrow")
+        insert(database, "no offset", (body % "no offset").encode(), eta="2026-01-02T03:04:05")
+        insert(database, "good", (body % "good").encode())
+        for id_ in ("good", "no offset", "no moment", "text"):
+            assert json.loads(wait_for_row(database, RESULT, id_)[0])["value"] == 5
+        dead = wait_for_row(database, "SELECT body FROM messages WHERE id = 'number' AND queue = 'default.dead'")[0]
+        assert json.loads(dead.partition(b"\n")[0].removeprefix(b"ab1.dead "))["reason"] == "undecodable"
 
 
 @pytest.mark.slow

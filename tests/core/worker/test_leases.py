@@ -13,7 +13,7 @@ from anybroker import Context, Failure, State, TaskFailed, current_context
 from anybroker.broker import Message
 from anybroker.errors import MessageTooLarge
 from anybroker.events import Acquired, LeaseWasLost, Succeeded
-from anybroker.worker.execution import Execution
+from anybroker.worker.execution import Execution, Outcome
 from anybroker.worker.pipeline import Pipeline
 from anybroker.worker.settler import Settlement
 from tests.waiting import until
@@ -338,3 +338,22 @@ def test_running_is_shown_for_tasks_that_take_a_while(
             gate.set()
         handle.get(timeout=10)
     assert stored == ([State.SUCCEEDED] if fast else [State.RUNNING, State.SUCCEEDED])
+
+
+def test_a_lost_lease_names_its_task_also_where_that_was_not_run(app: App) -> None:
+    """One that has expired, and one whose name nobody knows."""
+
+    @app.task(name="late")
+    def late() -> None: ...
+
+    lost: list[LeaseWasLost] = []
+    app.on(LeaseWasLost, lost.append)
+    late.options(expires=-1).send()
+    app.send_by_name("stranger")
+    deliveries = app.broker.acquire(["default"], limit=2, wait=0, lease=30)
+    outcomes = [Pipeline(app).admit(delivery) for delivery in deliveries]
+    assert app.broker.ack(deliveries) == [True, True]
+    for outcome in outcomes:
+        assert isinstance(outcome, Outcome)
+        Settlement(app, [outcome]).carry_out()
+    assert [event.task for event in lost] == ["late", "stranger"]

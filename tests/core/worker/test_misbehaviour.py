@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from anybroker import Retry, State, TaskFailed, current_context
+from anybroker import Retry, State, TaskFailed, TaskTimeout, current_context, dead_letters
+from anybroker.broker import Message
 from anybroker.codec import Codec
+from anybroker.memory import MemoryBroker
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from anybroker import App
+    from anybroker.broker import Delivery, Stats
 
 
 def recurse() -> None:
@@ -125,6 +128,33 @@ def test_a_coroutine_past_its_timeout_is_cancelled(app: App) -> None:
             sleepy.send().get(timeout=10)
         assert cancelled.is_set()
         assert worker.stats().abandoned == 0
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_a_task_that_deals_with_its_timeout_itself_holds_its_thread_no_longer(
+    app: App, monkeypatch: pytest.MonkeyPatch, *, answer: bool
+) -> None:
+    """Nothing waits for the exception, which has arrived already."""
+    monkeypatch.setattr("anybroker.worker.deadlines.GIVE_UP_AFTER", 60)
+
+    @app.task(timeout=0.05)
+    def careful() -> str:
+        deadline = time.monotonic() + 60
+        try:
+            while time.monotonic() < deadline:
+                time.sleep(0.001)  # Python 3.13 runs no handler for what arrives at the jump of an empty loop
+        except TaskTimeout as error:
+            if not answer:
+                raise ValueError("too slow") from error
+        return "as far as it came"
+
+    with app.worker(concurrency=1):
+        handle = careful.send()
+        if answer:
+            assert handle.get(timeout=10) == "as far as it came"
+        else:
+            with pytest.raises(TaskFailed, match="ValueError: too slow"):
+                handle.get(timeout=10)
 
 
 @pytest.mark.parametrize("declared", [True, False])
@@ -271,6 +301,57 @@ def test_a_coroutine_that_blocks_the_event_loop_is_given_up_alone(
     assert sorted(ran) == [*range(others + 3), 99], "none of them ran twice"
 
 
+class SlowBroker(MemoryBroker):
+    """Its calls take longer than the time limit of the task that makes them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.interrupted: list[str] = []
+
+    def slowly(self, call: str) -> None:
+        if threading.current_thread().name != "anybroker-task":
+            return
+        deadline = time.monotonic() + 0.3
+        try:
+            while time.monotonic() < deadline:
+                pass
+        except TaskTimeout:
+            self.interrupted.append(call)
+            raise
+
+    def stats(self, queue: str) -> Stats:
+        self.slowly("stats")
+        return super().stats(queue)
+
+    def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        self.slowly("acquire")
+        return super().acquire(queues, limit=limit, wait=wait, lease=lease)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        pytest.param(lambda app: app.inspect().stats("default"), id="inspect"),
+        pytest.param(lambda app: dead_letters.retry(app, "default"), id="dead letters"),
+    ],
+)
+def test_a_time_limit_interrupts_no_look_into_queues(
+    make_app: Callable[..., App], look: Callable[[App], object]
+) -> None:
+    """In the middle of a call it would leave the broker's lock taken, and all others waiting for it."""
+    broker = SlowBroker()
+    app = make_app(None, broker=broker, results_url="memory://")
+
+    @app.task(timeout=0.1)
+    def watch() -> None:
+        while True:
+            look(app)
+
+    with app.worker(concurrency=1), pytest.raises(TaskFailed, match="TaskTimeout"):
+        watch.send().get(timeout=10)
+    assert broker.interrupted == []
+
+
 def test_a_hook_or_a_result_that_misbehaves_past_the_timeout(app: App) -> None:
     calls: list[Any] = []
 
@@ -312,6 +393,25 @@ def test_an_internal_error_is_logged_and_holds_up_nobody(
         assert [handles[0].get(timeout=5), handles[2].get(timeout=5), one.send().get(timeout=5)] == [1, 1, 1]
         until(lambda: [message.id for message in app.inspect().peek("default.dead")] == ["bad"])
     assert [record for record in caplog.records if record.levelno == logging.ERROR and record.exc_info]
+
+
+def test_a_message_that_cannot_even_be_a_dead_letter_holds_up_nobody(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What came together with it is run, and nothing of it is held for ever."""
+
+    @app.task
+    def one() -> int:
+        return 1
+
+    text: Any = "not bytes"
+    before = one.send()
+    app.broker.enqueue([Message("bad", "default", text)])
+    after = one.send()
+    with app.worker(concurrency=3) as worker:
+        assert [before.get(timeout=5), after.get(timeout=5)] == [1, 1]
+        until(lambda: worker.stats().idle, 5)
+    assert "message bad cannot be judged; it is delivered again after its lease" in caplog.text
 
 
 def test_a_machine_that_grants_no_more_threads_for_a_while(app: App, monkeypatch: pytest.MonkeyPatch) -> None:

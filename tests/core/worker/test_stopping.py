@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -110,6 +111,38 @@ def test_stopping_again_ends_the_grace_time(app: App, gate: threading.Event) -> 
     first.join(15)
     assert time.monotonic() - start < 15
     assert app.inspect().stats("default").ready == 1
+
+
+def test_a_stop_that_was_interrupted_holds_up_no_other(
+    app: App, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while a program stops its worker, which it does again when it ends."""
+    started = threading.Event()
+
+    @app.task
+    def wait() -> None:
+        started.set()
+        gate.wait(60)
+
+    def interrupt(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    worker = app.worker(concurrency=1)
+    worker.start()
+    wait.send()
+    assert started.wait(10)
+    monkeypatch.setattr("anybroker.worker.worker.time", SimpleNamespace(monotonic=time.monotonic, sleep=interrupt))
+    with pytest.raises(KeyboardInterrupt):
+        worker.stop()
+    again = in_background(worker.stop)
+    again.join(10)
+    assert not again.is_alive()
+
+
+def test_a_worker_that_was_never_started_may_be_stopped(app: App) -> None:
+    worker = app.worker(concurrency=1)
+    worker.stop()
+    worker.stop()
 
 
 def test_the_block_may_raise(app: App) -> None:

@@ -37,15 +37,15 @@ def worker(
     ] = None,
     lease: Annotated[
         float | None,
-        typer.Option(parser=read_seconds, metavar="DURATION", help="So long a killed worker's tasks rest."),
+        typer.Option(parser=read_seconds, metavar="DURATION", help="How long the tasks of a killed worker rest."),
     ] = None,
     grace: Annotated[
         float | None,
-        typer.Option(parser=read_seconds, metavar="DURATION", help="So long running tasks may go on after SIGTERM."),
+        typer.Option(parser=read_seconds, metavar="DURATION", help="How long running tasks may go on after SIGTERM."),
     ] = None,
     log_level: Annotated[LogLevel, typer.Option(case_sensitive=False, help="What to log.")] = LogLevel.INFO,
     reload: Annotated[
-        bool, typer.Option("--reload", help="Start anew when a Python file below the current directory changes.")
+        bool, typer.Option("--reload", help="Start again when a Python file below the current directory changes.")
     ] = False,
 ) -> None:
     """Run the tasks of an app until SIGTERM or SIGINT.

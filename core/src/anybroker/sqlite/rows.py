@@ -27,7 +27,16 @@ def eta_text(eta: datetime | None) -> str | None:
 
 def to_message(id_: str, queue: str, body: bytes, eta: str | None, priority: int, ordering_key: str | None) -> Message:
     """A message from its columns."""
-    return Message(id_, queue, body, None if eta is None else datetime.fromisoformat(eta), priority, ordering_key)
+    return Message(id_, queue, body, None if eta is None else _to_eta(eta), priority, ordering_key)
+
+
+def _to_eta(text: str) -> datetime | None:
+    """The eta that we or another program wrote: without an offset it is UTC, and what is no moment counts as none."""
+    try:
+        eta = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return eta if eta.tzinfo is not None else eta.replace(tzinfo=UTC)
 
 
 def to_datetime(milliseconds: int) -> datetime:

@@ -49,16 +49,24 @@ class Deadlines:
             self._changed.notify()
 
     def disarm(self, execution: Execution) -> None:
-        """The task has ended in the calling thread. Returns when no exception is on its way to it any more."""
+        """The task has ended in the calling thread. Raises ``TaskTimeout`` if that is on its way, and never later."""
         self._overdue.pop(execution.key, None)
-        if self._armed.pop(execution.key, None) is None and not execution.timed_out:
-            deadline = time.monotonic() + GIVE_UP_AFTER
-            while time.monotonic() < deadline:  # the exception arrives between two steps of this loop
-                time.sleep(0.001)
+        if self._armed.pop(execution.key, None) is None:
+            while not execution.interrupted:  # no lock, which it would leave taken if it arrived right behind that
+                time.sleep(0.0005)
+            _raise_in(threading.get_ident(), None)
 
     def forget(self, execution: Execution) -> None:
         """The task has ended; nothing was to be raised in it."""
         self._overdue.pop(execution.key, None)
+
+    def _interrupt(self, execution: Execution, thread: int) -> None:
+        """Raise ``TaskTimeout`` in a task, unless it is in a call that must not be interrupted, or has ended."""
+        execution.interrupting = True  # from here on it begins no such call
+        if not execution.shielded and self._armed.pop(execution.key, None) is not None:
+            _raise_in(thread, TaskTimeout)
+            execution.interrupted = True
+        execution.interrupting = False
 
     def _do_give_up(self, execution: Execution) -> None:
         try:
@@ -69,12 +77,14 @@ class Deadlines:
     def _run(self) -> None:
         while True:
             now = time.monotonic()
-            for deadline, thread, execution in list(self._armed.values()):  # others take entries out meanwhile
-                if deadline <= now and not execution.shielded and self._armed.pop(execution.key, None) is not None:
-                    _raise_in(thread)
+            with self._changed:  # so that nobody is in arm(), which an exception would leave with the lock taken
+                for deadline, thread, execution in list(self._armed.values()):  # others take entries out meanwhile
+                    if deadline <= now:
+                        self._interrupt(execution, thread)
             for deadline, execution in list(self._overdue.values()):
                 if deadline <= now and self._overdue.pop(execution.key, None) is not None:
-                    self._armed.pop(execution.key, None)
+                    if self._armed.pop(execution.key, None) is not None:
+                        execution.interrupted = True
                     self._do_give_up(execution)
             with self._changed:
                 armed, overdue = list(self._armed.values()), list(self._overdue.values())
@@ -86,6 +96,7 @@ class Deadlines:
                 self._changed.wait(min(max(SHIELDED_POLL, left), threading.TIMEOUT_MAX))
 
 
-def _raise_in(thread: int) -> None:
-    """Raise ``TaskTimeout`` in a thread, at its next bytecode instruction."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(TaskTimeout))
+def _raise_in(thread: int, error: type[BaseException] | None) -> None:
+    """Raise an exception in a thread, at its next bytecode instruction. None: take back one that has not arrived."""
+    what = None if error is None else ctypes.py_object(error)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)

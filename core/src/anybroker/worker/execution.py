@@ -33,11 +33,11 @@ class Execution(Context):
         "extended_at",
         "finished",
         "format",
+        "interrupted",
         "key",
         "running_stored",
         "started_at",
         "step_to_run",
-        "timed_out",
         "timeout",
     )
 
@@ -54,6 +54,7 @@ class Execution(Context):
         self.delivery = delivery
         self.lease_lost = False
         self.shielded = 0
+        self.interrupting = False
         self.definition = definition
         self.step_to_run = step
         self.timeout = task.timeout or step.timeout
@@ -67,8 +68,8 @@ class Execution(Context):
         self.running_stored = False
         self.finished = False
         """It has an outcome, which is settled soon."""
-        self.timed_out = False
-        """The exception that ends it at its time limit has arrived."""
+        self.interrupted = False
+        """The exception that ends it at its time limit has been raised in its thread."""
 
 
 class Outcome(msgspec.Struct, frozen=True):

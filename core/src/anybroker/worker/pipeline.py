@@ -264,25 +264,14 @@ class Pipeline:
         )
 
     def _failed(self, execution: Execution, error: BaseException, *, reason: str) -> Outcome:
-        definition, task = execution.definition, execution.task
         info = error_info(error)
-        failure = Failure(
-            id=task.id,
-            task=task.task,
-            queue=execution.queue,
-            attempt=task.attempt,
-            error=info,
-            headers=task.headers or {},
-        )
-        dead = self._dead(execution.delivery, reason, error, info=info, task=task)
+        dead = self._dead(execution.delivery, reason, error, info=info, task=execution.task)
         return msgspec.structs.replace(
             dead,
             key=execution.key,
             result=self._result(execution, State.FAILED, error=info) if self.keeps_result(execution) else None,
-            ttl=definition.results_ttl,
-            successors=self._call_hooks(execution, definition.on_failure, error, failure)
-            if definition.on_failure
-            else (),
+            ttl=execution.definition.results_ttl,
+            successors=self._failure_hooks(execution, error, info),
             events=(*self._events(execution, Failed, error=error), *dead.events),
         )
 
@@ -299,30 +288,17 @@ class Pipeline:
 
     def _expired(self, execution: Execution, _: None) -> Outcome:
         """A task that nobody wants any more is no dead letter: it is gone, and its result says so."""
-        definition = execution.definition
+        error = TaskExpired(f"{execution.name} was not started in time")
         return Outcome(
             execution.delivery,
             execution.key,
             result=self._result(execution, State.EXPIRED) if self.keeps_result(execution) else None,
-            ttl=definition.results_ttl,
-            successors=self._expired_successors(execution),
+            ttl=execution.definition.results_ttl,
+            successors=self._failure_hooks(execution, error, error_info(error)),
             events=self._events(execution, Expired),
+            task=execution.name,
             log=(logging.INFO, f"{execution.name} ({execution.id}) was not started in time"),
         )
-
-    def _expired_successors(self, execution: Execution) -> tuple[Message, ...]:
-        if not execution.definition.on_failure:
-            return ()
-        error = TaskExpired(f"{execution.name} was not started in time")
-        failure = Failure(
-            id=execution.id,
-            task=execution.name,
-            queue=execution.queue,
-            attempt=execution.attempt,
-            error=error_info(error),
-            headers=execution.task.headers or {},
-        )
-        return self._call_hooks(execution, execution.definition.on_failure, error, failure)
 
     def _unregistered(self, delivery: Delivery, task: Task) -> Outcome:
         near = difflib.get_close_matches(task.task, list(self._tasks), n=3, cutoff=0.4)
@@ -339,6 +315,7 @@ class Pipeline:
             delivery,
             version=self._versions.of(delivery, later, delay),
             events=(event,) if self._listeners.wants(Deferred) else (),
+            task=task.task,
             log=(
                 logging.WARNING,
                 f"task {task.id}: {problem}; put off for {delay:.0f} s, {later.deferrals} of {MAX_DEFERRALS}",
@@ -400,6 +377,20 @@ class Pipeline:
         if error is not None and len(body) > self._max_result:
             body = encoder.encode(msgspec.structs.replace(stored, error=error.brief()))
         return Result(execution.id, state, execution.attempt, body)
+
+    def _failure_hooks(self, execution: Execution, error: BaseException, info: TaskErrorInfo) -> tuple[Message, ...]:
+        hooks = execution.definition.on_failure
+        if not hooks:
+            return ()
+        failure = Failure(
+            id=execution.id,
+            task=execution.name,
+            queue=execution.queue,
+            attempt=execution.attempt,
+            error=info,
+            headers=execution.task.headers or {},
+        )
+        return self._call_hooks(execution, hooks, error, failure)
 
     def _call_hooks(
         self, context: Context, hooks: Sequence[Any], argument: object, travelling: object

@@ -116,9 +116,6 @@ class Runner:
             self._watch(execution, timeout, thread=threading.get_ident())
             try:
                 return execution.step_to_run.function(*args, **kwargs)
-            except TaskTimeout as error:
-                execution.timed_out = not error.args
-                raise
             finally:
                 self._deadlines.disarm(execution)
         except TaskTimeout as error:

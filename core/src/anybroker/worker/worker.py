@@ -106,7 +106,7 @@ class Worker:
         if dead:
             message = f"{dead[0]!r} is a dead-letter queue; put its tasks back with: anybroker dead retry"
             raise ConfigurationError(message)
-        self.concurrency = settings.concurrency if concurrency is None else concurrency
+        self._concurrency = _at_least_one(settings.concurrency if concurrency is None else concurrency)
         self.lease: float = seconds(settings.lease if lease is None else lease)
         self.grace: float = seconds(settings.grace if grace is None else grace)
         longest = app.broker.capabilities.max_lease
@@ -141,14 +141,9 @@ class Worker:
 
     @concurrency.setter
     def concurrency(self, value: int) -> None:
-        given: object = value  # for those who do not run a type checker
-        if not isinstance(given, int) or given < 1:
-            message = f"concurrency={given!r}: a whole number, at least 1"
-            raise ConfigurationError(message)
-        self._concurrency = value
-        if hasattr(self, "_executors"):
-            self._executors.resize(value)
-            self._room.set()
+        self._concurrency = _at_least_one(value)
+        self._executors.resize(value)
+        self._room.set()
 
     def stats(self) -> WorkerStats:
         """What the worker is doing now."""
@@ -181,18 +176,13 @@ class Worker:
             self._stopped.wait()
             return
         self._stopping.set()
-        self._room.set()
-        deadline = time.monotonic() + (self.grace if grace is None else seconds(grace))
-        self._give_back(self._executors.take_waiting())
-        while self._unfinished() and time.monotonic() < deadline and not self._hurried:
-            time.sleep(STOP_POLL)
-        self._consumer.join(WAIT + 1.0)
-        self._give_back(self._executors.take_waiting())
-        self._give_back(self._executors.take_running())
-        self._await_settler()
-        self._keeper.close()
-        self._executors.close()
-        self._stopped.set()
+        if self._consumer.ident is None:  # it was never started
+            self._stopped.set()
+            return
+        try:
+            self._wind_up(self.grace if grace is None else seconds(grace))
+        finally:
+            self._stopped.set()
         self.app.listeners.emit(WorkerStopped(worker=self.name))
 
     def hurry(self) -> None:
@@ -209,6 +199,19 @@ class Worker:
     ) -> None:
         """Stop."""
         self.stop()
+
+    def _wind_up(self, grace: float) -> None:
+        self._room.set()
+        deadline = time.monotonic() + grace
+        self._give_back(self._executors.take_waiting())
+        while self._unfinished() and time.monotonic() < deadline and not self._hurried:
+            time.sleep(STOP_POLL)
+        self._consumer.join(WAIT + 1.0)
+        self._give_back(self._executors.take_waiting())
+        self._give_back(self._executors.take_running())
+        self._await_settler()
+        self._keeper.close()
+        self._executors.close()
 
     def _unfinished(self) -> bool:
         """Whether something that was taken has no outcome yet."""
@@ -285,7 +288,12 @@ class Worker:
         blocked = self._executors.loop_blocked
         executions = []
         for delivery in deliveries:
-            admitted = self._pipeline.admit(delivery)
+            try:
+                admitted = self._pipeline.admit(delivery)
+            except Exception:  # it must not take along what was delivered with it
+                id_ = delivery.message.id
+                _log.exception("message %s cannot be judged; it is delivered again after its lease", id_)
+                continue
             if isinstance(admitted, Outcome):
                 self._settler.add(admitted)
                 continue
@@ -358,3 +366,11 @@ class Worker:
         if self._executors.waiting:
             self._executors.resize(self.concurrency)  # threads may have been refused
             self._give_back(self._executors.take_waiting(older_than=GIVE_BACK_AFTER))
+
+
+def _at_least_one(concurrency: int) -> int:
+    given: object = concurrency  # for those who do not run a type checker
+    if not isinstance(given, int) or given < 1:
+        message = f"concurrency={given!r}: a whole number, at least 1"
+        raise ConfigurationError(message)
+    return concurrency

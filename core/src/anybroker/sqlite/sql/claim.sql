@@ -1,3 +1,4 @@
+-- The body is cast since any program may have written it, as a text perhaps.
 UPDATE messages
 SET state = 1, due_at = :until, token = random(), delivery_count = delivery_count + 1
 WHERE seq IN (
@@ -6,4 +7,4 @@ WHERE seq IN (
     ORDER BY priority DESC, seq
     LIMIT :limit
 )
-RETURNING seq, token, delivery_count, id, priority, ordering_key, eta, body
+RETURNING seq, token, delivery_count, id, priority, ordering_key, eta, CAST(body AS BLOB)

@@ -1,4 +1,4 @@
-SELECT id, priority, ordering_key, eta, body
+SELECT id, priority, ordering_key, eta, CAST(body AS BLOB)
 FROM messages
 WHERE seq IN (
     SELECT seq FROM (
