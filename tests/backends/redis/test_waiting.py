@@ -13,12 +13,13 @@ import pytest
 import redis as redis_py
 
 from anybroker.backend import Result, State
-from anybroker.errors import ConfigurationError, DecodeError
+from anybroker.errors import BrokerUnavailable, ConfigurationError, DecodeError
 from anybroker_backend_redis import RedisBackend
 from anybroker_backend_redis import backend as module
 from anybroker_backend_redis.backend import SHARDS
 from anybroker_backend_redis.listener import Waiting
 from anybroker_broker_redis.link import Link
+from tests.brokers.redis.route import Route
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -154,6 +155,25 @@ def test_who_waits_for_long_looks_less_and_less_often(redis: Running, monkeypatc
         waiting.join(10)
         assert found == [Result("long", State.SUCCEEDED, 1, b"body")]
         backend.forget(["long"])
+
+
+def test_a_connection_that_is_lost_without_a_word_is_made_again(redis: Running, connected: list[Connection]) -> None:
+    """As behind a firewall that forgets: those who wait need not look for each of their results until TCP gives up."""
+    with closing(Route(redis.ports["redis"])) as route:
+        url = f"redis://127.0.0.1:{route.port}/0?timeout=1s"
+        with closing(RedisBackend(url)) as backend, closing(RedisBackend(redis.url)) as other:
+            other.forget(["lost"])
+            assert backend.wait(["lost"], timeout=0.1) == []
+            route.lose()
+            with pytest.raises(BrokerUnavailable):
+                backend.fetch(["lost"])
+            found: list[Result] = []
+            waiting = threading.Thread(target=lambda: found.extend(backend.wait(["lost"], timeout=60)))
+            waiting.start()
+            until(lambda: len(connected) == 2)
+            other.store([Result("lost", State.SUCCEEDED, 1)], ttl=60)
+            waiting.join(60)
+            assert found == [Result("lost", State.SUCCEEDED, 1)]
 
 
 def test_a_user_without_the_channels_is_told_so(redis: Running, connected: list[Connection]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -14,7 +14,7 @@ import redis as redis_py
 
 from anybroker.backend import Result, State
 from anybroker.broker import Message
-from anybroker.errors import BrokerUnavailable
+from anybroker.errors import BrokerUnavailable, ConfigurationError
 from anybroker_backend_redis import RedisBackend
 from anybroker_broker_redis import RedisBroker
 from anybroker_broker_redis.servers import SENTINEL_TIMEOUT
@@ -23,7 +23,7 @@ from anybroker_conformance.services.redis import SERVER
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from anybroker_conformance.services import Running
@@ -247,20 +247,45 @@ def _role(port: int) -> str:
         return str(client.info("replication")["role"])
 
 
-def test_a_sentinel_that_is_gone_without_a_word_costs_a_second(sentinel: Running) -> None:
-    """Its host takes no connection and refuses none; ``timeout`` is for the master."""
-    with socket.socket() as gone, ExitStack() as stack:
-        gone.bind(("127.0.0.1", 0))
-        gone.listen(0)
+@contextmanager
+def gone() -> Iterator[str]:
+    """A host that takes no connection and refuses none."""
+    with socket.socket() as silent, ExitStack() as stack:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(0)
         for _ in range(3):  # the queue of those who want to connect is full
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
-            waiting.connect_ex(gone.getsockname())
-        url = sentinel.url.replace("redis+sentinel://", f"redis+sentinel://127.0.0.1:{gone.getsockname()[1]},")
+            waiting.connect_ex(silent.getsockname())
+        yield f"127.0.0.1:{silent.getsockname()[1]}"
+
+
+def test_a_sentinel_that_is_gone_without_a_word_costs_a_second(sentinel: Running) -> None:
+    """``timeout`` is for the master."""
+    with gone() as host:
+        url = sentinel.url.replace("redis+sentinel://", f"redis+sentinel://{host},")
         with closing(RedisBroker(f"{url}&timeout=30s")) as broker:
             started = time.monotonic()
             broker.queues()
             assert SENTINEL_TIMEOUT * 0.9 < time.monotonic() - started < 4
+
+
+def test_a_node_that_is_gone_without_a_word_is_waited_for_once(cluster: Running) -> None:
+    """And not once for each of the sixteen slots of the results."""
+    with gone() as host:
+        url = f"redis+cluster://{host},127.0.0.1:{cluster.ports['1']}?timeout=3s"
+        with closing(RedisBackend(url)) as backend:
+            started = time.monotonic()
+            assert backend.fetch([f"r{number}" for number in range(200)]) == [None] * 200
+            assert 2.7 < time.monotonic() - started < 10
+
+
+def test_a_password_that_no_node_of_a_cluster_takes(cluster: Running) -> None:
+    """Is the mistake that it is at a single server; nobody waits for it to pass."""
+    url = cluster.url.replace("redis+cluster://", "redis+cluster://nobody:s3cret@")
+    with closing(RedisBroker(url)) as broker, pytest.raises(ConfigurationError, match="user and password") as caught:
+        broker.queues()
+    assert "s3cret" not in str(caught.value)
 
 
 def test_a_cluster_without_slots_is_one_that_is_not_there_yet(tmp_path: Path) -> None:

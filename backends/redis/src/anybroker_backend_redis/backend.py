@@ -21,7 +21,7 @@ from anybroker_broker_redis.errors import not_unicode
 from anybroker_broker_redis.link import Link
 from anybroker_broker_redis.options import database, read_url
 from anybroker_broker_redis.scripts import script
-from anybroker_broker_redis.servers import servers
+from anybroker_broker_redis.servers import nodes, servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -57,7 +57,8 @@ class RedisBackend:
         if address.scheme == "redis+cluster":
             tags = [f"{options.prefix}:{number}" for number in range(SHARDS)]
         self._tags = [f"{{{tag}}}:".encode() for tag in tags]
-        self._links = [Link(servers(address, options, tag), options, address) for tag in self._tags]
+        self._nodes = nodes(address)
+        self._links = [Link(servers(address, options, tag, self._nodes), options, address) for tag in self._tags]
         number = database(address, options)
         self._channels = Channels(f"{number}:".encode() if number else b"", len(self._tags[0]))
         self._listening = msgspec.structs.replace(options, protocol=3)
@@ -193,7 +194,7 @@ class RedisBackend:
         return self._listener
 
     def _new_listener(self) -> Listener:
-        link = Link(servers(self._address, self._listening, self._tags[0]), self._listening, self._address)
+        link = Link(servers(self._address, self._listening, self._tags[0], self._nodes), self._listening, self._address)
         return Listener(link, self._channels, _is_final, self._has_final if len(self._tags) > 1 else None)
 
     def _has_final(self, keys: Sequence[bytes]) -> bool:

@@ -55,6 +55,7 @@ class Waiting:
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         self.keys = keys
+        self.since = time.monotonic()
         self.listening: set[bytes] = set()
         """Keys of which the value at the beginning, or that it is subscribed, has been told. What is told before that
         is older than this wait."""
@@ -144,6 +145,8 @@ class Listener:
 
     def _subscribe(self, waiting: Waiting) -> None:
         with self._lock:
+            if self._connection is not None and self._is_silent(self._connection):
+                self._break()
             connection = self._connection or self._link.connect()
             self._connection = connection
             for key in waiting.keys:
@@ -160,6 +163,15 @@ class Listener:
             except BaseException:  # Ctrl-C: perhaps not all of it was sent, and the answers would be taken for others
                 self._break()
                 raise
+
+    def _is_silent(self, connection: Connection) -> bool:
+        """Whether what was asked for has not been answered in time: the connection was lost without a word."""
+        if not self._asked or time.monotonic() - self._asked[0][1].since < self._link.timeout:
+            return False
+        try:
+            return self._reader is not None or not connection.can_read(0)  # else nobody has read the answer
+        except FAILURES:
+            return True
 
     def _looks(self, waiting: Waiting, look: Callable[[Sequence[bytes]], bool]) -> bool:
         """Look once, while another one reads: it takes as long as a node does not answer."""

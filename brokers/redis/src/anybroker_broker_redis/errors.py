@@ -49,7 +49,7 @@ def translated(error: BaseException, address: Address) -> AnybrokerError:
     """What to raise instead. Neither it nor ``error``, which is its cause, shows a password afterwards."""
     _mask(error, address.secrets())
     said = f"{address}: {str(error).strip() or type(error).__name__}"
-    if isinstance(error, _REFUSED):
+    if isinstance(error, _REFUSED) or isinstance(error.__cause__, _REFUSED):  # by all nodes of a cluster
         return ConfigurationError(f"{said} (user and password are those of the URL)")
     if isinstance(error, _FOR_NOW_TYPES) or _FOR_NOW.search(str(error)):
         return BrokerUnavailable(said)

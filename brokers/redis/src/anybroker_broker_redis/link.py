@@ -50,13 +50,13 @@ class Link:
 
     Nothing is sent again that may have been carried out: what is lost on the way raises ``BrokerUnavailable``.
     Connections that are not in use wait for the next call; there are as many as calls were made at the same time.
-    ``address`` names the server in errors.
+    ``address`` names the server in errors; ``timeout``: seconds for one answer.
     """
 
     def __init__(self, servers: Servers, options: Options, address: Address) -> None:
         self._servers = servers
         self._options = options
-        self._timeout = options.timeout.total_seconds()
+        self.timeout = options.timeout.total_seconds()
         self._replicas = options.replicas
         self.address = address
         self._idle: deque[Connection] = deque()
@@ -192,7 +192,7 @@ class Link:
 
         Returns its answer, and that of ``wait``. Raises ``error``, or a later one, where that does not help.
         """
-        deadline = time.monotonic() + self._timeout
+        deadline = time.monotonic() + self.timeout
         redirections = 0
         while True:
             there = None
@@ -220,7 +220,7 @@ class Link:
 
     def _wait(self) -> list[Command]:
         """What makes the replicas have what was written before on the same connection."""
-        return [("WAIT", self._replicas, int(self._timeout * 500))] if self._replicas else []
+        return [("WAIT", self._replicas, int(self.timeout * 500))] if self._replicas else []
 
     def _replicated(self, confirmed: Any) -> bool:
         """Whether that many replicas are enough; an error of the server is no number."""

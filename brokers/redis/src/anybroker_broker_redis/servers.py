@@ -12,6 +12,7 @@ from redis.exceptions import RedisClusterException
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
+from anybroker_broker_redis.errors import FAILURES
 from anybroker_broker_redis.options import PORT, SENTINEL_PORT, database, encrypted, on_socket
 
 if TYPE_CHECKING:
@@ -71,7 +72,10 @@ class OneServer:
 
 
 class Cluster:
-    """The nodes of a cluster; ``key`` decides which of them has what is asked for."""
+    """The nodes of a cluster; ``key`` decides which of them has what is asked for.
+
+    ``hosts`` is a list that others have, too: the one that has answered is the first to be asked by all of them.
+    """
 
     def __init__(self, hosts: list[tuple[str, int]], key: bytes, settings: dict[str, Any]) -> None:
         self._hosts = hosts
@@ -104,18 +108,39 @@ class Cluster:
         """The connections that find a node are ended at once."""
 
     def _find(self) -> tuple[str, int]:
-        nodes = [ClusterNode(host, port) for host, port in self._hosts]
+        failure: Exception | None = None
+        for host in list(self._hosts):
+            try:
+                found = self._ask(ClusterNode(*host))
+            except FAILURES as error:
+                failure = error
+            else:
+                self._hosts[:] = [host, *(other for other in self._hosts if other != host)]
+                return found
+        raise failure or RedisClusterException("no nodes")
+
+    def _ask(self, node: ClusterNode) -> tuple[str, int]:
+        """Where the slot is, by one of the nodes."""
         try:
-            cluster = RedisCluster(startup_nodes=nodes, require_full_coverage=False, **self._settings)
+            cluster = RedisCluster(startup_nodes=[node], require_full_coverage=False, **self._settings)
         except IndexError as error:  # what redis-py makes of nodes that know of no slots
             raise RedisClusterException("no node of the cluster has been given slots") from error
         with cluster:
-            node = cluster.nodes_manager.get_node_from_slot(cluster.keyslot(self._key))
-            return node.host, node.port
+            master = cluster.nodes_manager.get_node_from_slot(cluster.keyslot(self._key))
+            return master.host, master.port
 
 
-def servers(address: Address, options: Options, key: bytes) -> Servers:
-    """Where a URL leads; nothing is connected yet. ``key`` is one with the hash tag that matters in a cluster."""
+def nodes(address: Address) -> list[tuple[str, int]]:
+    """The nodes of a cluster that a URL names."""
+    return [(host, port or PORT) for host, port in address.hosts]
+
+
+def servers(address: Address, options: Options, key: bytes, hosts: list[tuple[str, int]] | None = None) -> Servers:
+    """Where a URL leads; nothing is connected yet.
+
+    In a cluster, ``key`` is one with the hash tag that matters, and ``hosts`` are its :func:`nodes`, for all who share
+    what one of them finds out.
+    """
     settings: dict[str, Any] = {
         "socket_timeout": options.timeout.total_seconds(),
         "socket_connect_timeout": options.timeout.total_seconds(),
@@ -133,8 +158,7 @@ def servers(address: Address, options: Options, key: bytes) -> Servers:
         return OneServer(partial(on_path, path=path, db=number, **settings))
     tls = _tls(address, options)
     if address.scheme == "redis+cluster":
-        hosts = [(host, port or PORT) for host, port in address.hosts]
-        return Cluster(hosts, key, settings | tls | ({"ssl": True} if tls else {}))
+        return Cluster(nodes(address) if hosts is None else hosts, key, settings | tls | ({"ssl": True} if tls else {}))
     settings["db"] = database(address, options)
     if address.scheme == "redis+sentinel":
         return _by_sentinels(address, options, settings, tls)
