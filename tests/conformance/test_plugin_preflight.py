@@ -111,7 +111,8 @@ WRONG = {
     def connect(self):
         class Ticking(MemoryBroker):
             def acquire(self, queues, **asked):
-                return [msgspec.structs.replace(one, lease_until=one.lease_until.timestamp()) for one in super().acquire(queues, **asked)]
+                taken = super().acquire(queues, **asked)
+                return [replace(one, lease_until=one.lease_until.timestamp()) for one in taken]
         return Ticking(name=self.namespace)
 """,
         r"Ticking\.acquire, as the lease_until of a delivery, returned [\d.]+; expected an aware datetime",
@@ -121,7 +122,8 @@ WRONG = {
     def connect(self):
         class Local(MemoryBroker):
             def acquire(self, queues, **asked):
-                return [msgspec.structs.replace(one, lease_until=one.lease_until.replace(tzinfo=None)) for one in super().acquire(queues, **asked)]
+                taken = super().acquire(queues, **asked)
+                return [replace(one, lease_until=one.lease_until.replace(tzinfo=None)) for one in taken]
         return Local(name=self.namespace)
 """,
         r"Local\.acquire, as the lease_until of a delivery, returned datetime.*; expected an aware datetime",
@@ -131,7 +133,8 @@ WRONG = {
     def connect(self):
         class Listing(MemoryBroker):
             def acquire(self, queues, **asked):
-                return [msgspec.structs.replace(one, token=[one.token]) for one in super().acquire(queues, **asked)]
+                taken = super().acquire(queues, **asked)
+                return [replace(one, token=[one.token]) for one in taken]
         return Listing(name=self.namespace)
 """,
         r"Listing\.acquire, as the token of a delivery, returned \[.*\]; expected something hashable",
@@ -141,7 +144,8 @@ WRONG = {
     def connect(self):
         class Decoding(MemoryBroker):
             def acquire(self, queues, **asked):
-                return [msgspec.structs.replace(one, message=msgspec.structs.replace(one.message, body=one.message.body.decode())) for one in super().acquire(queues, **asked)]
+                taken = super().acquire(queues, **asked)
+                return [replace(one, message=replace(one.message, body=one.message.body.decode())) for one in taken]
         return Decoding(name=self.namespace)
 """,
         r"Decoding\.acquire, as the body of a message, returned '1'; expected bytes",
@@ -177,6 +181,7 @@ WRONG = {
 }
 HEAD = """
 import msgspec
+from msgspec.structs import replace
 from anybroker.errors import BrokerUnavailable
 from anybroker.memory import MemoryBroker
 from anybroker_conformance import BrokerConformance
