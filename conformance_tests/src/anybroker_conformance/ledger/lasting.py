@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from anybroker.memory import MemoryBroker
+from anybroker.memory import MemoryBackend, MemoryBroker
 from anybroker.validation import check_changes
 from anybroker_conformance.ledger.partly import is_held
-from anybroker_conformance.ledger.registry import wrong_broker
+from anybroker_conformance.ledger.registry import wrong_backend, wrong_broker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,3 +82,20 @@ class KeepsForAMonth(MemoryBroker):
                 if entry.state.value == "ready" and entry.due < now - 30 * 86400:
                     self._discard(entry, entry.message.queue, now)
         return super().acquire(queues, **asked)
+
+
+@wrong_backend("durable", "a group is sealed as long as the object that has sealed it is open")
+class SealsUntilItCloses(MemoryBackend):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.sealed: set[str] = set()
+
+    def seal(self, group_id: str) -> None:
+        super().seal(group_id)
+        self.sealed.add(group_id)
+
+    def close(self) -> None:
+        super().close()
+        with self._store.changed:
+            for group_id in self.sealed:
+                self._store.groups.drop(group_id)
