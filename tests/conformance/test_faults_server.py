@@ -56,6 +56,13 @@ def test_one_that_dies_at_its_start_says_so() -> None:
         server.start()
 
 
+def test_what_answers_there_already_is_not_taken_for_it(server: ReferenceServer) -> None:
+    _, port = server.address
+    second = ServerProcess(server.command, port=port)
+    with pytest.raises(NotFired, match=f"at 127.0.0.1:{port}> cannot be started: something accepts connections there"):
+        second.start()
+
+
 def test_its_port_is_that_of_one_process(server: ReferenceServer) -> None:
     _, port = server.address
     other = f"from anybroker_conformance.faults.server import *; ServerProcess(['mine'], port={port}).start()"

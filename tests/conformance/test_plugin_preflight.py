@@ -106,6 +106,50 @@ WRONG = {
 """,
         r"Lazy\.acquire returned <list_iterator .*>; expected a list of deliveries",
     ),
+    "wrong type of lease_until": (
+        """
+    def connect(self):
+        class Ticking(MemoryBroker):
+            def acquire(self, queues, **asked):
+                taken = super().acquire(queues, **asked)
+                return [replace(one, lease_until=one.lease_until.timestamp()) for one in taken]
+        return Ticking(name=self.namespace)
+""",
+        r"Ticking\.acquire, as the lease_until of a delivery, returned [\d.]+; expected an aware datetime",
+    ),
+    "no time zone of lease_until": (
+        """
+    def connect(self):
+        class Local(MemoryBroker):
+            def acquire(self, queues, **asked):
+                taken = super().acquire(queues, **asked)
+                return [replace(one, lease_until=one.lease_until.replace(tzinfo=None)) for one in taken]
+        return Local(name=self.namespace)
+""",
+        r"Local\.acquire, as the lease_until of a delivery, returned datetime.*; expected an aware datetime",
+    ),
+    "wrong type of token": (
+        """
+    def connect(self):
+        class Listing(MemoryBroker):
+            def acquire(self, queues, **asked):
+                taken = super().acquire(queues, **asked)
+                return [replace(one, token=[one.token]) for one in taken]
+        return Listing(name=self.namespace)
+""",
+        r"Listing\.acquire, as the token of a delivery, returned \[.*\]; expected something hashable",
+    ),
+    "wrong type of body": (
+        """
+    def connect(self):
+        class Decoding(MemoryBroker):
+            def acquire(self, queues, **asked):
+                taken = super().acquire(queues, **asked)
+                return [replace(one, message=replace(one.message, body=one.message.body.decode())) for one in taken]
+        return Decoding(name=self.namespace)
+""",
+        r"Decoding\.acquire, as the body of a message, returned '1'; expected bytes",
+    ),
     "wrong type from enqueue": (
         """
     def connect(self):
@@ -117,6 +161,16 @@ WRONG = {
 """,
         r"Counting\.enqueue returned 1; expected None",
     ),
+    "cannot be closed": (
+        """
+    def connect(self):
+        class Unclosable(MemoryBroker):
+            def close(self):
+                raise OSError("it is in use")
+        return Unclosable()
+""",
+        r"close\(\) raised OSError: it is in use",
+    ),
     "no broker": (
         """
     def connect(self):
@@ -127,6 +181,7 @@ WRONG = {
 }
 HEAD = """
 import msgspec
+from msgspec.structs import replace
 from anybroker.errors import BrokerUnavailable
 from anybroker.memory import MemoryBroker
 from anybroker_conformance import BrokerConformance
@@ -165,6 +220,24 @@ def test_one_that_never_answers_is_given_up(pytester: pytest.Pytester, monkeypat
     result = pytester.runpytest()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["TestWrong cannot be tested: it did not answer within 0.2 s: it is in *< connect (*"])
+
+
+def test_one_with_a_verb_that_does_not_return_is_given_up(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examination, "SLOWEST", 0.3)
+    factory = """
+    def connect(self):
+        class Stuck(MemoryBroker):
+            def enqueue(self, messages):
+                import threading
+                threading.Event().wait(60)
+        return Stuck()
+"""
+    suite(pytester, HEAD + factory + TESTS)
+    result = pytester.runpytest()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["TestWrong cannot be tested: *not ended within 0.3 s: it is in *< enqueue (*"])
 
 
 def test_others_are_tested_all_the_same(pytester: pytest.Pytester) -> None:

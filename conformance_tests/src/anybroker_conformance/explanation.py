@@ -84,11 +84,15 @@ def _unexpected(error: BaseException) -> str:
 
 
 def _open_calls(subject: Any) -> list[str]:
-    """The calls that have not returned."""
+    """The calls that have not returned, and the one that was interrupted."""
     with suppress(Exception):
-        calls = [call for call in subject.history().calls if call.ended is None]
+        calls = [call for call in subject.history().calls if call.ended is None or _was_interrupted(call)]
         return [f"{call.verb} of {call.client} has not returned" for call in calls[-3:]]
     return []
+
+
+def _was_interrupted(call: Any) -> bool:
+    return call.error is not None and call.error.startswith(Hang.__name__)
 
 
 # Which message it is about

@@ -18,7 +18,8 @@ class Factory(Generic[Adapter]):
     """What the author of an adapter says of it, and what each test is told."""
 
     url: ClassVar[str | None] = None
-    """Where the adapter's service is; of a registered adapter."""
+    """Where the adapter's service is; of a registered adapter. With a ``connect`` of its own, which then uses it, it is
+    led through a proxy where a connection is cut."""
     server: ClassVar[Server | None] = None
     """How to stop, kill and start the server. Without it, the laws of a restart are reported as untested."""
     namespace: str = ""

@@ -49,16 +49,22 @@ def problem(suite: BrokerConformance | BackendConformance) -> str | None:
         broker: Any = suite.connect()
     except Exception as error:
         return f"connect() raised {type(error).__name__}: {one_line(error)}"
+    fault = (
+        protocol_fault(broker, Broker, ("enqueue", "acquire", "ack", "update", "extend", "close"))
+        or _declaration(broker)
+        or _answers(broker)
+    )
+    closing = closing_fault(broker)
+    return fault or closing
+
+
+def closing_fault(adapter: Any) -> str | None:
+    """Why an adapter cannot be closed, in one line."""
     try:
-        return (
-            protocol_fault(broker, Broker, ("enqueue", "acquire", "ack", "update", "extend", "close"))
-            or _declaration(broker)
-            or _answers(broker)
-        )
-    finally:
-        close = getattr(broker, "close", None)
-        if callable(close):
-            close()
+        adapter.close()
+    except Exception as error:
+        return f"close() raised {type(error).__name__}: {one_line(error)}"
+    return None
 
 
 def protocol_fault(broker: object, protocol: type, verbs: tuple[str, ...]) -> str | None:

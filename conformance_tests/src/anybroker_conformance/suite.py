@@ -21,6 +21,7 @@ from anybroker_conformance.broker.law08_eta import NotBefore
 from anybroker_conformance.broker.law09_isolation import Isolated
 from anybroker_conformance.broker.law10_keys import InOrderPerKey
 from anybroker_conformance.broker.law10_order import InOrder
+from anybroker_conformance.broker.law11_missed import Missed
 from anybroker_conformance.broker.law11_prompt import Prompt
 from anybroker_conformance.broker.law12_concurrent import Concurrent
 from anybroker_conformance.broker.law12_fork import Forks
@@ -53,6 +54,7 @@ class BrokerConformance(
     InOrder,
     InOrderPerKey,
     Prompt,
+    Missed,
     Concurrent,
     Forks,
     Cuts,

@@ -88,7 +88,8 @@ class ResultBackend(Protocol):
         """Record that a member of a group finished, once however often it is repeated.
 
         True when all ``size`` members have, and again on every repeat until ``seal``: whoever sees True enqueues the
-        group's callback, under an id that is the same for all who do.
+        group's callback, under an id that is the same for all who do. A group is remembered for days, sealed or
+        not, and not for ever: the adapters of this project have an option ``group_ttl``, of 7 days.
         """
         ...
 

@@ -145,7 +145,7 @@ class _Written:
         results.assert_held(self.key, why=f"somebody holds it: {why}", backend=reader)
         if not reader.release(self.key, self.token):
             raise LawBroken(f"a lock is no longer held although {why}", self.key)
-        if reader.join(self.sealed, "a", size=2):
+        if any(reader.join(self.sealed, member, size=2) for member in "ab"):
             raise LawBroken(f"a group is no longer sealed although {why}", self.sealed)
         if reader.join(self.group, "b", size=3) or not reader.join(self.group, "c", size=3):
             raise LawBroken(f"the members of a group have changed although {why}", self.group)

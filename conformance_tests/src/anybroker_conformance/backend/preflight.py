@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from anybroker.backend import Result, ResultBackend, State
 from anybroker.capabilities import BackendCapabilities
 from anybroker.errors import AnybrokerError, BrokerUnavailable
-from anybroker_conformance.preflight import one_line, protocol_fault
+from anybroker_conformance.preflight import closing_fault, one_line, protocol_fault
 
 if TYPE_CHECKING:
     from anybroker_conformance.backend.suite import BackendConformance
@@ -42,12 +42,9 @@ def problem(suite: BackendConformance) -> str | None:
         backend: Any = suite.connect()
     except Exception as error:
         return f"connect() raised {type(error).__name__}: {one_line(error)}"
-    try:
-        return protocol_fault(backend, ResultBackend, VERBS) or _declaration(backend) or _answers(backend)
-    finally:
-        close = getattr(backend, "close", None)
-        if callable(close):
-            close()
+    fault = protocol_fault(backend, ResultBackend, VERBS) or _declaration(backend) or _answers(backend)
+    closing = closing_fault(backend)
+    return fault or closing
 
 
 def _declaration(backend: Any) -> str | None:

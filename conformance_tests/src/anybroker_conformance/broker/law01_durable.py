@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from itertools import chain, cycle
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ SIZES = (1, 65, 2, 11, 101, *[1] * 50, 500, 1001, *range(3, 33), 64, 100, 128, 1
 LIMITS = (1000, 1, 65, 10, 11, 500, 100, 64, 7)
 ENOUGH = 3000
 THREADS = 8
+YEAR = 366 * 86400.0
 
 
 class Durable:
@@ -82,6 +84,21 @@ class Durable:
         writer.enqueue([second])
         writer.close()
         collect(subject, [queue], [second.id], brokers=[reader], ack=True)
+
+    def test_law01_durable__however_long_nobody_comes(self, subject: Subject) -> None:
+        """Nothing but a settle removes a message: not even a year, whether it was delivered before, or delayed."""
+        if not subject.clock:
+            subject.untested("that a message stays until somebody comes, which takes a year: the broker takes no clock")
+        queue, delayed = subject.queue(), subject.queue()
+        lost = subject.put(queue, b"delivered before")
+        if subject.capabilities.lease is Lease.TIMED:
+            subject.take(queue, lease=subject.short)
+        subject.put(queue, b"waiting")
+        late = subject.put(delayed, b"delayed", eta=subject.now() + timedelta(days=20))
+        subject.advance(YEAR)
+        found = {one.message.id for one in subject.take(queue, 2)}
+        assert lost.id in found
+        assert subject.take(delayed)[0].message == late
 
     def test_law01_durable__by_an_object_that_was_closed(self, subject: Subject) -> None:
         """It refuses, or what it has taken is delivered."""

@@ -17,6 +17,7 @@ from anybroker_conformance.broker.deliveries import (
     NEVER,
     Window,
     another,
+    assert_hidden,
     assert_not_early,
     brief,
     collect,
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from anybroker_conformance.subject import Subject
 
 THREADS = 8
+HEARTBEATS = 60
+BEAT = 2.0
+"""Seconds for which a heartbeat holds a lease, in real time."""
 
 
 class Exclusive:
@@ -149,6 +153,27 @@ class Exclusive:
                 elif moment(subject) - began < lease and subject.capabilities.fencing is Guarantee.EXACT:
                     raise LawBroken("extend was refused although the lease was valid", id_)
         assert_not_early(subject, watch(subject, [queue], windows, broker=another(subject)))
+
+    def test_law03_exclusive__through_many_heartbeats(self, subject: Subject) -> None:
+        """A task takes as long as it takes: days by a clock that leaps, in real time as many heartbeats."""
+        subject.require_timed_leases()
+        queue = subject.queue()
+        message = subject.put(queue)
+        lease = subject.long if subject.clock else max(BEAT, subject.short)
+        held = subject.take(queue, lease=subject.long)
+        until = moment(subject) + subject.long
+        for _ in range(HEARTBEATS):
+            began = moment(subject)
+            if subject.broker.extend(held, lease=lease) != [True]:
+                if moment(subject) < until:
+                    raise LawBroken("extend was refused although the lease was valid", message.id)
+                subject.untested("this machine was too slow: a lease had run out before its heartbeat")
+            until = began + lease
+            subject.advance(0.9 * lease if subject.clock else 0)
+        last = subject.broker.extend(held, lease=subject.long)
+        subject.advance(0.9 * subject.long if subject.clock else lease + subject.capabilities.expiry_bound)
+        if last == [True]:
+            assert_hidden(subject, queue, why="its holder has extended its lease again and again")
 
     def test_law03_exclusive__whatever_happens_to_others(self, subject: Subject) -> None:
         """A neighbour is acknowledged, updated, extended, enqueued or given back; a third consumer closes."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 BULK_SECONDS = 5.0
 """Seconds after which a slow broker has been sent enough messages."""
+CALLS = 2.0
+"""Seconds within which another process acquires and acknowledges."""
 HOUR = 3600.0
 
 
@@ -128,6 +130,26 @@ class Final:
         if len(gone) < len(sent) / 2:
             raise LawBroken("ack of valid leases was answered by False", of_first[0].message.id)
         subject.assert_gone(queue, why="every message was acknowledged")
+
+    def test_law06_final__through_the_death_of_its_consumer(self, realtime: Subject) -> None:
+        """A process is killed at the moment when its ``ack`` has returned: what it was told is gone is gone."""
+        if realtime.capabilities.final is not Guarantee.EXACT:
+            realtime.untested("the death of a process whose ack has just returned: final is best effort")
+        queue = realtime.queue()
+        sent = {realtime.put(queue).id for _ in range(20)}
+        peer = realtime.peer()
+        lease = max(CALLS, realtime.short)
+        held: list[str] = peer.call("acquire", queues=[queue], limit=20, wait=CALLS, lease=lease)
+        answers: list[bool] = peer.call("ack")
+        peer.kill()
+        gone = {id_ for id_, answer in zip(held, answers, strict=True) if answer}
+        if not gone:
+            realtime.untested("this machine was too slow: no lease was valid when it was acknowledged")
+        if realtime.capabilities.lease is Lease.TIMED:
+            realtime.expire(lease)
+        left = ids(drain(realtime, [queue], expected=sent - gone, within=realtime.back_within(lease)))
+        never_back(left, gone, "when its consumer was killed, although ack had answered True")
+        all_there(gone.union(left), sent)
 
     def test_law06_final__its_neighbours_stay(self, subject: Subject) -> None:
         """What is removed is that message, not another one with the same body, of the same batch or moment."""

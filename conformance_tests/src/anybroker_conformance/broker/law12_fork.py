@@ -57,6 +57,16 @@ class Forks:
             raise LawBroken(f"after the fork {taken} was delivered, expected {expected}", expected[0])
         realtime.assert_nothing(queue, why="everything was delivered")
 
+    def test_law12_concurrent__the_child_of_a_fork_closes_it_unused(self, realtime: Subject) -> None:
+        """As it does whose programs close what they know of at their end: what the parent holds stays held."""
+        queue = _queue(realtime)
+        realtime.put(queue)
+        [held] = realtime.take(queue)
+        _in_child(realtime.broker.recorded.close)
+        realtime.assert_nothing(queue, why="it is held by the parent of the process that has closed its broker")
+        if realtime.broker.ack([held]) != [True]:
+            raise LawBroken("the child of a fork has given up what its parent holds", held.message.id)
+
     def test_law12_concurrent__the_child_of_a_fork_makes_a_new_object(self, realtime: Subject) -> None:
         queue = _queue(realtime)
         message = realtime.put(queue)

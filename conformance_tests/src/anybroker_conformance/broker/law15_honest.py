@@ -220,13 +220,14 @@ class Inspected:
         before = subject.now()
         subject.expire()
         passed = (subject.now() - before).total_seconds()
+        subject.put(aged, b"younger")
         found = counts(subject, queue)
         expected = (2, 0, 0) if timed else (1, 1, 0)
         assert found == expected, f"(ready, leased, delayed) after lease and eta: {found}, not {expected}"
         oldest = subject.stats(aged).oldest
         assert oldest is not None, "the age of the oldest is None although a message is ready"
         assert passed * 0.9 <= oldest <= passed + 10, f"the oldest has been ready for {passed:.2f} s, not {oldest:.2f}"
-        subject.take(aged)
+        subject.take(aged, 2)
         assert subject.stats(aged).oldest is None, "nothing is ready, and there is an oldest"
 
     def test_law15_honest__the_oldest_is_as_old_as_it_is_ready(self, subject: Subject) -> None:
@@ -388,6 +389,10 @@ class Inspected:
         assert subject.broker.remove(queue, []) == []
         assert counts(subject, queue) == (1, 1, 1), "remove of nothing has removed something"
         ids = [one.id for one in (held, ready, later, elsewhere)]
+        if subject.capabilities.ordering.keyed:
+            first, behind = (subject.put(queue, ordering_key="k") for _ in range(2))
+            answers = [*subject.broker.remove(queue, [behind.id]), *subject.broker.remove(queue, [first.id])]
+            assert answers == [True, True], f"the one that waits for its key, and the one before it: {answers}"
         answers = subject.broker.remove(queue, [*ids, "unknown", ready.id])
         expected = [False, True, True, False, False, False]
         assert answers == expected, f"leased, ready, delayed, elsewhere, unknown, again: {answers}, not {expected}"
@@ -405,8 +410,10 @@ class Inspected:
         purged = subject.put(queue, eta=subject.now() + timedelta(days=1))
         subject.put(other)
         held = subject.take(queue, 2)
+        waiting = [subject.put(queue, ordering_key="k") for _ in range(2 if subject.capabilities.ordering.keyed else 0)]
         removed = subject.broker.purge(queue)
-        assert removed == 4, f"purge says that it removed {removed} of 4 messages that were not leased"
+        number = 4 + len(waiting)
+        assert removed == number, f"purge says that it removed {removed} of {number} messages that were not leased"
         assert counts(subject, queue) == (0, 2, 0), f"left (ready, leased, delayed): {counts(subject, queue)}"
         assert counts(subject, other) == (1, 0, 0), "purge has touched another queue"
         assert subject.broker.ack(held) == [True, True], "purge has taken a lease"

@@ -34,7 +34,7 @@ def changes(subject: Subject, queue: str) -> dict[str, dict[str, Any]]:
         "nothing": {},
         "body": {"body": b"new"},
         "no body any more": {"body": b""},
-        "a large body": {"body": bytes(range(256)) * (min(2**17, subject.capabilities.max_body) // 256)},
+        "a large body": {"body": _large(subject)},
         "an eta that has passed": {"eta": past, "body": b"new"},
         "no eta any more": {"eta": None},
         "an eta that is now": {"eta": subject.now()},
@@ -60,8 +60,13 @@ def moves(subject: Subject, used: str, never_used: str) -> dict[str, dict[str, A
         "to a queue never used": {"queue": never_used},
         "once more, with a body": {"queue": never_used, "body": b"new"},
         "to a queue in use": {"queue": used},
+        "with a large body": {"queue": never_used, "body": _large(subject)},
         "everything": everything,
     }
+
+
+def _large(subject: Subject) -> bytes:
+    return bytes(range(256)) * (min(2**17, subject.capabilities.max_body) // 256)
 
 
 def version(message: Message, n: int, moved: str) -> Message:

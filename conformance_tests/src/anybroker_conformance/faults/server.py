@@ -74,6 +74,11 @@ class ServerProcess:
         if self._process is not None and self._process.poll() is None:
             return
         self._claim_port()
+        if self._accepts():
+            raise NotFired(
+                f"{self} cannot be started: something accepts connections there already; suites of one server share "
+                "one object"
+            )
         self._process = subprocess.Popen(  # noqa: S603 (the author's own command)
             self.command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, process_group=0
         )

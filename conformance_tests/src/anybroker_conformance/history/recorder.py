@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Hashable
+from datetime import datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any, Self
 
@@ -87,6 +89,8 @@ class RecordedBroker:
         with _Ending(self, call) as ending:
             answer = self.recorded.acquire(queues, limit=limit, wait=wait, lease=lease)
             _expect(_is_list_of(answer, Delivery), "acquire", answer, "a list of deliveries")
+            for delivery in answer:
+                _expect_fields(delivery)
             ending.items = tuple(Item.delivered(one) for one in answer)
         if len(answer) > max(0, limit):
             raise WrongAnswer(f"acquire returned {len(answer)} deliveries although limit was {limit}")
@@ -233,6 +237,20 @@ def _is_list_of(answer: object, kind: type) -> bool:
 def _expect_answers(verb: str, answer: object, number: int) -> None:
     right = isinstance(answer, list) and len(answer) == number and all(type(one) is bool for one in answer)
     _expect(right, verb, answer, f"a list of {number} bools")
+
+
+def _expect_fields(delivery: Delivery) -> None:
+    """What the recorder itself reads of a delivery, and what core keeps it by."""
+    until: object = delivery.lease_until
+    fields = (
+        ("message", delivery.message, isinstance(delivery.message, Message), "an anybroker.broker.Message"),
+        ("token", delivery.token, isinstance(delivery.token, Hashable), "something hashable"),
+        ("lease_until", until, isinstance(until, datetime) and until.utcoffset() is not None, "an aware datetime"),
+    )
+    for name, value, right, expected in fields:
+        _expect(right, f"acquire, as the {name} of a delivery,", value, expected)
+    body: object = delivery.message.body
+    _expect(isinstance(body, bytes | bytearray | memoryview), "acquire, as the body of a message,", body, "bytes")
 
 
 def _expect(right: bool, verb: str, answer: object, expected: str) -> None:  # noqa: FBT001

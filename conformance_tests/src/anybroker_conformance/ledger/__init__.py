@@ -18,6 +18,7 @@ MODULES = (
     "sharing",
     "by_key",
     "partly",
+    "lasting",
     "in_line",
     "growing",
     "looking",

@@ -16,7 +16,7 @@ from anybroker_conformance.faults.reference.wire import Reply, Request, Sent
 from anybroker_conformance.ledger.registry import wrong_broker
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
     from anybroker.broker import Delivery, Message
 
@@ -155,3 +155,47 @@ class ForgetsLastMoment(TcpBroker):
 @wrong_broker("reconnects", "when its server dies, acks of a minute are forgotten, and not of its last moment alone")
 class ForgetsLastMinute(ForgetsLastMoment):
     forgets = 60.0
+
+
+@wrong_broker(
+    "concurrent", "the child of a fork gives back what its parent holds, if it closes the object before all else"
+)
+class ClosesForItsParent(TcpBroker):
+    def _start_afresh(self) -> None:
+        held = vars(self).get("_held", {})
+        super()._start_afresh()
+        self._inherited = held
+
+    def _call(self, request: Request) -> Reply:
+        self._inherited = {}
+        return super()._call(request)
+
+    def close(self) -> None:
+        self._held |= self._inherited
+        super().close()
+
+
+@wrong_broker("final", "an ack is answered when its lease was found valid, and sent a moment later, or before close")
+class AcksAMomentLater(TcpBroker):
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(host, port)
+        self.capabilities = msgspec.structs.replace(self.capabilities, inspect=False)
+        self.unsent: dict[Hashable, Delivery] = {}
+
+    def ack(self, deliveries: Sequence[Delivery]) -> list[bool]:
+        first = {one.token: one for one in deliveries if one.token not in self.unsent}
+        held = dict(zip(first, super().extend([*first.values()], lease=1.0), strict=True))
+        self.unsent |= {token: one for token, one in first.items() if held[token]}
+        later = threading.Timer(0.05, self.send)
+        later.daemon = True
+        later.start()
+        return [held.pop(one.token, False) for one in deliveries]
+
+    def send(self) -> None:
+        """What was answered, and not sent yet."""
+        super().ack([*self.unsent.values()])
+        self.unsent.clear()
+
+    def close(self) -> None:
+        self.send()
+        super().close()

@@ -45,6 +45,37 @@ class RemovesAllForNone(MemoryBroker):
         return super().remove(queue, ids)
 
 
+@wrong_broker("honest", "the age of the oldest is that of the newest")
+class OldestIsTheNewest(MemoryBroker):
+    def stats(self, queue: str) -> Stats:
+        found = super().stats(queue)
+        entries = self._store.queues.by_id.values()
+        since = [one.due for one in entries if one.message.queue == queue and one.state.value == "ready"]
+        return msgspec.structs.replace(found, oldest=self._store.clock.time() - max(since)) if since else found
+
+
+class SparesWaiting(MemoryBroker):
+    """Knows who waits for an ordering key."""
+
+    def waits(self, id_: str) -> bool:
+        """Whether an earlier message with its key is there."""
+        entry = self._store.queues.by_id.get(id_)
+        return entry is not None and entry.state.value == "blocked"
+
+
+@wrong_broker("honest", "purge leaves those that wait for their key")
+class PurgeSparesWaiting(SparesWaiting):
+    def purge(self, queue: str) -> int:
+        ids = [one.id for one in self.peek(queue, limit=10_000) if not self.waits(one.id)]
+        return sum(super().remove(queue, ids))
+
+
+@wrong_broker("honest", "remove refuses those that wait for their key")
+class RemoveSparesWaiting(SparesWaiting):
+    def remove(self, queue: str, ids: Sequence[str]) -> list[bool]:
+        return [not self.waits(id_) and super(RemoveSparesWaiting, self).remove(queue, [id_]) == [True] for id_ in ids]
+
+
 @wrong_broker("honest", "peek counts as a delivery")
 class PeekCounts(MemoryBroker):
     def peek(self, queue: str, *, limit: int = 20) -> list[Message]:

@@ -382,3 +382,25 @@ class NeglectsSecondQueue(Polls):
 
     def pause(self, waited: float) -> float:  # noqa: ARG002
         return 0.005
+
+
+@wrong_broker("prompt", "misses what is sent between its look and its sleep")
+class MissesWhatComesBetween(MemoryBroker):
+    longest_sleep = math.inf
+
+    def acquire(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
+        store, clock = self._store, self._store.clock
+        until = clock.time() + wait
+        while True:
+            taken = super().acquire(queues, limit=limit, wait=0, lease=lease)
+            left = until - clock.time()
+            if taken or left <= 0 or limit <= 0 or self._closed:
+                return taken
+            with store.changed:
+                alarm = store.queues.next_alarm() - clock.time()
+                clock.wait(store.changed, max(0.0, min(left, alarm, self.longest_sleep)))
+
+
+@wrong_broker("prompt", "misses what is sent before its sleep, and looks again after a second")
+class LooksAgainASecondLate(MissesWhatComesBetween):
+    longest_sleep = 1.0
