@@ -82,7 +82,7 @@ class Testing:
                 if isinstance(admitted, Execution):
                     runs += pipeline.refusal(admitted) is None
                     admitted = _run(runner, admitted)
-                Settlement(self.app, [admitted]).carry_out()
+                Settlement(self.app, [admitted], lease=_LEASE).carry_out()
         return runs
 
     def run_until_idle(self) -> int:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from anybroker import Context, Failure, State, TaskFailed, current_context
+from anybroker import Context, Failure, Retry, State, TaskFailed, current_context
 from anybroker.broker import Message
 from anybroker.errors import MessageTooLarge
 from anybroker.events import Acquired, LeaseWasLost, Succeeded
 from anybroker.worker.execution import Execution, Outcome
+from anybroker.worker.outage import Outage
 from anybroker.worker.pipeline import Pipeline
-from anybroker.worker.settler import Settlement
+from anybroker.worker.settler import Settlement, Settler
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from anybroker import App
     from anybroker.backend import Result
+    from anybroker.broker import Delivery
     from tests.core.worker.conftest import Faults
 
 
@@ -282,7 +284,7 @@ def test_a_failure_that_is_left_out_stays_so_when_its_batch_is_taken_apart(
         assert isinstance(execution, Execution)
         outcomes.append(pipeline.raised(execution, OSError()))
     monkeypatch.setattr(app.backend, "store", refuse)
-    settlement = Settlement(app, outcomes)
+    settlement = Settlement(app, outcomes, lease=60)
     with pytest.raises(MessageTooLarge):
         settlement.carry_out()
     monkeypatch.undo()
@@ -341,19 +343,69 @@ def test_running_is_shown_for_tasks_that_take_a_while(
 
 
 def test_a_lost_lease_names_its_task_also_where_that_was_not_run(app: App) -> None:
-    """One that has expired, and one whose name nobody knows."""
+    """One that has expired, one whose name nobody knows, and one that ran a second time."""
 
     @app.task(name="late")
     def late() -> None: ...
+
+    @app.task(name="again", retry=Retry(max=1, after=0))
+    def again() -> None: ...
 
     lost: list[LeaseWasLost] = []
     app.on(LeaseWasLost, lost.append)
     late.options(expires=-1).send()
     app.send_by_name("stranger")
-    deliveries = app.broker.acquire(["default"], limit=2, wait=0, lease=30)
-    outcomes = [Pipeline(app).admit(delivery) for delivery in deliveries]
-    assert app.broker.ack(deliveries) == [True, True]
+    again.send()
+    pipeline = Pipeline(app)
+    *deliveries, first = app.broker.acquire(["default"], limit=3, wait=0, lease=30)
+    execution = pipeline.admit(first)
+    assert isinstance(execution, Execution)
+    Settlement(app, [pipeline.raised(execution, OSError())], lease=30).carry_out()
+    [second] = app.broker.acquire(["default"], limit=1, wait=0, lease=30)
+    execution = pipeline.admit(second)
+    assert isinstance(execution, Execution)
+    outcomes = [pipeline.admit(delivery) for delivery in deliveries]
+    outcomes.append(pipeline.succeeded(execution, None))
+    assert app.broker.ack([*deliveries, second]) == [True] * 3
     for outcome in outcomes:
         assert isinstance(outcome, Outcome)
-        Settlement(app, [outcome]).carry_out()
-    assert [event.task for event in lost] == ["late", "stranger"]
+        Settlement(app, [outcome], lease=60).carry_out()
+    assert [(event.task, event.attempt) for event in lost] == [("late", 1), ("stranger", 1), ("again", 2)]
+
+
+def test_a_failure_is_confirmed_for_the_lease_of_its_worker(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    leases: list[float] = []
+    extend = app.broker.extend
+
+    def record(deliveries: Sequence[Delivery], *, lease: float) -> Sequence[bool]:
+        leases.append(lease)
+        return extend(deliveries, lease=lease)
+
+    @app.task
+    def fails() -> None:
+        raise OSError
+
+    monkeypatch.setattr(app.broker, "extend", record)
+    handle = fails.send()
+    with app.worker(concurrency=1, lease=77), pytest.raises(TaskFailed):
+        handle.get(timeout=10)
+    assert leases == [77.0]
+
+
+def test_a_settler_goes_on_behind_what_cannot_even_be_a_dead_letter(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    def no_letter(*_: object) -> Outcome:
+        raise RuntimeError("no letter")
+
+    app.broker.enqueue([Message(f"{number}", "default", b"") for number in range(2)])
+    refused, kept = app.broker.acquire(["default"], limit=2, wait=0, lease=30)
+    settled: list[Outcome] = []
+    settler = Settler(app, Outage("worker", app.listeners), settled.extend, no_letter, lease=30)
+    settler.start()
+    too_large = msgspec.structs.replace(refused.message, body=bytes(app.broker.capabilities.max_body + 1))
+    settler.add(Outcome(refused, version=too_large))
+    until(lambda: len(settled) == 1)
+    settler.add(Outcome(kept))
+    settler.close()
+    assert settler.ended(60)
+    assert [outcome.delivery for outcome in settled] == [refused, kept]
+    assert "cannot be kept as a dead letter" in caplog.text

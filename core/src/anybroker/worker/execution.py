@@ -88,6 +88,7 @@ class Outcome(msgspec.Struct, frozen=True):
     """Made only when somebody listens."""
     task: str = ""
     """Registered name; empty for a message that could not be decoded."""
+    attempt: int = 1
     log: tuple[int, str] | None = None
     """Level and text, once it is settled."""
 

@@ -176,6 +176,7 @@ class Pipeline:
             if self._listeners.any
             else (),
             task.task,
+            task.attempt,
         )
 
     def raised(self, execution: Execution, error: BaseException) -> Outcome:
@@ -197,6 +198,7 @@ class Pipeline:
             ttl=execution.definition.results_ttl,
             events=self._events(execution, Retried, error=error, delay=delay),
             task=task.task,
+            attempt=task.attempt,
             log=(
                 logging.WARNING,
                 f"{task.task} ({task.id}) raised {brief(error)}; retry {again.retries} in {delay:.1f} s",
@@ -226,7 +228,7 @@ class Pipeline:
         if carried != task.crashes:
             with suppress(MessageTooLarge, DecodeError):  # then the suspicion is forgotten, not the task
                 version = self._versions.of(delivery, msgspec.structs.replace(task, crashes=carried), delay)
-        return Outcome(delivery, execution.key, version=version, task=task.task)
+        return Outcome(delivery, execution.key, version=version, task=task.task, attempt=task.attempt)
 
     def unsettled(self, outcome: Outcome, error: BaseException) -> Outcome:
         """What the broker or the result backend refuses of an outcome would be refused again: the task is kept."""
@@ -261,6 +263,7 @@ class Pipeline:
                 execution, StepFinished, step=task.step, seconds=time.monotonic() - execution.started_at
             ),
             task=task.task,
+            attempt=task.attempt,
         )
 
     def _failed(self, execution: Execution, error: BaseException, *, reason: str) -> Outcome:
@@ -297,6 +300,7 @@ class Pipeline:
             successors=self._failure_hooks(execution, error, error_info(error)),
             events=self._events(execution, Expired),
             task=execution.name,
+            attempt=execution.attempt,
             log=(logging.INFO, f"{execution.name} ({execution.id}) was not started in time"),
         )
 
@@ -316,6 +320,7 @@ class Pipeline:
             version=self._versions.of(delivery, later, delay),
             events=(event,) if self._listeners.wants(Deferred) else (),
             task=task.task,
+            attempt=task.attempt,
             log=(
                 logging.WARNING,
                 f"task {task.id}: {problem}; put off for {delay:.0f} s, {later.deferrals} of {MAX_DEFERRALS}",
@@ -347,6 +352,7 @@ class Pipeline:
             delivery,
             version=dead,
             task=name,
+            attempt=attempt or 1,
             events=(event,) if self._listeners.wants(Dead) else (),
             log=(
                 logging.ERROR,

@@ -34,9 +34,13 @@ LINGER = 0.002
 class Settlement:
     """A batch on its way: its stages are carried out in order, each until it has succeeded once."""
 
-    def __init__(self, app: App, outcomes: Sequence[Outcome], *, last_resort: bool = False) -> None:
-        """``last_resort``: the outcome is that of a refusal, after which there is nothing else to try."""
+    def __init__(self, app: App, outcomes: Sequence[Outcome], *, lease: float, last_resort: bool = False) -> None:
+        """``lease``: seconds for which messages are held by whoever settles them.
+
+        ``last_resort``: the outcome is that of a refusal, after which there is nothing else to try.
+        """
         self.outcomes = outcomes
+        self._lease = lease
         self.last_resort = last_resort
         self._app = app
         self._ours = list(outcomes)
@@ -50,7 +54,7 @@ class Settlement:
 
     def split(self) -> list[Settlement]:
         """One settlement for each outcome, with the stages that are left."""
-        parts = [Settlement(self._app, [outcome]) for outcome in self.outcomes]
+        parts = [Settlement(self._app, [outcome], lease=self._lease) for outcome in self.outcomes]
         ours = {id(outcome) for outcome in self._ours}
         for part in parts:
             del part._stages[: -len(self._stages) if id(part.outcomes[0]) in ours else None]  # noqa: SLF001  its own class
@@ -64,8 +68,7 @@ class Settlement:
         doubtful = [outcome for outcome in self._ours if outcome.fails]
         if not doubtful:
             return
-        lease = self._app.settings.lease.total_seconds()
-        held = self._app.broker.extend([outcome.delivery for outcome in doubtful], lease=lease)
+        held = self._app.broker.extend([outcome.delivery for outcome in doubtful], lease=self._lease)
         lost = {id(outcome): outcome for outcome, ours in zip(doubtful, held, strict=True) if not ours}
         self._tell(list(lost.values()), [False] * len(lost))
         self._ours = [outcome for outcome in self._ours if id(outcome) not in lost]
@@ -102,7 +105,8 @@ class Settlement:
                 message = outcome.delivery.message
                 _log.warning("message %s: its lease was lost before it was settled; it is delivered again", message.id)
                 if listeners.wants(LeaseWasLost):
-                    listeners.emit(LeaseWasLost(id=message.id, task=outcome.task, queue=message.queue))
+                    lost = LeaseWasLost(id=message.id, task=outcome.task, queue=message.queue, attempt=outcome.attempt)
+                    listeners.emit(lost)
                 continue
             if outcome.log is not None:
                 _log.log(*outcome.log)
@@ -122,12 +126,18 @@ class Settler:
         outage: Outage,
         settled: Callable[[Sequence[Outcome]], None],
         unsettled: Callable[[Outcome, AnybrokerError], Outcome],
+        *,
+        lease: float,
     ) -> None:
-        """``settled`` is told what is done with; ``unsettled`` makes another outcome of one that was refused."""
+        """``settled`` is told what is done with; ``unsettled`` makes another outcome of one that was refused.
+
+        ``lease``: seconds for which messages are held.
+        """
         self._app = app
         self._outage = outage
         self._settled = settled
         self._unsettled = unsettled
+        self._lease = lease
         self._pending: deque[Outcome] = deque()
         self._failed: deque[Settlement] = deque()
         self._settling = threading.Lock()
@@ -204,7 +214,7 @@ class Settler:
 
     def _next_batch(self) -> Settlement | None:
         batch = [self._pending.popleft() for _ in range(min(len(self._pending), MAX_BATCH))]
-        return Settlement(self._app, batch) if batch else None
+        return Settlement(self._app, batch, lease=self._lease) if batch else None
 
     def _settle(self, settlement: Settlement) -> None:
         while not self._outage.given_up:
@@ -218,8 +228,9 @@ class Settler:
                         self._settle(part)
                     return
                 [outcome] = settlement.outcomes
-                if isinstance(error, AnybrokerError) and not settlement.last_resort:
-                    settlement = Settlement(self._app, [self._unsettled(outcome, error)], last_resort=True)
+                instead = None if settlement.last_resort else self._instead(outcome, error)
+                if instead is not None:
+                    settlement = instead
                     continue
                 id_ = outcome.delivery.message.id
                 _log.exception("message %s cannot be settled; it is delivered again after its lease", id_)
@@ -228,3 +239,14 @@ class Settler:
                 self._outage.over("settle")
                 break
         self._settled(settlement.outcomes)
+
+    def _instead(self, outcome: Outcome, error: Exception) -> Settlement | None:
+        """What keeps the task of an outcome that was refused; None where nothing does."""
+        if not isinstance(error, AnybrokerError):
+            return None
+        try:
+            outcomes = [self._unsettled(outcome, error)]
+        except Exception:
+            _log.exception("message %s cannot be kept as a dead letter", outcome.delivery.message.id)
+            return None
+        return Settlement(self._app, outcomes, lease=self._lease, last_resort=True)

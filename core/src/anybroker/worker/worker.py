@@ -116,7 +116,7 @@ class Worker:
         self._pipeline = Pipeline(app)
         self._outage = Outage(self.name, app.listeners)
         self._held: dict[int, Execution] = {}
-        self._settler = Settler(app, self._outage, self._settled, self._pipeline.unsettled)
+        self._settler = Settler(app, self._outage, self._settled, self._pipeline.unsettled, lease=self.lease)
         self._executors = Executors(self._pipeline, self._settler, app.listeners)
         self._keeper = LeaseKeeper(app, self._pipeline, self._held, self.lease, self._lost)
         self._keeper.chores += [self._executors.probe_loop, self._give_back_overdue]
@@ -325,7 +325,7 @@ class Worker:
         """Give these back before anything else begins, which might take this process down with them in it."""
         outcomes = [self._pipeline.given_back(suspect, delay) for suspect in suspects]
         try:
-            Settlement(self.app, outcomes).carry_out()
+            Settlement(self.app, outcomes, lease=self.lease).carry_out()
         except BrokerUnavailable:
             self._give_back(suspects)  # as soon as it can be reached
         else:
