@@ -62,7 +62,8 @@ def said_yes(call: Call, items: list[Item]) -> bool:
 
 
 def _said(call: Call, items: list[Item]) -> str:
-    batch = f" (one of {len(call.items)})" if len(call.items) > len(items) else ""
+    batch = f", {len(items)} times" if len(items) > 1 and call.verb in {"enqueue", "acquire"} else ""
+    batch += f" (one of {len(call.items)})" if len(call.items) > len(items) else ""
     end = " (never returned)" if call.ended is None else ""
     first = items[0] if items else None
     if first is None:
