@@ -340,13 +340,14 @@ def test_what_another_program_wrote_wrongly_keeps_nothing_back(broker: RedisBrok
 
 
 def test_what_another_program_has_cut_short_or_removed(broker: RedisBroker, admin: Any) -> None:
-    """The first is delivered as it is; the second is not there, and the others are."""
+    """The first is delivered as it is; the second is not there, and is not held either; the others are there."""
     broker.enqueue(messages(3))
     admin.hset("{anybroker}:messages", "q0", "short")
     admin.hdel("{anybroker}:messages", "q1")
     expected = [Message("q0", "q", b"short"), Message("q2", "q", b"body")]
     assert broker.peek("q") == expected
     assert [one.message for one in broker.acquire(["q"], limit=10, wait=0, lease=30)] == expected
+    assert broker.stats("q").leased == 2
 
 
 OF_A_QUEUE = ("ready", "delayed", "blocked", "lines", "wake")

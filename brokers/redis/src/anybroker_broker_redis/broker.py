@@ -267,7 +267,7 @@ class RedisBroker(Inspection):
             taken += [
                 Delivery(make(member[after:].decode(errors="replace"), name, stored), lease, count + 1, until)
                 for member, lease, stored, count in zip(members, leases, values, counts or repeat(0), strict=False)
-                if stored is not None  # removed by others, with its lease to follow
+                if stored is not None  # removed by others
             ]
             self._hold(name, leases, ends - microseconds, ends)
         if self._is_closed():  # close() came too early to know of these

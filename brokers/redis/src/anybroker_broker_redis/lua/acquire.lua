@@ -43,13 +43,18 @@ for n = 1, number do
       leases[2 * i - 1], leases[2 * i] = score, ARGV[3] .. member
     end
     call('ZADD', q.leased, unpack(leases))
+    local values = call('HMGET', MESSAGES, unpack(ids))
+    for i, value in ipairs(values) do
+      if not value then -- removed by others: nobody would ever settle it
+        call('ZREM', q.leased, leases[2 * i])
+      end
+    end
     local counts = call('EXISTS', RETURNED) == 1 and call('HMGET', RETURNED, unpack(ids)) or {}
     for i, before in ipairs(counts) do
       counts[i] = before and tonumber(string.match(before, '^%d+')) or 0
     end
     local at = #answer
-    answer[at + 1], answer[at + 2] = n, members
-    answer[at + 3], answer[at + 4] = call('HMGET', MESSAGES, unpack(ids)), counts
+    answer[at + 1], answer[at + 2], answer[at + 3], answer[at + 4] = n, members, values, counts
   end
   if call('EXISTS', q.ready) == 1 then
     wake(q)
