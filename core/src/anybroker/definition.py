@@ -109,9 +109,9 @@ def task_name(function: Callable[..., Any]) -> str:
 
 
 def _place(function: Callable[..., Any], within: tuple[object, ...] = ()) -> Place:
-    """File and line, and what makes a function another than those of the same lines.
+    """File and line, and what tells a function from others that were made by the same lines.
 
-    That are the texts, numbers and functions that a factory, a decorator or its object has put into it.
+    That is whatever text, number or function a factory, a decorator or its object has put into it.
     """
     written = inspect.unwrap(function, stop=lambda wrapper: not inspect.isfunction(wrapper))
     code = getattr(written, "__code__", None)
