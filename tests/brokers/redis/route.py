@@ -7,17 +7,22 @@ import threading
 import time
 from contextlib import suppress
 
+PIECE = 65536
+"""Bytes."""
+
 
 class Route:
     """Passes everything on to a port. What was connected when it is lost gets no answer any more, and no end either.
 
-    ``slowly``: seconds for each piece.
+    ``slowly``: seconds for each piece, of which few are buffered here.
     """
 
     def __init__(self, port: int, slowly: float = 0) -> None:
         self._to = port
         self._slowly = slowly
         self._listener = socket.create_server(("127.0.0.1", 0))
+        if slowly:
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, PIECE)
         self.port: int = self._listener.getsockname()[1]
         self.made: list[socket.socket] = []
         self._lost: set[socket.socket] = set()
@@ -43,6 +48,6 @@ class Route:
 
     def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
         with suppress(OSError):
-            while (piece := one.recv(65536)) and one not in self._lost:
+            while (piece := one.recv(PIECE)) and one not in self._lost:
                 other.sendall(piece)
                 time.sleep(self._slowly)
