@@ -1,10 +1,7 @@
 -- Stores messages of one queue; an id that is still in the broker is left as it is.
 -- ARGV: name of the queue, then id and payload of each message. Returns how many are new.
 local q, name = queue(1), ARGV[1]
-for _, key in ipairs({ q.ready, q.delayed, q.blocked, q.lines }) do
-  call('ZCARD', key) -- a key of another type is refused here, before anything is changed
-end
-call('LLEN', q.wake)
+refuse_other_types(q)
 local ids = {}
 for i = 2, #ARGV, 2 do
   ids[#ids + 1] = ARGV[i]

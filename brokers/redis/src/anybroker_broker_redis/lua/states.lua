@@ -9,6 +9,14 @@ local function queue(n)
   }
 end
 
+-- End with an error where one of the keys is of another type: before anything is changed.
+local function refuse_other_types(q)
+  for _, key in ipairs({ q.ready, q.delayed, q.blocked, q.lines }) do
+    call('ZCARD', key)
+  end
+  call('LLEN', q.wake)
+end
+
 -- Microseconds since 1970 by the server's clock.
 local function clock()
   local time = call('TIME')

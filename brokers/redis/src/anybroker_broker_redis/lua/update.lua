@@ -4,10 +4,7 @@
 local queues, number = {}, tonumber(ARGV[1])
 for n = 1, number do
   local q = queue(n)
-  for _, key in ipairs({ q.ready, q.delayed, q.blocked, q.lines }) do
-    call('ZCARD', key) -- a key of another type is refused here, before anything is changed
-  end
-  call('LLEN', q.wake)
+  refuse_other_types(q)
   queues[n] = q
 end
 local now, answers = clock(), {}
