@@ -163,13 +163,12 @@ class Link:
         ``there``: a connection for this once. ``patience``: seconds for an answer that is waited for.
         """
         try:
-            packed = memoryview(b"".join(map(pack_command, commands)))  # redis-py's own looks at each argument before
+            packed = b"".join(map(pack_command, commands))  # redis-py's own looks at each argument before
         except UnicodeEncodeError as error:
             raise not_unicode(error) from error
         connection = there or self._connection()
         try:
-            pieces = [packed[at : at + PIECE] for at in range(0, len(packed), PIECE)]
-            connection.send_packed_command(pieces, check_health=False)
+            connection.send_packed_command([packed] if len(packed) <= PIECE else _pieces(packed), check_health=False)
             for _ in commands:
                 if patience is not None:
                     connection.can_read(patience)  # the connection's own time limit begins after it
@@ -273,6 +272,11 @@ class Link:
 def command(script: Script, keys: Sequence[bytes], arguments: Sequence[Any]) -> Command:
     """The call of a script, for :meth:`Link.run`."""
     return ("EVALSHA", script.sha, len(keys), *keys, *arguments)
+
+
+def _pieces(packed: bytes) -> list[memoryview]:
+    view = memoryview(packed)
+    return [view[at : at + PIECE] for at in range(0, len(view), PIECE)]
 
 
 def _with_source(call: Command, script: Script) -> Command:
